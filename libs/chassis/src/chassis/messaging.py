@@ -1,0 +1,249 @@
+"""The bus: CloudEvents out, one policy of leases, retries and dead letters in."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import nats
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError, Message
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import PubAck
+from nats.js.errors import APIError, NoStreamResponseError
+from opentelemetry.trace import SpanKind
+
+from chassis import telemetry
+from chassis.errors import InvalidArgumentError, ServiceError, UnavailableError
+from chassis.identity import Credentials
+from chassis.logging import bound_contextvars, get_logger
+from chassis.settings import ServiceSettings
+from contracts.identities import inbox_prefix
+from contracts.streams import Durable
+from contracts.subjects import Subject, dead
+
+log = get_logger("messaging")
+_RETRY_DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def encode(subject: Subject, message: Message) -> bytes:
+    """Return the body of `message` in the encoding of its subject."""
+    if subject.json:
+        return json_format.MessageToJson(message, indent=None, preserving_proto_field_name=True).encode()
+    return message.SerializeToString()
+
+
+def decode(subject: Subject, data: bytes) -> Any:
+    """Return the message of a body; raise InvalidArgumentError when it is none."""
+    try:
+        if subject.json:
+            return json_format.Parse(data, subject.message(), ignore_unknown_fields=True)
+        return subject.message.FromString(data)
+    except (json_format.ParseError, DecodeError, UnicodeDecodeError) as error:
+        raise InvalidArgumentError(f"not a {subject.message.DESCRIPTOR.full_name}: {error}") from error
+
+
+def cloud_event(source: str, subject: Subject, *, event_id: str, about: str) -> dict[str, str]:
+    """Return the headers of a CloudEvent in binary mode, with the trace of this hop."""
+    headers = {
+        "Nats-Msg-Id": event_id,
+        "ce-specversion": "1.0",
+        "ce-id": quote(event_id, safe="/:@-._~"),
+        "ce-source": f"/strata/{source}",
+        "ce-type": subject.message.DESCRIPTOR.full_name,
+        "ce-subject": quote(about, safe="/:@-._~"),
+        "ce-time": datetime.now(UTC).isoformat(),
+        "ce-datacontenttype": "application/json" if subject.json else "application/protobuf",
+    }
+    telemetry.inject(headers)
+    return headers
+
+
+@dataclass
+class Bus:
+    """A connection to the bus under one service's identity."""
+
+    name: str
+    client: Client
+    js: JetStreamContext
+    timeout_seconds: float
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def publish(self, subject: Subject, at: str, message: Message, *, event_id: str | None = None, about: str = "") -> PubAck:
+        """Publish and wait until the stream has it; a repeat with the same `event_id` is stored once."""
+        headers = cloud_event(self.name, subject, event_id=event_id or uuid.uuid4().hex, about=about)
+        try:
+            ack = await self.js.publish(at, encode(subject, message), stream=subject.stream, headers=headers, timeout=self.timeout_seconds)
+        except (TimeoutError, NatsError, NoStreamResponseError, APIError) as error:
+            raise UnavailableError(f"the bus did not take {at!r}: {error!r}") from error
+        telemetry.PUBLISHED.labels(subject=subject.pattern).inc()
+        return ack
+
+    async def drain(self) -> None:
+        """Finish what is in flight and leave."""
+        with suppress(NatsError, TimeoutError):
+            await asyncio.wait_for(self.client.drain(), 20)
+
+
+async def connect(settings: ServiceSettings, name: str) -> Bus:
+    """Connect as `name`, and keep reconnecting for as long as the process lives."""
+    closed = asyncio.Event()
+
+    async def on_error(error: Exception) -> None:
+        telemetry.BUS_ERRORS.inc()
+        log.error("bus_error", error=str(error))
+
+    async def on_disconnected() -> None:
+        log.warning("bus_disconnected")
+
+    async def on_closed() -> None:
+        closed.set()
+
+    seed = settings.nats.seed_file or Credentials(name, settings.state_dir).nkey_seed_file
+    client = await nats.connect(
+        settings.nats_url,
+        name=name,
+        nkeys_seed=str(seed),
+        inbox_prefix=inbox_prefix(name).encode(),
+        ping_interval=int(settings.nats.ping_interval_seconds),
+        max_outstanding_pings=2,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.25,
+        error_cb=on_error,
+        disconnected_cb=on_disconnected,
+        closed_cb=on_closed,
+    )
+    js = client.jetstream(timeout=settings.nats.request_timeout_seconds)
+    return Bus(name, client, js, settings.nats.request_timeout_seconds, closed)
+
+
+Handler = Callable[[Any, Msg], Awaitable[None]]
+
+
+class Consumer:
+    """Reads one durable with bounded concurrency; each message is leased and renewed while it is handled."""
+
+    def __init__(self, bus: Bus, durable: Durable, subject: Subject, handler: Handler, *, workers: int = 8) -> None:
+        """Bind a handler; nothing is read before `run`."""
+        self._bus, self._durable, self._subject, self._handler = bus, durable, subject, handler
+        self._workers = workers
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Read until `stop`; the bus going away only pauses it."""
+        subscription = await self._bus.js.pull_subscribe_bind(consumer=self._durable.name, stream=self._durable.stream)
+        while not self._stopping.is_set():
+            free = self._workers - len(self._tasks)
+            if free <= 0:
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+                continue
+            try:
+                messages = await subscription.fetch(free, timeout=1.0)
+            except TimeoutError:
+                continue
+            except (NatsError, APIError) as error:
+                log.warning("fetch_failed", durable=self._durable.name, error=repr(error))
+                await asyncio.sleep(0.25)
+                continue
+            for message in messages:
+                task = asyncio.create_task(self._handle(message))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        # A drain of the connection would wait for whatever is still queued here.
+        await subscription.unsubscribe()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Take nothing new, let what runs finish, hand back what does not."""
+        self._stopping.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _handle(self, message: Msg) -> None:
+        started, outcome = time.perf_counter(), "acked"
+        gauge = telemetry.MESSAGES_IN_FLIGHT.labels(durable=self._durable.name)
+        gauge.inc()
+        lease = asyncio.create_task(self._renew(message))
+        try:
+            with (
+                telemetry.span(f"process {self._subject.pattern}", kind=SpanKind.CONSUMER, parent=telemetry.extract(message.headers)),
+                bound_contextvars(subject=message.subject, delivery=message.metadata.num_delivered),
+            ):
+                outcome = await self._attempt(message)
+        except asyncio.CancelledError:
+            outcome = "handed_back"
+            with suppress(NatsError):
+                await message.nak()
+            raise
+        finally:
+            lease.cancel()
+            gauge.dec()
+            seconds = time.perf_counter() - started
+            telemetry.MESSAGE_SECONDS.labels(durable=self._durable.name, outcome=outcome).observe(seconds)
+
+    async def _attempt(self, message: Msg) -> str:
+        delivery = message.metadata.num_delivered
+        try:
+            if 0 < self._durable.max_deliver < delivery:
+                return await self._bury(message, InvalidArgumentError(f"delivered {delivery} times without success"))
+            await self._handler(decode(self._subject, message.data), message)
+            await message.ack()
+        except ServiceError as error:
+            if error.retryable and not 0 < self._durable.max_deliver <= delivery:
+                await message.nak(delay=_RETRY_DELAYS[min(delivery, len(_RETRY_DELAYS)) - 1])
+                log.info("message_retried", code=error.code, error=str(error))
+                return "retried"
+            return await self._bury(message, error)
+        except Exception as error:
+            log.exception("message_failed")
+            if 0 < self._durable.max_deliver <= delivery:
+                return await self._bury(message, error)
+            await message.nak(delay=_RETRY_DELAYS[min(delivery, len(_RETRY_DELAYS)) - 1])
+            return "retried"
+        return "acked"
+
+    async def _bury(self, message: Msg, error: Exception) -> str:
+        """Write the dead letter before the message is given up; without it the message stays."""
+        code = getattr(error, "code", "internal_error")
+        headers = {
+            **(message.headers or {}),
+            "Nats-Msg-Id": f"dead/{self._durable.stream}/{message.metadata.sequence.stream}",
+            "strata-error-code": code,
+            "strata-error": " ".join(str(error).split())[:500],
+            "strata-subject": message.subject,
+            "strata-durable": self._durable.name,
+        }
+        subject, timeout = dead(self._durable.stream), self._bus.timeout_seconds
+        await self._bus.js.publish(subject, message.data, headers=headers, stream="DEAD", timeout=timeout)
+        await message.term()
+        log.error("message_buried", code=code, error=str(error))
+        return "buried"
+
+    async def _renew(self, message: Msg) -> None:
+        while True:
+            await asyncio.sleep(self._durable.ack_wait_seconds / 3)
+            with suppress(NatsError):
+                await message.in_progress()
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    """Return a message as plain JSON types, field names as in the proto."""
+    result: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return result
+
+
+def canonical_json(value: object) -> bytes:
+    """Return JSON with sorted keys and no spaces, the same bytes for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()

@@ -1,0 +1,98 @@
+"""The bus as services see it, against a real server."""
+
+import asyncio
+
+import pytest
+from nats.aio.client import Client
+
+from chassis.errors import InvalidArgumentError, UnavailableError
+from chassis.messaging import Consumer, connect
+from chassis.settings import ServiceSettings
+from contracts.streams import ORCHESTRATOR_INTERACTIVE
+from contracts.subjects import ADMITTED, AUDIT
+from strata.audit.v1.audit_events_pb2 import StepRecorded
+from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted
+from testkit.nats import NatsServer
+
+_AT = ADMITTED.at(request_class="interactive", tenant="acme")
+
+
+class _Settings(ServiceSettings):
+    """No settings of its own."""
+
+
+async def _handled(server: NatsServer, handler, until) -> None:
+    """Run a consumer as the orchestrator until the event is set."""
+    bus = await connect(_Settings(), "orchestrator")
+    consumer = Consumer(bus, ORCHESTRATOR_INTERACTIVE, ADMITTED, handler)
+    task = asyncio.create_task(consumer.run())
+    await asyncio.wait_for(until.wait(), 10)
+    await consumer.stop(5)
+    await task
+    await bus.drain()
+
+
+async def test_a_message_is_handled_once_and_acknowledged(bus: NatsServer, admin: Client) -> None:
+    """What the gateway admits reaches the handler, and the work queue is empty afterwards."""
+    seen, done = [], asyncio.Event()
+
+    async def handle(message: RequestAdmitted, _: object) -> None:
+        seen.append(message.request_id)
+        done.set()
+
+    gateway = await connect(_Settings(), "gateway")
+    await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"), event_id="r1")
+    await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"), event_id="r1")
+    await _handled(bus, handle, done)
+
+    assert seen == ["r1"]
+    assert (await admin.jetstream().stream_info("REQUESTS")).state.messages == 0
+    await gateway.drain()
+
+
+async def test_a_retryable_error_is_tried_again(bus: NatsServer) -> None:
+    """A dependency that is away for a moment costs a delay and no message."""
+    tries, done = [], asyncio.Event()
+
+    async def handle(message: RequestAdmitted, _: object) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise UnavailableError("away")
+        done.set()
+
+    gateway = await connect(_Settings(), "gateway")
+    await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"))
+    await _handled(bus, handle, done)
+
+    assert len(tries) == 3
+    await gateway.drain()
+
+
+async def test_a_poison_message_ends_as_a_dead_letter_with_its_error(bus: NatsServer, admin: Client) -> None:
+    """What can never succeed is kept on the dead stream with the reason."""
+    done = asyncio.Event()
+
+    async def handle(message: RequestAdmitted, _: object) -> None:
+        done.set()
+        raise InvalidArgumentError("field x is wrong", code="invalid_request")
+
+    gateway = await connect(_Settings(), "gateway")
+    await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"))
+    await _handled(bus, handle, done)
+
+    letter = await admin.jetstream().get_last_msg("DEAD", "strata.v1.dead.REQUESTS")
+    assert letter.headers is not None
+    assert letter.headers["strata-error-code"] == "invalid_request"
+    assert RequestAdmitted.FromString(letter.data or b"").request_id == "r1"
+    await gateway.drain()
+
+
+async def test_a_service_cannot_publish_what_is_not_its_own(bus: NatsServer) -> None:
+    """The router may not admit requests nor write the audit."""
+    router = await connect(_Settings(nats={"request_timeout_seconds": 0.5}), "router")
+
+    with pytest.raises(UnavailableError):
+        await router.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"))
+    with pytest.raises(UnavailableError):
+        await router.publish(AUDIT, AUDIT.at(tenant="acme", step="route"), StepRecorded(record_id="x"))
+    await router.drain()

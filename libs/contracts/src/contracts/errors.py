@@ -1,0 +1,51 @@
+"""The catalogue of stable error codes that a client may see, with their HTTP status and wording."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """A code that never changes its meaning."""
+
+    code: str
+    http_status: int
+    type: str
+    message: str
+
+
+_BAD = "invalid_request_error"
+ERRORS: dict[str, ErrorCode] = {
+    entry.code: entry
+    for entry in (
+        ErrorCode("invalid_json", 400, _BAD, "The body is not valid JSON."),
+        ErrorCode("invalid_request", 400, _BAD, "A field of the request is missing or wrong."),
+        ErrorCode("content_policy_violation", 400, _BAD, "The request was refused by policy before a model saw it."),
+        ErrorCode("invalid_api_key", 401, "authentication_error", "The key or token is missing, wrong, expired or revoked."),
+        ErrorCode("permission_denied", 403, "permission_error", "The role may not do this."),
+        ErrorCode("model_not_found", 404, _BAD, "The model does not exist or may not be used with this key."),
+        ErrorCode("not_found", 404, _BAD, "There is nothing here under this name for this key."),
+        ErrorCode("idempotency_conflict", 409, _BAD, "The idempotency key was used with another body."),
+        ErrorCode("request_too_large", 413, _BAD, "The request is larger than allowed."),
+        ErrorCode("context_length_exceeded", 400, _BAD, "The conversation has more tokens than the model can read."),
+        ErrorCode("rate_limit_exceeded", 429, "rate_limit_error", "Too many requests or tokens; try again later."),
+        ErrorCode("insufficient_quota", 429, "insufficient_quota", "The budget of this tenant is used up."),
+        ErrorCode("tool_unknown", 400, _BAD, "The workflow calls a tool that is not declared."),
+        ErrorCode("tool_not_allowed", 403, "permission_error", "The role may not use this tool."),
+        ErrorCode("tool_arguments_invalid", 422, _BAD, "The arguments of a tool do not match its schema."),
+        ErrorCode("tool_failed", 502, "server_error", "A tool failed."),
+        ErrorCode("tool_timeout", 504, "server_error", "A tool did not answer in time."),
+        ErrorCode("output_blocked", 500, "server_error", "The answer could not be released."),
+        ErrorCode("budget_exceeded", 429, "insufficient_quota", "The budget of this request is used up."),
+        ErrorCode("deadline_exceeded", 504, "server_error", "The request did not finish within its deadline."),
+        ErrorCode("engine_overloaded", 503, "server_error", "No model can take the request now; try again."),
+        ErrorCode("service_unavailable", 503, "server_error", "A part of the system does not answer; try again."),
+        ErrorCode("audit_unavailable", 503, "server_error", "The audit log cannot be written, so nothing is accepted."),
+        ErrorCode("release_invalid", 502, "server_error", "An answer without a valid release was refused."),
+        ErrorCode("internal_error", 500, "server_error", "Something went wrong inside."),
+    )
+}
+
+
+def known(code: str) -> ErrorCode:
+    """Return the entry of `code`, or that of `internal_error` for one that is not in the catalogue."""
+    return ERRORS.get(code, ERRORS["internal_error"])

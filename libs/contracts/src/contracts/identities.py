@@ -1,0 +1,121 @@
+"""Who the services are: ports, who may call whom, and what each may do on the bus."""
+
+from dataclasses import dataclass
+
+from contracts.streams import (
+    AUDIT_WRITER,
+    GATEWAY_INGRESS,
+    IDEMPOTENCY,
+    KEYS,
+    ORCHESTRATOR_BATCH,
+    ORCHESTRATOR_INTERACTIVE,
+    RUNS,
+    STATUS,
+    Durable,
+)
+from contracts.subjects import ADMITTED, AUDIT, ESCALATION, KNOWLEDGE, RESPONSE, Subject
+
+NATS_PORT = 4222
+VLLM_PORT = 8100
+DNS_SUFFIX = "strata.internal"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One service: its ports, its gRPC callers and its rights on the bus."""
+
+    name: str
+    http_port: int
+    grpc_port: int | None = None
+    callers: tuple[str, ...] = ()
+    publishes: tuple[Subject, ...] = ()
+    subscribes: tuple[str, ...] = ()
+    durables: tuple[Durable, ...] = ()
+    reads_streams: tuple[str, ...] = ()
+    reads_buckets: tuple[str, ...] = ()
+    writes_buckets: tuple[str, ...] = ()
+
+    @property
+    def dns_name(self) -> str:
+        """The name in the service's certificate."""
+        return f"{self.name.replace('_', '-')}.{DNS_SUFFIX}"
+
+
+SERVICES: tuple[Identity, ...] = (
+    Identity(
+        "gateway",
+        8080,
+        publishes=(ADMITTED, RESPONSE, AUDIT),
+        subscribes=(RESPONSE.pattern,),
+        durables=(GATEWAY_INGRESS,),
+        reads_streams=("RESPONSES",),
+        reads_buckets=(IDEMPOTENCY, KEYS, STATUS, RUNS),
+        writes_buckets=(IDEMPOTENCY,),
+    ),
+    Identity(
+        "orchestrator",
+        9110,
+        publishes=(RESPONSE, AUDIT),
+        durables=(ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH),
+        reads_streams=("RESPONSES",),
+        reads_buckets=(RUNS,),
+        writes_buckets=(RUNS,),
+    ),
+    Identity("router", 9111, 9211, callers=("orchestrator", "cli")),
+    Identity("retriever", 9112, 9212, callers=("orchestrator", "cli"), subscribes=(KNOWLEDGE.pattern,)),
+    Identity("ingestor", 9113, 9213, callers=("gateway", "cli"), publishes=(KNOWLEDGE, AUDIT)),
+    Identity("inference", 9114, 9214, callers=("orchestrator", "gateway", "cli")),
+    Identity("tool_sandbox", 9115, 9215, callers=("orchestrator", "cli"), publishes=(AUDIT,)),
+    Identity("guardrail", 9116, 9216, callers=("orchestrator", "gateway", "cli"), publishes=(ESCALATION, AUDIT)),
+    Identity("audit", 9117, 9217, callers=("gateway", "cli"), durables=(AUDIT_WRITER,), writes_buckets=(STATUS,), reads_buckets=(STATUS,)),
+    Identity("cli", 0, reads_streams=("DEAD",), reads_buckets=(KEYS, STATUS), writes_buckets=(KEYS,)),
+)
+
+BY_NAME: dict[str, Identity] = {identity.name: identity for identity in SERVICES}
+
+
+def inbox_prefix(name: str) -> str:
+    """Return the inbox prefix that belongs to one user of the bus alone."""
+    return f"_INBOX_{name.replace('-', '_')}"
+
+
+def permissions(identity: Identity) -> dict[str, list[str]]:
+    """Return the subjects that a service may publish and subscribe to, and nothing beyond."""
+    publish = [subject.pattern for subject in identity.publishes]
+    if identity.durables:
+        publish.append("strata.v1.dead.*")
+    for durable in identity.durables:
+        publish += [
+            f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}",
+            f"$JS.API.CONSUMER.INFO.{durable.stream}.{durable.name}",
+            f"$JS.ACK.{durable.stream}.{durable.name}.>",
+        ]
+    for stream in (*identity.reads_streams, *(f"KV_{bucket}" for bucket in identity.reads_buckets)):
+        publish += [
+            f"$JS.API.STREAM.INFO.{stream}",
+            f"$JS.API.DIRECT.GET.{stream}",
+            f"$JS.API.DIRECT.GET.{stream}.>",
+            f"$JS.API.STREAM.MSG.GET.{stream}",
+            f"$JS.API.CONSUMER.CREATE.{stream}",
+            f"$JS.API.CONSUMER.CREATE.{stream}.>",
+            f"$JS.API.CONSUMER.INFO.{stream}.>",
+            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>",
+            f"$JS.API.CONSUMER.DELETE.{stream}.>",
+        ]
+    publish += [f"$KV.{bucket}.>" for bucket in identity.writes_buckets]
+    publish += ["$JS.FC.>"] if identity.reads_buckets or identity.reads_streams else []
+    # An empty allow list would allow everything.
+    return {"publish": publish or ["strata.v1.none"], "subscribe": [*identity.subscribes, f"{inbox_prefix(identity.name)}.>"]}
+
+
+def tenant_permissions(tenant: str, user: str) -> dict[str, list[str]]:
+    """Return the rights of a tenant's own system: its requests, its responses, its audit and escalations."""
+    return {
+        "publish": [f"strata.v1.request.*.{tenant}"],
+        "subscribe": [
+            f"strata.v1.response.{tenant}.>",
+            f"strata.v1.audit.{tenant}.>",
+            f"strata.v1.escalation.{tenant}.>",
+            f"{inbox_prefix(user)}.>",
+        ],
+    }

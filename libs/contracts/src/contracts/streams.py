@@ -1,0 +1,123 @@
+"""The only place that declares streams, durable consumers and key-value buckets."""
+
+from dataclasses import dataclass
+
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DiscardPolicy,
+    KeyValueConfig,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import BadRequestError, NotFoundError
+
+from contracts.subjects import ADMITTED, AUDIT, ESCALATION, KNOWLEDGE, REQUEST, RESPONSE
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Durable:
+    """A durable pull consumer: who reads what, and for how long a message is leased to a reader."""
+
+    name: str
+    stream: str
+    filter_subject: str
+    ack_wait_seconds: float
+    max_deliver: int
+    max_ack_pending: int = 1000
+
+
+STREAMS: tuple[StreamConfig, ...] = (
+    StreamConfig(
+        name="REQUESTS",
+        subjects=[REQUEST.pattern, ADMITTED.pattern],
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,
+        max_bytes=GIB,
+        duplicate_window=120.0,
+    ),
+    StreamConfig(name="RESPONSES", subjects=[RESPONSE.pattern], max_age=DAY, max_bytes=2 * GIB, allow_direct=True),
+    StreamConfig(
+        name="AUDIT",
+        subjects=[AUDIT.pattern],
+        discard=DiscardPolicy.NEW,
+        max_bytes=4 * GIB,
+        deny_delete=True,
+        deny_purge=True,
+    ),
+    StreamConfig(name="ESCALATIONS", subjects=[ESCALATION.pattern], max_age=30 * DAY, max_bytes=GIB),
+    StreamConfig(name="KNOWLEDGE", subjects=[KNOWLEDGE.pattern], max_age=7 * DAY, max_bytes=GIB),
+    StreamConfig(name="DEAD", subjects=["strata.v1.dead.*"], max_age=30 * DAY, max_bytes=GIB),
+)
+
+# A lease is renewed every third of ack_wait; a killed owner's work is taken over after at most ack_wait.
+GATEWAY_INGRESS = Durable("gateway-ingress", "REQUESTS", REQUEST.pattern, ack_wait_seconds=10, max_deliver=5)
+ORCHESTRATOR_INTERACTIVE = Durable(
+    "orchestrator-interactive",
+    "REQUESTS",
+    ADMITTED.at(request_class="interactive", tenant="t").removesuffix("t") + "*",
+    ack_wait_seconds=3,
+    max_deliver=10,
+    max_ack_pending=4096,
+)
+ORCHESTRATOR_BATCH = Durable(
+    "orchestrator-batch",
+    "REQUESTS",
+    ADMITTED.at(request_class="batch", tenant="t").removesuffix("t") + "*",
+    ack_wait_seconds=3,
+    max_deliver=10,
+    max_ack_pending=1024,
+)
+AUDIT_WRITER = Durable("audit-writer", "AUDIT", AUDIT.pattern, ack_wait_seconds=30, max_deliver=-1, max_ack_pending=10_000)
+
+DURABLES: tuple[Durable, ...] = (GATEWAY_INGRESS, ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH, AUDIT_WRITER)
+
+RUNS = "RUNS"
+IDEMPOTENCY = "IDEMPOTENCY"
+KEYS = "KEYS"
+STATUS = "STATUS"
+
+BUCKETS: tuple[KeyValueConfig, ...] = (
+    KeyValueConfig(bucket=RUNS, history=1, ttl=DAY, max_bytes=2 * GIB, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=IDEMPOTENCY, history=1, ttl=DAY, max_bytes=GIB, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=KEYS, history=5, max_bytes=64 * 1024**2, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=STATUS, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
+)
+
+
+async def declare(js: JetStreamContext) -> None:
+    """Create or update every stream, consumer and bucket; safe to repeat."""
+    for config in STREAMS:
+        await _declare_stream(js, config)
+    for bucket in BUCKETS:
+        try:
+            await js.key_value(bucket.bucket)
+        except NotFoundError:
+            await js.create_key_value(bucket)
+    for durable in DURABLES:
+        await js.add_consumer(durable.stream, _consumer(durable))
+
+
+async def _declare_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    try:
+        await js.add_stream(config)
+    except BadRequestError:
+        await js.update_stream(config)
+
+
+def _consumer(durable: Durable) -> ConsumerConfig:
+    return ConsumerConfig(
+        durable_name=durable.name,
+        filter_subject=durable.filter_subject,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=durable.ack_wait_seconds,
+        # The bound is enforced by the reader, which can then write the dead letter.
+        max_deliver=-1,
+        max_ack_pending=durable.max_ack_pending,
+    )

@@ -1,0 +1,98 @@
+"""The catalogue of subjects: each with its stream, its message and its encoding."""
+
+import re
+from dataclasses import dataclass
+
+from google.protobuf.message import Message
+
+from strata.audit.v1.audit_events_pb2 import StepRecorded
+from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, RequestReceived
+from strata.guardrail.v1.guardrail_events_pb2 import Escalated
+from strata.ingestor.v1.ingestor_events_pb2 import KnowledgeChanged
+from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
+
+TOKEN = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
+
+
+class InvalidTokenError(ValueError):
+    """A name cannot be a token of a subject: it is empty, too long or holds a wildcard, dot or space."""
+
+
+def token(value: str, *, what: str = "name") -> str:
+    """Return `value` if it can be one token of a subject; raise InvalidTokenError otherwise."""
+    if not TOKEN.fullmatch(value):
+        raise InvalidTokenError(f"{what} {value!r} must be 1 to 64 of a-z, 0-9, '-' and '_', and begin and end with a letter or digit")
+    return value
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A family of subjects: `template` with one `{name}` for each variable token."""
+
+    template: str
+    stream: str
+    message: type[Message]
+    json: bool
+    summary: str
+
+    def at(self, **tokens: str) -> str:
+        """Return the concrete subject; raise InvalidTokenError for a token that could widen it."""
+        return self.template.format(**{k: token(v, what=k) for k, v in tokens.items()})
+
+    @property
+    def pattern(self) -> str:
+        """The subject with a wildcard for each variable token."""
+        return re.sub(r"\{[^}]*\}", "*", self.template)
+
+
+REQUEST = Subject(
+    "strata.v1.request.{request_class}.{tenant}",
+    "REQUESTS",
+    RequestReceived,
+    json=True,
+    summary="A client asks over the bus; the gateway authenticates it.",
+)
+ADMITTED = Subject(
+    "strata.v1.admitted.{request_class}.{tenant}",
+    "REQUESTS",
+    RequestAdmitted,
+    json=False,
+    summary="The gateway admitted a request; only the gateway may publish it.",
+)
+RESPONSE = Subject(
+    "strata.v1.response.{tenant}.{request_id}",
+    "RESPONSES",
+    ResponseReleased,
+    json=True,
+    summary="A signed window of an answer, or the code of the error that ended it.",
+)
+AUDIT = Subject(
+    "strata.v1.audit.{tenant}.{step}",
+    "AUDIT",
+    StepRecorded,
+    json=True,
+    summary="A step of a request is done.",
+)
+ESCALATION = Subject(
+    "strata.v1.escalation.{tenant}.{reason}",
+    "ESCALATIONS",
+    Escalated,
+    json=True,
+    summary="A person must decide.",
+)
+KNOWLEDGE = Subject(
+    "strata.v1.knowledge.{kind}.{event}",
+    "KNOWLEDGE",
+    KnowledgeChanged,
+    json=True,
+    summary="The index holds a change of the knowledge.",
+)
+
+SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, AUDIT, ESCALATION, KNOWLEDGE)
+
+DEAD_PREFIX = "strata.v1.dead"
+
+
+def dead(stream: str) -> str:
+    """Return the subject on which messages of `stream` end that nobody could handle."""
+    return f"{DEAD_PREFIX}.{stream}"
