@@ -137,7 +137,11 @@ def load_release_keys(state_dir: Path) -> dict[str, Ed25519PublicKey]:
 
 
 def _public(path: Path) -> str:
-    return nkeys.from_seed(bytearray(path.read_bytes())).public_key.decode()
+    return str(nkeys.from_seed(bytearray(path.read_bytes())).public_key.decode())
+
+
+def _user(credentials: Path, name: str) -> dict[str, object]:
+    return {"nkey": _public(credentials / name / "nats.seed"), "permissions": permissions(BY_NAME[name])}
 
 
 def write_bus_configuration(state_dir: Path, *, port_offset: int = 0, bind_host: str = "127.0.0.1") -> Path:
@@ -145,7 +149,7 @@ def write_bus_configuration(state_dir: Path, *, port_offset: int = 0, bind_host:
     credentials = state_dir / "credentials"
     users: list[dict[str, object]] = [
         {"nkey": _public(credentials / PROVISIONER / "nats.seed"), "permissions": _EVERYTHING},
-        *({"nkey": _public(credentials / name / "nats.seed"), "permissions": permissions(BY_NAME[name])} for name in BY_NAME),
+        *(_user(credentials, name) for name in BY_NAME),
         *(json.loads(path.read_text()) for path in sorted((credentials / "tenants").glob("*.json"))),
     ]
     configuration: Mapping[str, object] = {

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, cast
 
 import grpc
 from grpc import StatusCode, aio
@@ -37,7 +37,6 @@ _SERVICE_CONFIG = (
 )
 
 Context = aio.ServicerContext[Any, Any]
-ResponseT = TypeVar("ResponseT")
 
 
 def _callers(context: Context) -> set[str]:
@@ -85,13 +84,13 @@ class _BoundaryInterceptor(aio.ServerInterceptor):
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
         handler: Any = await continuation(handler_call_details)
         method = str(handler_call_details.method)
         if handler is None or method.startswith("/grpc.health.v1.Health/"):
-            return handler
+            return cast("grpc.RpcMethodHandler[Any, Any] | None", handler)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
