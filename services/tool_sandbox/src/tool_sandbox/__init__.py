@@ -1,0 +1,1 @@
+"""Runs declared tools within their limits, and nothing else."""
