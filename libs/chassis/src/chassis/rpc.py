@@ -1,5 +1,7 @@
 """gRPC with mutual TLS, a deadline on every call, one mapping of errors and the trace carried along."""
 
+from __future__ import annotations
+
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,0 +1,1 @@
+"""The `strata` command: start, watch, ask, trace, verify and evaluate."""

@@ -1,0 +1,5 @@
+"""Run `strata` as a module."""
+
+from cli.main import app
+
+app()

@@ -1,0 +1,109 @@
+"""`strata trace` and `strata audit`: what happened to a request, and proof that nobody altered the record."""
+
+import asyncio
+import json
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from chassis import rpc
+from chassis.errors import ServiceError
+from chassis.messaging import to_json
+from cli.connection import settings
+from cli.place import Place, at
+from strata.audit.v1.audit_service_pb2 import GetTraceRequest
+from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from strata.gateway.v1.gateway_events_pb2 import Caller
+
+trace_app = typer.Typer(no_args_is_help=True, help="What happened to a request.")
+audit_app = typer.Typer(no_args_is_help=True, help="The log that nobody can alter.")
+out, err = Console(), Console(stderr=True)
+State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
+DEFAULT_STATE = Path(".strata")
+_COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "skipped": "dim"}
+
+
+@trace_app.callback()
+def _trace() -> None:
+    """Keep `show` a sub-command while it is the only one."""
+
+
+@audit_app.callback()
+def _audit() -> None:
+    """Keep `verify` a sub-command while it is the only one."""
+
+
+async def fetch(place: Place, identifier: str) -> list[dict[str, Any]]:
+    """Return the chained records of a request or trace as plain JSON types, oldest first."""
+    found = settings(place)
+    caller = Caller(tenant="operator", role="operator", permissions=["audit:all"])
+    async with rpc.channel(found, "cli", "audit") as channel:
+        stub = AuditServiceStub(channel)
+        response = await rpc.call(stub.GetTrace, GetTraceRequest(id=identifier, caller=caller), timeout=10)
+    return [to_json(record) for record in response.records]
+
+
+@trace_app.command()
+def show(
+    identifier: Annotated[str, typer.Argument(metavar="ID", help="Request id or trace id.")],
+    state: State = DEFAULT_STATE,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print the full story of a request."""
+    try:
+        records = asyncio.run(fetch(at(state), identifier))
+    except ServiceError as error:
+        err.print(f"[red]strata:[/red] {error.code}: {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        sys.stdout.write(json.dumps(records) + "\n")
+        return
+    print_story(records)
+
+
+def print_story(records: list[dict[str, Any]]) -> None:
+    """Print the records for a person: one line a step, what it decided under it, and its place in the chain."""
+    first = records[0]["record"]
+    head = f"request [bold]{first.get('request_id')}[/bold]  trace {first.get('trace_id')}  tenant {first.get('tenant')}"
+    out.print(head, highlight=False)
+    for chained in records:
+        record = chained["record"]
+        colour = _COLOURS.get(record.get("outcome", ""), "yellow")
+        name = record.get("step_id") or record.get("step")
+        title = f"{record.get('step')}" + (f" ({name})" if name != record.get("step") else "")
+        code = f" {record['code']}" if record.get("code") else ""
+        when = f"[dim]{record.get('started_at', '')[11:23]}[/dim] {record.get('service', ''):<13}[bold]{title:<24}[/bold]"
+        what = f"[{colour}]{record.get('outcome')}[/{colour}]{code} {record.get('duration_ms', 0):.1f} ms"
+        place = f"[dim]#{chained.get('index', 0)} {chained['hash'][:12]}[/dim]"
+        out.print(f"{when}{what}  {place}", highlight=False, soft_wrap=True)
+        for key, value in (record.get("details") or {}).items():
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            out.print(f"      [dim]{escape(key)}:[/dim] {escape(text[:300])}", highlight=False, soft_wrap=True)
+
+
+@audit_app.command()
+def verify(
+    state: State = DEFAULT_STATE,
+    log: Annotated[Path | None, typer.Option(help="Folder of the log; empty takes the one of the stack.")] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Recompute the whole chain from the files, and name the first record that does not fit."""
+    folder = log or at(state).state_dir / "audit"
+    (entry,) = entry_points(group="strata.verifiers", name="audit")
+    result = entry.load()(folder)
+    if as_json:
+        fields = {name: getattr(result, name) for name in ("intact", "size", "head", "first_bad_index", "problem")}
+        sys.stdout.write(json.dumps(fields) + "\n")
+    elif result.intact:
+        out.print(f"[green]intact[/green]: {result.size} records, head {result.head}", highlight=False, soft_wrap=True)
+    else:
+        out.print(f"[red]altered[/red]: record {result.first_bad_index}: {result.problem}", highlight=False, soft_wrap=True)
+    if not result.intact:
+        raise typer.Exit(1)

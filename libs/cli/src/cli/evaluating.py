@@ -1,0 +1,71 @@
+"""`strata eval` and `strata router train`: judge the product's own decisions on any file."""
+
+import json
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from cli.place import repository
+
+router_app = typer.Typer(no_args_is_help=True, help="The router's classifiers.")
+out, err = Console(), Console(stderr=True)
+
+
+@router_app.callback()
+def _router() -> None:
+    """Keep `train` a sub-command while it is the only one."""
+
+
+def suites() -> list[str]:
+    """Return the names of the suites that the installed services offer."""
+    return sorted(entry.name for entry in entry_points(group="strata.evals"))
+
+
+def evaluate(
+    suite: Annotated[str, typer.Argument(help="Name of the suite, such as retrieval, routing, injection, pii, grounding.")],
+    data: Annotated[Path, typer.Option(help="File or folder in the suite's format.", exists=True)],
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="name=value, passed to the suite.")] = None,
+    taxonomy: Annotated[Path | None, typer.Option(help="Taxonomy made by `strata router train`, for routing.")] = None,
+    *,
+    ablate: Annotated[bool, typer.Option("--ablate", help="Also score each part alone.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")] = False,
+) -> None:
+    """Score a suite on data that it has never seen."""
+    import os
+
+    os.environ.setdefault("STRATA_HOME", str(repository()))
+    found = list(entry_points(group="strata.evals", name=suite))
+    if not found:
+        err.print(f"[red]strata:[/red] unknown suite {suite!r}; known: {suites()}", highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
+    options = dict(item.split("=", 1) for item in option or [])
+    options |= {"taxonomy": str(taxonomy)} if taxonomy else {}
+    options |= {"ablate": "true"} if ablate else {}
+    try:
+        result: dict[str, Any] = found[0].load()(data, options=options)
+    except (ValueError, OSError) as error:
+        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True, markup=False)
+        raise typer.Exit(2) from error
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        out.print_json(json.dumps(result))
+
+
+@router_app.command()
+def train(
+    data: Annotated[Path, typer.Option(help="JSON lines of {text, label}; label `oos` is out of scope.", exists=True)],
+    file: Annotated[Path, typer.Option("--out", help="File the taxonomy is written to.")],
+) -> None:
+    """Train a taxonomy on labelled texts, for the router and for `strata eval routing --taxonomy`."""
+    (entry,) = entry_points(group="strata.trainers", name="router")
+    try:
+        result = entry.load()(data, file)
+    except (ValueError, OSError) as error:
+        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True, markup=False)
+        raise typer.Exit(2) from error
+    out.print_json(json.dumps(result if isinstance(result, dict) else {"written": str(file)}))

@@ -1,0 +1,236 @@
+"""Keeps the processes of a stack running: starts them in order, restarts what dies, stops them cleanly."""
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import socket
+import time
+from asyncio.subprocess import Process
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import nats
+
+from chassis.provisioning import PROVISIONER, provision, write_private
+from cli.place import Place
+from cli.processes import ProcessSpec, ports, specs
+from contracts import streams
+from contracts.identities import NATS_PORT
+
+_RESTART_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+_STABLE_SECONDS = 30.0
+_LOG_BYTES = 64 * 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+
+class StartError(Exception):
+    """The stack cannot start; the message says what to do."""
+
+
+def taken_ports(place: Place, *, engine: bool) -> list[str]:
+    """Return one line for each port of the stack that something else listens on."""
+    lines = []
+    for port, name in ports(place, engine=engine).items():
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                lines.append(f"port {port}, needed by {name}, is taken")
+    return lines
+
+
+def _die_with_parent() -> None:
+    """Ask the kernel to end this child when the supervisor is gone, so that nothing is orphaned."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+@dataclass
+class _Child:
+    """One process and how it is doing."""
+
+    spec: ProcessSpec
+    process: Process | None = None
+    started_at: float = 0.0
+    ready: bool = False
+    restarts: int = 0
+    failures: int = 0
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process and self.process.returncode is None else None
+
+
+class Supervisor:
+    """Runs one stack until it is told to stop."""
+
+    def __init__(self, place: Place, *, engine: bool, report: Callable[[str, str], None]) -> None:
+        """Prepare; `report(process, event)` is told whatever a person may want to see."""
+        self._place = place
+        self._children = {spec.name: _Child(spec) for spec in specs(place, engine=engine)}
+        self._engine = engine
+        self._report = report
+        self._stopping = asyncio.Event()
+        self._logs: dict[str, BinaryIO] = {}
+
+    def stop(self) -> None:
+        """Begin to stop; `run` returns when everything has ended."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Start, watch and finally stop every process; raise StartError when the stack cannot start."""
+        if lines := taken_ports(self._place, engine=self._engine):
+            raise StartError("; ".join(lines) + f". Stop what runs there, or use another --offset (now {self._place.port_offset}).")
+        provision(self._place.state_dir, port_offset=self._place.port_offset)
+        (self._place.state_dir / "logs").mkdir(exist_ok=True)
+        watchers = [asyncio.create_task(self._keep(child)) for child in self._children.values()]
+        try:
+            while not self._stopping.is_set():
+                await self._refresh()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), 0.3)
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+            await self._stop_all()
+
+    async def _keep(self, child: _Child) -> None:
+        """Start one process when those before it are ready, and again whenever it dies."""
+        while not all(self._children[name].ready for name in child.spec.after if name in self._children):
+            await asyncio.sleep(0.05)
+        while not self._stopping.is_set():
+            await self._spawn(child)
+            assert child.process is not None  # noqa: S101 - set by _spawn
+            code = await child.process.wait()
+            child.ready = False
+            if self._stopping.is_set():
+                return
+            lived = time.monotonic() - child.started_at
+            child.failures = 0 if lived > _STABLE_SECONDS else child.failures + 1
+            child.restarts += 1
+            delay = _RESTART_DELAYS[min(child.failures, len(_RESTART_DELAYS) - 1)]
+            self._report(child.spec.name, f"ended with code {code} after {lived:.1f} s, restarting{self._last_line(child.spec.name)}")
+            await asyncio.sleep(delay)
+
+    async def _spawn(self, child: _Child) -> None:
+        log = self._log(child.spec.name)
+        child.process = await asyncio.create_subprocess_exec(
+            *child.spec.command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**self._place.environment(), **child.spec.environment},
+            preexec_fn=_die_with_parent,
+            start_new_session=True,
+        )
+        child.started_at = time.monotonic()
+        self._report(child.spec.name, f"started, pid {child.process.pid}")
+
+    def _log(self, name: str) -> BinaryIO:
+        path = self._place.state_dir / "logs" / f"{name}.log"
+        if path.exists() and path.stat().st_size > _LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+            self._logs.pop(name, None)
+        if name not in self._logs:
+            self._logs[name] = path.open("ab")
+        return self._logs[name]
+
+    def _last_line(self, name: str) -> str:
+        lines = (self._place.state_dir / "logs" / f"{name}.log").read_bytes()[-4000:].decode(errors="replace").splitlines()
+        return f" (last line: {lines[-1][:200]})" if lines else ""
+
+    async def _refresh(self) -> None:
+        """Ask every process whether it is ready, and write down the answer."""
+        children = list(self._children.values())
+        answers = await asyncio.gather(*(self._is_ready(child) for child in children))
+        for child, ready in zip(children, answers, strict=True):
+            if ready != child.ready:
+                self._report(child.spec.name, f"ready after {time.monotonic() - child.started_at:.1f} s" if ready else "not ready")
+            child.ready = ready
+        self._write()
+
+    async def _is_ready(self, child: _Child) -> bool:
+        if child.pid is None:
+            return False
+        if not child.spec.ready_path:
+            return child.ready or await self._bus_is_ready()
+        return await _http_ok(child.spec.port, child.spec.ready_path)
+
+    async def _bus_is_ready(self) -> bool:
+        """Return whether the bus answers; its streams are declared then."""
+        seed = self._place.state_dir / "credentials" / PROVISIONER / "nats.seed"
+        try:
+            url = f"nats://127.0.0.1:{NATS_PORT + self._place.port_offset}"
+            client = await nats.connect(url, nkeys_seed=str(seed), allow_reconnect=False, connect_timeout=1)
+        except (OSError, nats.errors.Error, TimeoutError):
+            return False
+        try:
+            await streams.declare(client.jetstream())
+        finally:
+            await client.close()
+        return True
+
+    def _write(self) -> None:
+        rows = [
+            {"name": c.spec.name, "pid": c.pid, "ready": c.ready, "port": c.spec.port, "restarts": c.restarts}
+            for c in self._children.values()
+        ]
+        content = {
+            "supervisor": os.getpid(),
+            "port_offset": self._place.port_offset,
+            "ready": all(c.ready for c in self._children.values()),
+        }
+        write_private(self._place.stack_file, json.dumps({**content, "processes": rows}, indent=1).encode())
+
+    async def _stop_all(self) -> None:
+        """Stop in the reverse order, so that whoever drains still has what it needs."""
+        self._report("stack", "stopping")
+        later = {name for child in self._children.values() for name in child.spec.after}
+        for wave in (
+            [n for n in self._children if n not in later],
+            [n for n in reversed(self._children) if n in later and n != "nats"],
+            ["nats"],
+        ):
+            await asyncio.gather(*(self._stop_one(self._children[name]) for name in wave))
+        self._place.stack_file.unlink(missing_ok=True)
+        for log in self._logs.values():
+            log.close()
+        self._report("stack", "stopped")
+
+    async def _stop_one(self, child: _Child) -> None:
+        if child.pid is None or child.process is None:
+            return
+        with suppress(ProcessLookupError):
+            child.process.send_signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(child.process.wait(), child.spec.stop_seconds)
+        except TimeoutError:
+            self._report(child.spec.name, f"did not stop within {child.spec.stop_seconds:.0f} s, killed")
+            with suppress(ProcessLookupError):
+                os.killpg(child.process.pid, signal.SIGKILL)
+            await child.process.wait()
+
+
+async def _http_ok(port: int, path: str) -> bool:
+    """Return whether a GET answers 200 within a second."""
+    try:
+        async with asyncio.timeout(1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            line = await reader.readline()
+            writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return b" 200 " in line
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process with this pid lives and is not a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state != "Z"
