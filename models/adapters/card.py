@@ -47,8 +47,7 @@ def write_card(folder: Path, result: dict[str, Any]) -> None:
         "",
         about["task"],
         "",
-        (
-            f"Held out (n={success['n']}): success {success['base']:.3f} for the bare base, {success['adapter']:.3f} with the adapter,",
+        f"Held out (n={success['n']}): success {success['base']:.3f} for the bare base, {success['adapter']:.3f} with the adapter,",
         f"margin {success['margin']:+.3f} (95 % paired bootstrap {low:+.3f} to {high:+.3f}).",
         "",
         "## Measured",
@@ -68,8 +67,7 @@ def write_card(folder: Path, result: dict[str, Any]) -> None:
         *sources,
         "",
         "## Training",
-        (
-            f"LoRA rank {recipe['rank']}, alpha {recipe['alpha']}, all linear layers of blocks {recipe['first_layer']} to 29; AdamW,",
+        f"LoRA rank {recipe['rank']}, alpha {recipe['alpha']}, all linear layers of blocks {recipe['first_layer']} to 29; AdamW,",
         f"rate {recipe['learning_rate']} falling linearly, {recipe['rows_per_step']} rows a step, {run['steps']} of",
         f"{run['planned_steps']} planned steps, seed {recipe['seed']}, float32; {run['seconds']} s on a shared two-core CPU.",
         f"Loss on the reply only: {run['loss_first_5']} (first five steps) to {run['loss_last_5']} (last five).",
