@@ -99,7 +99,8 @@ class Supervisor:
 
     async def _keep(self, child: _Child) -> None:
         """Start one process when those before it are ready, and again whenever it dies."""
-        while not all(self._children[name].ready for name in child.spec.after if name in self._children):
+        before = [self._children[name] for name in child.spec.after if name in self._children]
+        while not all(other.ready for other in before):  # noqa: ASYNC110 - readiness is polled, not signalled
             await asyncio.sleep(0.05)
         while not self._stopping.is_set():
             await self._spawn(child)
@@ -188,12 +189,10 @@ class Supervisor:
     async def _stop_all(self) -> None:
         """Stop in the reverse order, so that whoever drains still has what it needs."""
         self._report("stack", "stopping")
-        later = {name for child in self._children.values() for name in child.spec.after}
-        for wave in (
-            [n for n in self._children if n not in later],
-            [n for n in reversed(self._children) if n in later and n != "nats"],
-            ["nats"],
-        ):
+        needed = {name for child in self._children.values() for name in child.spec.after}
+        leaves = [name for name in self._children if name not in needed]
+        middle = [name for name in self._children if name in needed and name != "nats"]
+        for wave in (leaves, middle, ["nats"]):
             await asyncio.gather(*(self._stop_one(self._children[name]) for name in wave))
         self._place.stack_file.unlink(missing_ok=True)
         for log in self._logs.values():
