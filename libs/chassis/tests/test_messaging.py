@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from chassis.errors import InvalidArgumentError, UnavailableError
-from chassis.messaging import Consumer, connect
+from chassis.messaging import Consumer, LeaseLostError, connect
 from chassis.settings import ServiceSettings
 from contracts.streams import ORCHESTRATOR_INTERACTIVE
 from contracts.subjects import ADMITTED, AUDIT
@@ -47,6 +48,46 @@ async def test_a_message_is_handled_once_and_acknowledged(bus: NatsServer, admin
 
     assert seen == ["r1"]
     assert (await admin.jetstream().stream_info("REQUESTS")).state.messages == 0
+    await gateway.drain()
+
+
+async def test_a_message_is_handled_at_once_though_more_could_come(bus: NatsServer) -> None:
+    """A free worker gets the first message without waiting for a batch to fill."""
+    done, gateway = asyncio.Event(), await connect(_Settings(), "gateway")
+
+    async def handle(_: RequestAdmitted, __: object) -> None:
+        done.set()
+
+    reader = await connect(_Settings(), "orchestrator")
+    consumer = Consumer(reader, ORCHESTRATOR_INTERACTIVE, ADMITTED, handler=handle, workers=64)
+    task = asyncio.create_task(consumer.run())
+    await asyncio.sleep(0.2)
+    await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"))
+    await asyncio.wait_for(done.wait(), 0.3)
+
+    await consumer.stop(5)
+    await task
+    await reader.drain()
+    await gateway.drain()
+
+
+async def test_a_lost_lease_is_neither_acknowledged_nor_handed_back(bus: NatsServer, admin: Client) -> None:
+    """Who lost a message to another owner leaves it alone, so that the bus still protects the new owner."""
+    tries, done = [], asyncio.Event()
+
+    async def handle(_: RequestAdmitted, message: Msg) -> None:
+        tries.append(message.metadata.num_delivered)
+        if len(tries) == 1:
+            raise LeaseLostError
+        done.set()
+
+    gateway = await connect(_Settings(), "gateway")
+    await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"))
+    started = asyncio.get_running_loop().time()
+    await _handled(bus, handle, done)
+
+    assert tries == [1, 2]
+    assert asyncio.get_running_loop().time() - started > ORCHESTRATOR_INTERACTIVE.ack_wait_seconds - 0.5
     await gateway.drain()
 
 

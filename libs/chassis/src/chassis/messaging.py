@@ -33,6 +33,7 @@ from contracts.subjects import Subject, dead
 
 log = get_logger("messaging")
 _RETRY_DELAYS = (0.2, 0.5, 1.0, 2.0, 5.0)
+_PULL_SECONDS = 2.0
 
 
 def encode(subject: Subject, message: Message) -> bytes:
@@ -127,40 +128,77 @@ async def connect(settings: ServiceSettings, name: str) -> Bus:
 
 
 Handler = Callable[[Any, Msg], Awaitable[None]]
+Buried = Callable[[Any, Exception], Awaitable[None]]
+
+
+class LeaseLostError(Exception):
+    """Somebody else owns the message now; raised by a handler so that it is neither acknowledged nor handed back."""
 
 
 class Consumer:
     """Reads one durable with bounded concurrency; each message is leased and renewed while it is handled."""
 
-    def __init__(self, bus: Bus, durable: Durable, subject: Subject, handler: Handler, *, workers: int = 8) -> None:
-        """Bind a handler; nothing is read before `run`."""
+    def __init__(
+        self, bus: Bus, durable: Durable, subject: Subject, handler: Handler, *, workers: int = 8, buried: Buried | None = None
+    ) -> None:
+        """Bind a handler, and what to do before a readable message is given up; nothing is read before `run`."""
         self._bus, self._durable, self._subject, self._handler = bus, durable, subject, handler
-        self._workers = workers
+        self._workers, self._buried = workers, buried
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
+        self._pull_over = asyncio.Event()
+        self._expected, self._pull_inbox, self._trouble = 0, "", False
 
     async def run(self) -> None:
         """Read until `stop`; the bus going away only pauses it."""
-        subscription = await self._bus.js.pull_subscribe_bind(consumer=self._durable.name, stream=self._durable.stream)
+        # nats-py's fetch(n) holds the first message back until n have come or its timeout is over, hence the own pull.
+        inbox = self._bus.client.new_inbox()
+        subscription = await self._bus.client.subscribe(f"{inbox}.*", cb=self._arrived)
+        stopped = asyncio.create_task(self._stopping.wait())
+        pulls = 0
         while not self._stopping.is_set():
-            free = self._workers - len(self._tasks)
-            if free <= 0:
-                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            if (free := self._workers - len(self._tasks)) <= 0:
+                await asyncio.wait([stopped, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
                 continue
+            pulls += 1
+            self._pull_inbox = f"{inbox}.{pulls}"
             try:
-                messages = await subscription.fetch(free, timeout=1.0)
-            except TimeoutError:
-                continue
-            except (NatsError, APIError) as error:
-                log.warning("fetch_failed", durable=self._durable.name, error=repr(error))
+                await self._pull(free, stopped)
+            except NatsError as error:
+                log.warning("pull_failed", durable=self._durable.name, error=repr(error))
+                self._trouble = True
+            if self._trouble:
                 await asyncio.sleep(0.25)
-                continue
-            for message in messages:
-                task = asyncio.create_task(self._handle(message))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
         # A drain of the connection would wait for whatever is still queued here.
         await subscription.unsubscribe()
+
+    async def _pull(self, batch: int, stopped: asyncio.Task[Any]) -> None:
+        """Ask for up to `batch` messages; return when they came, when the pull expired, or when it is time to stop."""
+        self._expected, self._trouble = batch, False
+        self._pull_over.clear()
+        request = json.dumps({"batch": batch, "expires": int(_PULL_SECONDS * 1e9)}).encode()
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._durable.stream}.{self._durable.name}"
+        await self._bus.client.publish(subject, request, reply=self._pull_inbox)
+        over = asyncio.create_task(self._pull_over.wait())
+        await asyncio.wait([over, stopped], timeout=_PULL_SECONDS + 0.5, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+
+    async def _arrived(self, message: Msg) -> None:
+        status = (message.headers or {}).get("Status")
+        if status is not None:
+            if message.subject == self._pull_inbox:
+                self._trouble = status not in {"404", "408"}
+                self._pull_over.set()
+            return
+        if self._stopping.is_set():
+            await message.nak()
+            return
+        task = asyncio.create_task(self._handle(message))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._expected -= 1
+        if self._expected <= 0:
+            self._pull_over.set()
 
     async def stop(self, grace_seconds: float) -> None:
         """Take nothing new, let what runs finish, hand back what does not."""
@@ -200,23 +238,30 @@ class Consumer:
                 return await self._bury(message, InvalidArgumentError(f"delivered {delivery} times without success"))
             await self._handler(decode(self._subject, message.data), message)
             await message.ack()
-        except ServiceError as error:
-            if error.retryable and not 0 < self._durable.max_deliver <= delivery:
-                await message.nak(delay=_RETRY_DELAYS[min(delivery, len(_RETRY_DELAYS)) - 1])
-                log.info("message_retried", code=error.code, error=str(error))
-                return "retried"
-            return await self._bury(message, error)
+        except LeaseLostError:
+            return "lost"
         except Exception as error:
-            log.exception("message_failed")
-            if 0 < self._durable.max_deliver <= delivery:
-                return await self._bury(message, error)
-            await message.nak(delay=_RETRY_DELAYS[min(delivery, len(_RETRY_DELAYS)) - 1])
-            return "retried"
+            if not isinstance(error, ServiceError):
+                log.exception("message_failed")
+            return await self._retry_or_bury(message, error)
         return "acked"
+
+    async def _retry_or_bury(self, message: Msg, error: Exception) -> str:
+        """Hand back what may succeed later, with a delay; a bug may too, so it is retried as well."""
+        delivery = message.metadata.num_delivered
+        hopeless = isinstance(error, ServiceError) and not error.retryable
+        if hopeless or 0 < self._durable.max_deliver <= delivery:
+            return await self._bury(message, error)
+        await message.nak(delay=_RETRY_DELAYS[min(delivery, len(_RETRY_DELAYS)) - 1])
+        log.info("message_retried", code=getattr(error, "code", "internal_error"), error=str(error))
+        return "retried"
 
     async def _bury(self, message: Msg, error: Exception) -> str:
         """Write the dead letter before the message is given up; without it the message stays."""
         code = getattr(error, "code", "internal_error")
+        if self._buried is not None:
+            with suppress(InvalidArgumentError):
+                await self._buried(decode(self._subject, message.data), error)
         headers = {
             **(message.headers or {}),
             "Nats-Msg-Id": f"dead/{self._durable.stream}/{message.metadata.sequence.stream}",
