@@ -1,16 +1,24 @@
 """How a release is digested, signed and verified: the one definition that both sides share."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from strata.gateway.v1.gateway_events_pb2 import ToolCall
 from strata.guardrail.v1.guardrail_service_pb2 import Release, ReleaseClaims
 
 # Separates these signatures from any other use of the same key.
 _CONTEXT = b"strata release v1\0"
+
+
+class VerifyKey(Protocol):
+    """An Ed25519 public key, of whatever library."""
+
+    def verify(self, signature: bytes, data: bytes, /) -> None:
+        """Raise cryptography's InvalidSignature when `signature` is not one of `data`."""
 
 
 class ReleaseInvalidError(Exception):
@@ -37,7 +45,7 @@ def sign(key: Ed25519PrivateKey, key_id: str, claims: ReleaseClaims, text: str, 
     return Release(claims=body, signature=key.sign(_CONTEXT + body), key_id=key_id, text=text, tool_calls=calls)
 
 
-def verify(keys: dict[str, Ed25519PublicKey], release: Release, *, request_id: str, trace_id: str, tenant: str) -> ReleaseClaims:
+def verify(keys: Mapping[str, VerifyKey], release: Release, *, request_id: str, trace_id: str, tenant: str) -> ReleaseClaims:
     """Return the claims of a release that is valid for this request; raise ReleaseInvalidError otherwise."""
     key = keys.get(release.key_id)
     if key is None:
