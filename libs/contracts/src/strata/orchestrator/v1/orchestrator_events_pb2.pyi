@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from strata.audit.v1 import audit_events_pb2 as _audit_events_pb2
 from strata.gateway.v1 import gateway_events_pb2 as _gateway_events_pb2
 from strata.guardrail.v1 import guardrail_service_pb2 as _guardrail_service_pb2
 import builtins as _builtins
@@ -168,7 +169,7 @@ class Completion(_message.Message):
     confidence: _builtins.float
     """Confidence of the router."""
     verdict: _builtins.str
-    """Decision of guardrail: allow, redact, abstain, escalate, block."""
+    """Decision of guardrail: allow, redact, abstain, escalate, block; regenerate when its rejection of the model's text left an extract."""
     code: _builtins.str
     """Stable code of why it was blocked, escalated or abstained; may be empty."""
     prompt_tokens: _builtins.int
@@ -378,6 +379,7 @@ class RunRecord(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     SCREENED_MESSAGES_FIELD_NUMBER: _builtins.int
     VAULT_FIELD_NUMBER: _builtins.int
+    UNCONFIRMED_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Workflow and version."""
     status: _builtins.str
@@ -412,6 +414,10 @@ class RunRecord(_message.Message):
     def screened_messages(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_events_pb2.ChatMessage]:
         """Conversation after screening."""
 
+    @_builtins.property
+    def unconfirmed(self) -> _containers.RepeatedCompositeFieldContainer[_audit_events_pb2.StepRecorded]:
+        """Audit records of steps that this very write finishes; whoever takes the run over publishes them again, so that none can be missing."""
+
     def __init__(
         self,
         *,
@@ -426,10 +432,11 @@ class RunRecord(_message.Message):
         deadline: _timestamp_pb2.Timestamp | None = ...,
         screened_messages: _abc.Iterable[_gateway_events_pb2.ChatMessage] | None = ...,
         vault: _builtins.bytes = ...,
+        unconfirmed: _abc.Iterable[_audit_events_pb2.StepRecorded] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "request", b"request", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "epoch", b"epoch", "owner", b"owner", "pins", b"pins", "request", b"request", "screened_messages", b"screened_messages", "started_at", b"started_at", "status", b"status", "steps", b"steps", "vault", b"vault", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "epoch", b"epoch", "owner", b"owner", "pins", b"pins", "request", b"request", "screened_messages", b"screened_messages", "started_at", b"started_at", "status", b"status", "steps", b"steps", "unconfirmed", b"unconfirmed", "vault", b"vault", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
