@@ -1,0 +1,1 @@
+"""What ingestor and retriever share about the indexes; they share nothing else."""

@@ -1,0 +1,70 @@
+"""What an index of one encoder can do, whatever engine holds it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from encoders.encoder import Vectors
+from knowledge.schema import Chunk, Kind
+from knowledge.visibility import Visibility
+
+
+class IndexMissingError(RuntimeError):
+    """Raised when there is no index for the encoder; `found` names the encoders that have one."""
+
+    def __init__(self, encoder: str, found: Sequence[str]) -> None:
+        super().__init__(f"no index for encoder {encoder!r}; there is one for {sorted(found)}")
+        self.found = tuple(found)
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A chunk that a leg found, with that leg's own score; a higher one is better."""
+
+    chunk: Chunk
+    score: float
+
+
+@dataclass(frozen=True)
+class Holding:
+    """How much of one collection the index holds."""
+
+    documents: int
+    chunks: int
+
+
+class Index(Protocol):
+    """The fluid and the anchored index of one encoder."""
+
+    @property
+    def encoder(self) -> str:
+        """Key of the encoder whose vectors it holds."""
+        ...
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of each table by kind; it grows with every change."""
+        ...
+
+    def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
+        """Return the best visible chunks by BM25, best first."""
+        ...
+
+    def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
+        """Return the best visible chunks by cosine with a unit vector (384,), best first."""
+        ...
+
+    def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
+        """Return every stored chunk of every version of the documents, by document key."""
+        ...
+
+    def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]]) -> int:
+        """Make these the only chunks of these documents in one commit; return the version that holds them."""
+        ...
+
+    def tidy(self) -> None:
+        """Fold recent changes into the search structures; what is found stays the same."""
+        ...
+
+    def holdings(self) -> dict[str, Holding]:
+        """Return what each collection holds, by name."""
+        ...

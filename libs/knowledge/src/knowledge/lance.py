@@ -1,0 +1,146 @@
+"""The embedded index: two LanceDB tables in a folder, written by one process and read by any number."""
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+import lancedb
+import pyarrow as pa
+from lancedb.index import FTS
+
+from encoders.encoder import Vectors
+from knowledge.index import Hit, Holding, IndexMissingError
+from knowledge.schema import COLUMNS, SCHEMA, Chunk, Kind, table_name
+from knowledge.visibility import Visibility, literals
+
+_KEPT = dt.timedelta(minutes=10)
+_FOUND = [name for name in COLUMNS if name not in {"vector", "search_text"}]
+_KEYS_AT_ONCE = 200
+
+
+class LanceIndex:
+    """Both tables of one encoder; reads see a commit of any process at once."""
+
+    def __init__(self, encoder: str, tables: dict[Kind, Any]) -> None:
+        """Wrap open tables; use `create` or `open` instead."""
+        self.encoder = encoder
+        self._tables = tables
+        self._label_keys: dict[Kind, tuple[int, frozenset[str]]] = {}
+        self._lock = Lock()
+        self._pool = ThreadPoolExecutor(2 * len(tables), thread_name_prefix="index")
+
+    @classmethod
+    def create(cls, folder: Path, encoder: str) -> Self:
+        """Open the tables for writing, making those that are missing."""
+        folder.mkdir(parents=True, exist_ok=True)
+        database = lancedb.connect(folder, read_consistency_interval=dt.timedelta(0))
+        tables = {}
+        for kind in Kind:
+            table = database.create_table(table_name(kind, encoder), schema=SCHEMA, exist_ok=True)
+            if not table.list_indices():
+                table.create_index("search_text", config=FTS(with_position=False, stem=True, remove_stop_words=True))
+                table.create_index("document_key", config=lancedb.index.BTree())
+            tables[kind] = table
+        return cls(encoder, tables)
+
+    @classmethod
+    def open(cls, folder: Path, encoder: str) -> Self:
+        """Open the tables for reading; raise IndexMissingError where one is not there."""
+        names = _table_names(folder)
+        wanted = {kind: table_name(kind, encoder) for kind in Kind}
+        if not set(wanted.values()) <= names:
+            raise IndexMissingError(encoder, sorted({name.partition("_")[2] for name in names}))
+        database = lancedb.connect(folder, read_consistency_interval=dt.timedelta(0))
+        return cls(encoder, {kind: database.open_table(name) for kind, name in wanted.items()})
+
+    def versions(self) -> dict[str, int]:
+        """Return the version of each table by kind; it grows with every change."""
+        return {kind.value: int(table.version) for kind, table in self._tables.items()}
+
+    def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
+        """Return the best visible chunks of both tables by BM25, best first."""
+
+        def leg(kind: Kind) -> pa.Table:
+            search = self._tables[kind].search(query, query_type="fts", fts_columns="search_text")
+            return self._seen(search, kind, visible).select([*_FOUND, "_score"]).limit(limit).to_arrow()
+
+        return self._merged(leg, limit, lambda row: float(row["_score"]))
+
+    def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
+        """Return the best visible chunks of both tables by cosine with a unit vector (384,), best first."""
+
+        def leg(kind: Kind) -> pa.Table:
+            search = self._tables[kind].search(vector, vector_column_name="vector").distance_type("cosine")
+            return self._seen(search, kind, visible).select([*_FOUND, "_distance"]).limit(limit).to_arrow()
+
+        return self._merged(leg, limit, lambda row: 1.0 - float(row["_distance"]))
+
+    def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
+        """Return every stored chunk of every version of the documents, by document key."""
+        found: dict[str, list[Chunk]] = {key: [] for key in keys}
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            some = keys[first : first + _KEYS_AT_ONCE]
+            rows = self._tables[kind].search().where(f"document_key IN ({literals(some)})").limit(None).to_arrow()
+            for row in rows.to_pylist():
+                found[row["document_key"]].append(_chunk(row))
+        return found
+
+    def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]]) -> int:
+        """Make these the only chunks of these documents in one commit; return the version that holds them."""
+        table = self._tables[kind]
+        scope = f"document_key IN ({literals(documents)})"
+        rows = [chunk.row() for chunks in documents.values() for chunk in chunks]
+        if not rows:
+            table.delete(scope)
+            return int(table.version)
+        merge = table.merge_insert("chunk_id").when_matched_update_all().when_not_matched_insert_all()
+        merge.when_not_matched_by_source_delete(scope).execute(pa.Table.from_pylist(rows, schema=SCHEMA))
+        return int(table.version)
+
+    def tidy(self) -> None:
+        """Fold recent changes into the search structures and drop table versions that no reader needs."""
+        for table in self._tables.values():
+            table.optimize(cleanup_older_than=_KEPT)
+
+    def holdings(self) -> dict[str, Holding]:
+        """Return documents in force and chunks of all versions of each collection, by name."""
+        chunks: dict[str, int] = {}
+        current: dict[str, set[str]] = {}
+        for table in self._tables.values():
+            columns = ["collection", "document_key", "superseded_at", "withdrawn_at"]
+            for row in table.search().select(columns).limit(None).to_arrow().to_pylist():
+                chunks[row["collection"]] = chunks.get(row["collection"], 0) + 1
+                if row["superseded_at"] is None and row["withdrawn_at"] is None:
+                    current.setdefault(row["collection"], set()).add(row["document_key"])
+        return {name: Holding(len(current.get(name, ())), count) for name, count in chunks.items()}
+
+    def _seen(self, search: Any, kind: Kind, visible: Visibility) -> Any:
+        return search.where(visible.sql(self._labels(kind)), prefilter=True)
+
+    def _labels(self, kind: Kind) -> frozenset[str]:
+        """Return the sets of labels in the table, read again only when it has changed."""
+        table = self._tables[kind]
+        version = int(table.version)
+        with self._lock:
+            known = self._label_keys.get(kind)
+            if known is None or known[0] != version:
+                column = table.search().select(["label_key"]).limit(None).to_arrow()["label_key"]
+                known = (version, frozenset(column.unique().to_pylist()))
+                self._label_keys[kind] = known
+        return known[1]
+
+    def _merged(self, leg: Any, limit: int, score: Any) -> list[Hit]:
+        """Run a leg on both tables at once and merge what they found; ties go by chunk id."""
+        found = [Hit(_chunk(row), score(row)) for part in self._pool.map(leg, self._tables) for row in part.to_pylist()]
+        return sorted(found, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
+
+
+def _table_names(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.lance")}
+
+
+def _chunk(row: dict[str, Any]) -> Chunk:
+    return Chunk(**{name: row.get(name) for name in COLUMNS})  # type: ignore[arg-type]

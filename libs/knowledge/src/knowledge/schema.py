@@ -1,0 +1,138 @@
+"""The row of an index: a chunk of one version of one document, and the names of the tables that hold it."""
+
+import dataclasses
+import datetime as dt
+import hashlib
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import pyarrow as pa
+
+from encoders.encoder import DIMENSIONS
+
+LABEL_SEPARATOR = " "
+
+
+class Kind(StrEnum):
+    """How knowledge changes, which decides the index that it lives in."""
+
+    FLUID = "fluid"
+    ANCHORED = "anchored"
+
+
+@dataclass(frozen=True)
+class Document:
+    """One version of one document as its source says it."""
+
+    collection: str
+    kind: Kind
+    document_id: str
+    title: str
+    text: str
+    version: str = ""
+    effective_from: dt.datetime | None = None
+    expires_at: dt.datetime | None = None
+    tenant: str = ""
+    labels: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+    licence: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the document among all collections."""
+        return document_key(self.collection, self.document_id)
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """A piece of one version; `start` and `end` are characters of that version's text."""
+
+    chunk_id: str
+    document_key: str
+    document_id: str
+    collection: str
+    kind: str
+    title: str
+    text: str
+    search_text: str
+    vector: list[float]
+    version: str
+    effective_from: dt.datetime
+    superseded_at: dt.datetime | None
+    expires_at: dt.datetime | None
+    withdrawn_at: dt.datetime | None
+    tenant: str
+    label_key: str
+    metadata: list[str]
+    source: str
+    licence: str
+    start: int
+    end: int
+    document_sha256: str
+    content_hash: str
+    attributes_hash: str
+
+    def row(self) -> dict[str, Any]:
+        """Return the fields by column name."""
+        return {name: getattr(self, name) for name in COLUMNS}
+
+
+_TIME = pa.timestamp("us", tz="UTC")
+SCHEMA = pa.schema([
+    pa.field("chunk_id", pa.string(), nullable=False),
+    pa.field("document_key", pa.string(), nullable=False),
+    pa.field("document_id", pa.string(), nullable=False),
+    pa.field("collection", pa.string(), nullable=False),
+    pa.field("kind", pa.string(), nullable=False),
+    pa.field("title", pa.string(), nullable=False),
+    pa.field("text", pa.string(), nullable=False),
+    pa.field("search_text", pa.string(), nullable=False),
+    pa.field("vector", pa.list_(pa.float32(), DIMENSIONS), nullable=False),
+    pa.field("version", pa.string(), nullable=False),
+    pa.field("effective_from", _TIME, nullable=False),
+    pa.field("superseded_at", _TIME),
+    pa.field("expires_at", _TIME),
+    pa.field("withdrawn_at", _TIME),
+    pa.field("tenant", pa.string(), nullable=False),
+    pa.field("label_key", pa.string(), nullable=False),
+    pa.field("metadata", pa.list_(pa.string()), nullable=False),
+    pa.field("source", pa.string(), nullable=False),
+    pa.field("licence", pa.string(), nullable=False),
+    pa.field("start", pa.int64(), nullable=False),
+    pa.field("end", pa.int64(), nullable=False),
+    pa.field("document_sha256", pa.string(), nullable=False),
+    pa.field("content_hash", pa.string(), nullable=False),
+    pa.field("attributes_hash", pa.string(), nullable=False),
+])  # fmt: skip
+COLUMNS: tuple[str, ...] = tuple(part.name for part in dataclasses.fields(Chunk))
+
+
+def table_name(kind: str, encoder: str) -> str:
+    """Return the table of one kind; vectors of two encoders never share one."""
+    return f"{kind}_{encoder}"
+
+
+def document_key(collection: str, document_id: str) -> str:
+    """Return the name of a document among all collections."""
+    return f"{collection}/{document_id}"
+
+
+def label_key(labels: tuple[str, ...]) -> str:
+    """Return one string for a set of labels, whatever their order."""
+    return LABEL_SEPARATOR.join(sorted(set(labels)))
+
+
+def metadata_pairs(metadata: dict[str, str]) -> list[str]:
+    """Return metadata in the form in which it is stored and filtered."""
+    return [f"{name}={value}" for name, value in sorted(metadata.items())]
+
+
+def digest(*parts: object) -> str:
+    """Return the SHA-256 of the parts in order, hexadecimal."""
+    value = hashlib.sha256()
+    for part in parts:
+        data = str(part).encode()
+        value.update(len(data).to_bytes(8, "big") + data)
+    return value.hexdigest()
