@@ -72,6 +72,13 @@ def test_the_two_worked_domains_and_the_general_one_are_there() -> None:
     assert all(read(path / "domain.yaml")["name"] == path.name for path in DOMAINS)
 
 
+def test_a_role_means_the_same_everywhere() -> None:
+    """No two domains declare the same role or collection, so a key's role names one set of permissions and labels."""
+    for part in ("roles", "collections"):
+        names = [row["name"] for domain in DOMAINS for row in read(domain / "domain.yaml")[part]]
+        assert len(names) == len(set(names))
+
+
 @pytest.mark.parametrize(("domain", "collection"), collections(), ids=lambda v: v["name"] if isinstance(v, dict) else v.name)
 def test_every_document_has_a_licence_and_a_date(domain: Path, collection: dict[str, Any]) -> None:
     """Each line fits the schema, no version occurs twice, anchored documents name theirs, and fluid ones say that they are invented."""
