@@ -27,7 +27,7 @@ class Span:
 def chunk_spans(text: str) -> list[tuple[int, int]]:
     """Return the half-open character ranges of the chunks of `text`, in order; none for blank text."""
     spans = [part for block in _split(text, 0, len(text), _BLOCK) for part in _fit(text, block)]
-    if sum(span.words for span in spans) <= LONGEST_WORDS and sum(span.heading for span in spans) <= 1:
+    if sum(span.words for span in spans) <= LONGEST_WORDS:
         return [(spans[0].start, spans[-1].end)] if spans else []
     groups: list[list[Span]] = []
     for span in spans:
@@ -43,7 +43,7 @@ def _belongs(group: list[Span], span: Span) -> bool:
     if all(part.heading for part in group):
         return True
     if span.heading:
-        return words < TARGET_WORDS // 4
+        return words < TARGET_WORDS // 2
     return words + span.words <= TARGET_WORDS
 
 
