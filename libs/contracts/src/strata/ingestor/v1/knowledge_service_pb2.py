@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*strata/ingestor/v1/knowledge_service.proto\x12\x12strata.ingestor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x02\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0f\n\x07licence\x18\x08 \x01(\t\x12\x0e\n\x06labels\x18\t \x03(\t\x12\x0e\n\x06tenant\x18\n \x01(\t\x12<\n\x08metadata\x18\x0b \x03(\x0b\x32*.strata.ingestor.v1.Document.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x12PutDocumentRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12.\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1c.strata.ingestor.v1.Document\"J\n\x13PutDocumentResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\r\x12\x12\n\nsupersedes\x18\x03 \x01(\t\"a\n\x15\x44\x65leteDocumentRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\")\n\x16\x44\x65leteDocumentResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\"\x18\n\x16ListCollectionsRequest\"\x86\x01\n\x10\x43ollectionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\r\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\r\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x13\n\x0breview_date\x18\x06 \x01(\t\x12\x0f\n\x07licence\x18\x07 \x01(\t\"e\n\x17ListCollectionsResponse\x12\x39\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32$.strata.ingestor.v1.CollectionStatus\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t2\xc7\x02\n\x10KnowledgeService\x12^\n\x0bPutDocument\x12&.strata.ingestor.v1.PutDocumentRequest\x1a\'.strata.ingestor.v1.PutDocumentResponse\x12g\n\x0e\x44\x65leteDocument\x12).strata.ingestor.v1.DeleteDocumentRequest\x1a*.strata.ingestor.v1.DeleteDocumentResponse\x12j\n\x0fListCollections\x12*.strata.ingestor.v1.ListCollectionsRequest\x1a+.strata.ingestor.v1.ListCollectionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*strata/ingestor/v1/knowledge_service.proto\x12\x12strata.ingestor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x02\n\x08\x44ocument\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0c\n\x04text\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x32\n\x0e\x65\x66\x66\x65\x63tive_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nexpires_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0f\n\x07licence\x18\x08 \x01(\t\x12\x0e\n\x06labels\x18\t \x03(\t\x12\x0e\n\x06tenant\x18\n \x01(\t\x12<\n\x08metadata\x18\x0b \x03(\x0b\x32*.strata.ingestor.v1.Document.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"X\n\x12PutDocumentRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12.\n\x08\x64ocument\x18\x02 \x01(\x0b\x32\x1c.strata.ingestor.v1.Document\"J\n\x13PutDocumentResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\r\x12\x12\n\nsupersedes\x18\x03 \x01(\t\"q\n\x15\x44\x65leteDocumentRequest\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\")\n\x16\x44\x65leteDocumentResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x01(\x08\"\x18\n\x16ListCollectionsRequest\"\x86\x01\n\x10\x43ollectionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x11\n\tdocuments\x18\x03 \x01(\r\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\r\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x13\n\x0breview_date\x18\x06 \x01(\t\x12\x0f\n\x07licence\x18\x07 \x01(\t\"e\n\x17ListCollectionsResponse\x12\x39\n\x0b\x63ollections\x18\x01 \x03(\x0b\x32$.strata.ingestor.v1.CollectionStatus\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t2\xc7\x02\n\x10KnowledgeService\x12^\n\x0bPutDocument\x12&.strata.ingestor.v1.PutDocumentRequest\x1a\'.strata.ingestor.v1.PutDocumentResponse\x12g\n\x0e\x44\x65leteDocument\x12).strata.ingestor.v1.DeleteDocumentRequest\x1a*.strata.ingestor.v1.DeleteDocumentResponse\x12j\n\x0fListCollections\x12*.strata.ingestor.v1.ListCollectionsRequest\x1a+.strata.ingestor.v1.ListCollectionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,15 +43,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PUTDOCUMENTRESPONSE']._serialized_start=536
   _globals['_PUTDOCUMENTRESPONSE']._serialized_end=610
   _globals['_DELETEDOCUMENTREQUEST']._serialized_start=612
-  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=709
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=711
-  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=752
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=754
-  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=778
-  _globals['_COLLECTIONSTATUS']._serialized_start=781
-  _globals['_COLLECTIONSTATUS']._serialized_end=915
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=917
-  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1018
-  _globals['_KNOWLEDGESERVICE']._serialized_start=1021
-  _globals['_KNOWLEDGESERVICE']._serialized_end=1348
+  _globals['_DELETEDOCUMENTREQUEST']._serialized_end=725
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_start=727
+  _globals['_DELETEDOCUMENTRESPONSE']._serialized_end=768
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_start=770
+  _globals['_LISTCOLLECTIONSREQUEST']._serialized_end=794
+  _globals['_COLLECTIONSTATUS']._serialized_start=797
+  _globals['_COLLECTIONSTATUS']._serialized_end=931
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_start=933
+  _globals['_LISTCOLLECTIONSRESPONSE']._serialized_end=1034
+  _globals['_KNOWLEDGESERVICE']._serialized_start=1037
+  _globals['_KNOWLEDGESERVICE']._serialized_end=1364
 # @@protoc_insertion_point(module_scope)

@@ -177,6 +177,7 @@ class DeleteDocumentRequest(_message.Message):
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection it is in."""
     document_id: _builtins.str
@@ -184,7 +185,9 @@ class DeleteDocumentRequest(_message.Message):
     version: _builtins.str
     """Version to withdraw; empty for fluid documents."""
     reason: _builtins.str
-    """Why, for the record."""
+    """Why, for the record; a withdrawal needs one."""
+    tenant: _builtins.str
+    """Tenant that it belongs to; empty for documents of all tenants."""
     def __init__(
         self,
         *,
@@ -192,10 +195,11 @@ class DeleteDocumentRequest(_message.Message):
         document_id: _builtins.str = ...,
         version: _builtins.str = ...,
         reason: _builtins.str = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document_id", b"document_id", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document_id", b"document_id", "reason", b"reason", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
