@@ -42,7 +42,7 @@ class Document:
     @property
     def key(self) -> str:
         """Name of the document among all collections."""
-        return document_key(self.collection, self.document_id)
+        return document_key(self.collection, self.document_id, self.tenant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +114,9 @@ def table_name(kind: str, encoder: str) -> str:
     return f"{kind}_{encoder}"
 
 
-def document_key(collection: str, document_id: str) -> str:
-    """Return the name of a document among all collections."""
-    return f"{collection}/{document_id}"
+def document_key(collection: str, document_id: str, tenant: str = "") -> str:
+    """Return the name of a document among all collections and tenants; two tenants never share one."""
+    return f"{tenant}:{collection}/{document_id}"
 
 
 def label_key(labels: tuple[str, ...]) -> str:

@@ -1,0 +1,1 @@
+"""Takes documents in, keeps their versions in order and makes them searchable."""

@@ -1,0 +1,5 @@
+"""Starts the service: `python -m ingestor`."""
+
+from ingestor.main import main
+
+main()

@@ -1,0 +1,67 @@
+"""Answers gRPC calls; only translates."""
+
+import asyncio
+from collections.abc import Mapping
+
+from knowledge.index import Holding, Index
+from prometheus_client import Counter
+
+from chassis.errors import NotFoundError
+from chassis.rpc import Context
+from ingestor import wire
+from ingestor.announcing import Announcer
+from ingestor.catalogue import Collection
+from ingestor.library import Library
+from strata.ingestor.v1 import knowledge_service_pb2 as pb
+from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
+
+CHANGES = Counter("strata_knowledge_changes_total", "Changes of the indexes over gRPC.", ["collection", "change"])
+
+
+class KnowledgeServicer(KnowledgeServiceServicer):
+    """The contract over one library."""
+
+    def __init__(self, collections: Mapping[str, Collection], library: Library, index: Index, announcer: Announcer) -> None:
+        self._collections, self._library, self._index, self._announcer = collections, library, index, announcer
+
+    async def PutDocument(self, request: pb.PutDocumentRequest, context: Context) -> pb.PutDocumentResponse:  # noqa: ARG002, N802 - the name in the contract
+        """Store one version; it is searchable when this returns."""
+        document = wire.to_document(self._collection(request.collection), request.document)
+        (outcome,) = await asyncio.to_thread(self._library.put, [document])
+        if outcome.refusal is not None:
+            raise outcome.refusal
+        if outcome.change is not None:
+            CHANGES.labels(collection=request.collection, change="upserted").inc()
+            await self._announcer.flush()
+        return wire.to_put_response(outcome)
+
+    async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:  # noqa: ARG002, N802
+        """Delete a fluid document or withdraw an anchored version; nobody finds it when this returns."""
+        collection = self._collection(request.collection)
+
+        def remove() -> bool:
+            return self._library.remove(
+                collection.kind,
+                collection.name,
+                request.document_id,
+                tenant=request.tenant,
+                version=request.version,
+                reason=request.reason,
+            )
+
+        changed = await asyncio.to_thread(remove)
+        if changed:
+            CHANGES.labels(collection=request.collection, change="deleted").inc()
+            await self._announcer.flush()
+        return pb.DeleteDocumentResponse(changed=changed)
+
+    async def ListCollections(self, request: pb.ListCollectionsRequest, context: Context) -> pb.ListCollectionsResponse:  # noqa: ARG002, N802
+        """Return what each declared collection holds."""
+        holdings = await asyncio.to_thread(self._index.holdings)
+        statuses = [wire.to_status(c, holdings.get(c.name, Holding(0, 0))) for c in self._collections.values()]
+        return pb.ListCollectionsResponse(collections=statuses, encoder=self._index.encoder)
+
+    def _collection(self, name: str) -> Collection:
+        if name not in self._collections:
+            raise NotFoundError(f"unknown collection {name!r}; known: {sorted(self._collections)}")
+        return self._collections[name]

@@ -1,0 +1,52 @@
+"""Between protobuf and the domain."""
+
+import datetime as dt
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from knowledge.index import Holding
+from knowledge.schema import Document
+
+from ingestor.catalogue import Collection
+from ingestor.library import Outcome
+from strata.ingestor.v1 import knowledge_service_pb2 as pb
+
+
+def to_document(collection: Collection, message: pb.Document) -> Document:
+    """Return the document of a request, with the collection's defaults."""
+    return Document(
+        collection=collection.name,
+        kind=collection.kind,
+        document_id=message.id,
+        title=message.title,
+        text=message.text,
+        version=message.version,
+        effective_from=_time(message.effective_from) if message.HasField("effective_from") else None,
+        expires_at=_time(message.expires_at) if message.HasField("expires_at") else None,
+        tenant=message.tenant,
+        labels=tuple(message.labels) or collection.labels,
+        metadata=dict(message.metadata),
+        source=message.source,
+        licence=message.licence or collection.licence,
+    )
+
+
+def to_put_response(outcome: Outcome) -> pb.PutDocumentResponse:
+    """Return what a put answers."""
+    return pb.PutDocumentResponse(changed=outcome.change is not None, chunks=outcome.chunks, supersedes=outcome.supersedes)
+
+
+def to_status(collection: Collection, holding: Holding) -> pb.CollectionStatus:
+    """Return the state of one collection."""
+    return pb.CollectionStatus(
+        name=collection.name,
+        kind=collection.kind.value,
+        documents=holding.documents,
+        chunks=holding.chunks,
+        owner=collection.owner,
+        review_date=collection.review_date,
+        licence=collection.licence,
+    )
+
+
+def _time(value: Timestamp) -> dt.datetime:
+    return value.ToDatetime(tzinfo=dt.UTC)
