@@ -1,0 +1,5 @@
+"""Runs the service: `python -m audit`."""
+
+from audit.main import main
+
+main()

@@ -1,0 +1,140 @@
+"""From the bus to the disk, with the real server and the service as a process that dies."""
+
+import asyncio
+import random
+import resource
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from audit.main import start
+from audit.segments import read
+from audit.settings import Settings
+from audit.verification import verify
+from chassis.process import running
+from testkit.nats import NatsServer
+
+from .running import SUBJECT, audit_process, publish, until_acknowledged, until_status
+
+
+def _sequences(folder: Path) -> list[int]:
+    return [located.entry.sequence for located in read(folder)]
+
+
+async def test_a_record_is_on_the_disk_before_it_is_acknowledged(bus: NatsServer, admin: Client) -> None:
+    """What the stream no longer owes is in the files, and the gateway may accept requests."""
+    settings = Settings(min_free_bytes=0)
+    async with running("audit", settings, start):
+        await publish(admin, 1, 30)
+        await until_acknowledged(admin)
+        await until_status(admin, writable=True)
+
+        found = verify(settings.folder)
+
+    assert found.intact, found.problem
+    assert sorted(_sequences(settings.folder)) == list(range(1, 31))
+
+
+async def test_what_nobody_can_read_is_logged_too(bus: NatsServer, admin: Client) -> None:
+    """A body that is no record leaves a record that says so and holds it."""
+    settings = Settings(min_free_bytes=0)
+    async with running("audit", settings, start):
+        await admin.jetstream().publish(SUBJECT, b"\xff not json")
+        await until_acknowledged(admin)
+
+    (only,) = read(settings.folder)
+    assert only.entry.record["step"] == "unreadable"
+    assert only.entry.record["tenant"] == "acme"
+
+
+async def test_kill_9_loses_no_record_and_repeats_none(bus: NatsServer, admin: Client) -> None:
+    """Killed at random moments under load and started again, the log has every record of the stream exactly once."""
+    folder = bus.state_dir / "audit"
+    rng = random.Random(11)
+    total = 800
+    load = asyncio.create_task(publish(admin, 1, total, pad="x" * 300))
+    for _ in range(3):
+        with audit_process(STRATA_AUDIT_BATCH_SIZE="20", STRATA_AUDIT_SEGMENT_BYTES="100000"):
+            size = verify(folder).size
+            for _ in range(400):
+                await asyncio.sleep(0.02)
+                if verify(folder).size > size + 20:
+                    break
+            await asyncio.sleep(rng.random() * 0.2)
+    await load
+    with audit_process():
+        await until_acknowledged(admin)
+
+    found = verify(folder)
+
+    assert found.intact, found.problem
+    assert sorted(_sequences(folder)) == list(range(1, total + 1))
+
+
+async def test_a_full_disk_is_reported_and_survived(bus: NatsServer, admin: Client) -> None:
+    """When no byte can be written the gateway is told, nothing is acknowledged; with room again all is written."""
+    folder = bus.state_dir / "audit"
+    with audit_process(file_limit=20_000) as process:
+        await publish(admin, 1, 10)
+        await until_acknowledged(admin)
+        await publish(admin, 11, 60, pad="y" * 1_000)
+        full = await until_status(admin, writable=False)
+        consumer = await admin.jetstream().consumer_info("AUDIT", "audit-writer")
+        meanwhile = verify(folder)
+
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await until_status(admin, writable=True)
+        await until_acknowledged(admin)
+
+    assert "File too large" in str(full["reason"])
+    assert consumer.num_ack_pending + consumer.num_pending >= 1
+    assert meanwhile.intact, meanwhile.problem
+    found = verify(folder)
+    assert (found.intact, found.size) == (True, 70)
+
+
+async def test_a_nearly_full_disk_is_reported_before_the_first_record(bus: NatsServer, admin: Client) -> None:
+    """The gateway learns that requests cannot be recorded while nothing is waiting."""
+    async with running("audit", Settings(min_free_bytes=2**60), start) as runtime:
+        value = await until_status(admin, writable=False)
+
+        assert not runtime.health.report()[0]
+    assert "bytes are free" in str(value["reason"])
+
+
+async def test_a_second_writer_waits_and_takes_over(bus: NatsServer, admin: Client) -> None:
+    """Two processes never write one log; the second begins when the first is killed."""
+    folder = bus.state_dir / "audit"
+    with audit_process() as first:
+        await publish(admin, 1, 50)
+        await until_acknowledged(admin)
+        elsewhere = {"STRATA_PORT_OFFSET": bus.port_offset + 300, "nats": {"url": bus.url}}
+        async with running("audit", Settings(min_free_bytes=0, **elsewhere), start) as second:
+            await asyncio.sleep(0.3)
+            assert not second.health.report()[0]
+            first.kill()
+            await publish(admin, 51, 50)
+            await until_acknowledged(admin)
+
+    found = verify(folder)
+
+    assert (found.intact, found.size) == (True, 100)
+
+
+async def test_a_damaged_log_refuses_records(bus: NatsServer, admin: Client) -> None:
+    """The service says that the log was changed, writes nothing, and keeps what arrives in the stream."""
+    folder = bus.state_dir / "audit"
+    with audit_process():
+        await publish(admin, 1, 5)
+        await until_acknowledged(admin)
+    segment = folder / f"{0:020d}.jsonl"
+    segment.write_bytes(segment.read_bytes().replace(b'"x/3"', b'"x/8"'))
+    changed = segment.read_bytes()
+
+    with audit_process():
+        value = await until_status(admin, writable=False)
+        await publish(admin, 6, 1)
+        await asyncio.sleep(0.5)
+
+    assert "record 2" in str(value["reason"])
+    assert segment.read_bytes() == changed
