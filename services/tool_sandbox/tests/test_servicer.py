@@ -48,7 +48,7 @@ async def _client(settings: Settings, me: str = "orchestrator") -> AsyncIterator
         yield ToolsServiceStub(opened)
 
 
-def request(tool: str, *, role: str = "clerk", tenant: str = "acme", call_id: str = "r1:tool", **arguments: object) -> InvokeRequest:
+def request(tool: str, *, role: str = "clerk", tenant: str = "acme", call_id: str = "r1:tool", **arguments: Any) -> InvokeRequest:
     """Return one call of the test's domain."""
     message = InvokeRequest(
         request_id="r1", trace_id="0" * 32, caller=Caller(tenant=tenant, role=role), domain="shop", tool=tool, call_id=call_id
@@ -85,7 +85,7 @@ async def test_a_tool_answers_and_is_recorded(stub: Any, admin: Client) -> None:
     ],
 )
 async def test_a_refused_call_is_an_error_and_a_record(
-    stub: Any, admin: Client, tool: str, role: str, arguments: dict[str, object], code: str
+    stub: Any, admin: Client, tool: str, role: str, arguments: dict[str, Any], code: str
 ) -> None:
     """The caller gets the stable code, and the audit log says who tried what."""
     with pytest.raises(ServiceError) as refusal:
