@@ -1,0 +1,5 @@
+"""Starts the gateway with `python -m gateway`."""
+
+from gateway.main import main
+
+main()

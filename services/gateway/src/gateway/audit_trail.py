@@ -1,0 +1,83 @@
+"""What the gateway writes into the audit log."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import Any
+
+from chassis.errors import UnavailableError
+from chassis.logging import get_logger
+from chassis.messaging import Bus
+from contracts.subjects import AUDIT
+from strata.audit.v1.audit_events_pb2 import StepRecorded
+
+log = get_logger("audit_trail")
+_TRIES = 2
+_PAUSE_SECONDS = 0.1
+
+
+class AuditTrail:
+    """Publishes step records; who needs one on record awaits it."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Bind the bus."""
+        self._bus = bus
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def record(
+        self,
+        step: str,
+        outcome: str,
+        *,
+        record_id: str,
+        tenant: str,
+        request_id: str,
+        trace_id: str,
+        details: dict[str, Any],
+        code: str = "",
+        started: float | None = None,
+    ) -> None:
+        """Return when the stream holds the record; raise UnavailableError when it cannot. `started` is a `time.perf_counter`."""
+        seconds = 0.0 if started is None else time.perf_counter() - started
+        message = StepRecorded(
+            record_id=record_id,
+            tenant=tenant,
+            request_id=request_id,
+            trace_id=trace_id,
+            service="gateway",
+            step=step,
+            attempt=1,
+            outcome=outcome,
+            code=code,
+            duration_ms=seconds * 1000,
+        )
+        message.started_at.FromDatetime(datetime.fromtimestamp(time.time() - seconds, UTC))
+        message.details.update(details)
+        subject = AUDIT.at(tenant=tenant, step=step)
+        for attempt in range(1, _TRIES + 1):
+            try:
+                await self._bus.publish(AUDIT, subject, message, event_id=record_id, about=request_id)
+            except UnavailableError:
+                if attempt == _TRIES:
+                    raise
+                await asyncio.sleep(_PAUSE_SECONDS * attempt)
+            else:
+                return
+
+    def later(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do it in the background; `drain` waits for it."""
+        task = asyncio.create_task(self._quietly(work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except UnavailableError as error:
+            log.error("audit_record_lost", error=str(error))  # noqa: TRY400 - the cause is in the text
+
+    async def drain(self, seconds: float) -> None:
+        """Wait for what is in the background."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)

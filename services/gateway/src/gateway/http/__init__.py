@@ -1,0 +1,1 @@
+"""The HTTP side of the gateway: OpenAI's shapes in and out."""

@@ -1,0 +1,128 @@
+"""Composition root of the gateway."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+
+from chassis import process, rpc
+from chassis.logging import get_logger
+from chassis.process import Runtime
+from contracts.streams import KEYS, STATUS
+from gateway.admission import Admission, decode_status
+from gateway.assembly import ReleaseKeys
+from gateway.audit_trail import AuditTrail
+from gateway.authentication import Authenticator, decode_key
+from gateway.catalogue import Catalogue
+from gateway.http.app import App
+from gateway.http.chat import Chat, Parts
+from gateway.http.lookups import Lookups
+from gateway.idempotency import Idempotency
+from gateway.limits import Gate
+from gateway.mirror import Mirror
+from gateway.settings import Settings
+from gateway.subscribers import Ingress
+from gateway.tokens import TokenVerifier
+from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from strata.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+
+log = get_logger("gateway")
+_SYNC_SECONDS = 30.0
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process that it runs in."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def _serving(app: App, settings: Settings) -> AsyncIterator[None]:
+    """Answer HTTP until the block ends, then finish what is in flight; raise OSError when the port is taken."""
+    listener = socket.create_server((settings.bind_host, settings.http_port("gateway")), backlog=1024)
+    config = uvicorn.Config(
+        cast("Any", app),
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(settings.drain_seconds),
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        # Whoever connects before the server accepts waits in the listener's queue.
+        yield
+    finally:
+        server.should_exit = True
+        await task
+
+
+@asynccontextmanager
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def start(runtime: Runtime) -> AsyncIterator[None]:
+    """Wire the gateway and serve until the block ends."""
+    settings, bus = cast("Settings", runtime.settings), runtime.bus
+    catalogue = Catalogue(settings.repository_dir / "domains")
+    keys = Mirror(bus, KEYS, partial(decode_key, catalogue), refresh_seconds=settings.mirror_refresh_seconds)
+    status = Mirror(bus, STATUS, decode_status, refresh_seconds=settings.mirror_refresh_seconds)
+    tokens = TokenVerifier(settings.jwt) if settings.jwt else None
+    trail = AuditTrail(bus)
+    parts = Parts(
+        settings=settings,
+        bus=bus,
+        authenticator=Authenticator(keys, catalogue, tokens),
+        catalogue=catalogue,
+        gate=Gate(settings),
+        admission=Admission(bus, trail, status),
+        idempotency=Idempotency(bus, settings.takeover_seconds),
+        keys=ReleaseKeys(settings.state_dir),
+        trail=trail,
+    )
+    runtime.health.checks["keys"] = keys.synced.is_set
+    runtime.health.checks["status"] = status.synced.is_set
+    async with rpc.channel(settings, "gateway", "inference") as inference, rpc.channel(settings, "gateway", "audit") as audit:
+        follow = catalogue.follow(
+            InferenceServiceStub(inference).ListModels,
+            every_seconds=settings.models_refresh_seconds,
+            timeout_seconds=settings.rpc_timeout_seconds,
+        )
+        app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace))
+        work = [keys.run(), status.run(), follow, *([tokens.run()] if tokens else [])]
+        async with _background(*work):
+            await asyncio.wait_for(asyncio.gather(keys.synced.wait(), status.synced.wait()), _SYNC_SECONDS)
+            consumer = Ingress(parts, bus).consumer()
+            reading = asyncio.create_task(consumer.run())
+            try:
+                async with _serving(app, settings):
+                    yield
+            finally:
+                await consumer.stop(settings.drain_seconds)
+                await reading
+                await trail.drain(settings.drain_seconds)
+
+
+def main() -> None:
+    """Be the gateway until SIGTERM."""
+    process.run("gateway", Settings, start, serve_health=False)
