@@ -48,7 +48,7 @@ async def _client(settings: Settings, me: str = "orchestrator") -> AsyncIterator
         yield ToolsServiceStub(opened)
 
 
-def request(tool: str, *, role: str = "clerk", tenant: str = "acme", call_id: str = "r1:tool", **arguments: Any) -> InvokeRequest:
+def request(tool: str, *, role: str = "clerk", tenant: str = "acme", call_id: str = "r1/tool", **arguments: Any) -> InvokeRequest:
     """Return one call of the test's domain."""
     message = InvokeRequest(
         request_id="r1", trace_id="0" * 32, caller=Caller(tenant=tenant, role=role), domain="shop", tool=tool, call_id=call_id
@@ -101,11 +101,11 @@ async def test_a_repeated_write_is_recorded_once(stub: Any, admin: Client) -> No
     """The second attempt of a call replays the result; the stream keeps one record of it."""
     first = await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=5)
     again = await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=5)
-    await call(stub.Invoke, request("find_things", call_id="r1:find", name="lamp"), timeout=5)
+    await call(stub.Invoke, request("find_things", call_id="r1/find", name="lamp"), timeout=5)
 
     seen = await records(admin, 2)
     assert (first.changed, first.replayed, again.changed, again.replayed) == (1, False, 1, True)
-    assert [record.step_id for record in seen] == ["r1:tool", "r1:find"]
+    assert [record.step_id for record in seen] == ["tool", "find"]
 
 
 async def test_the_callers_deadline_holds(stub: Any, admin: Client) -> None:

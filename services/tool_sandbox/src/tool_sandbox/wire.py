@@ -74,7 +74,7 @@ def to_record(request: InvokeRequest, *, outcome: str, code: str, milliseconds: 
         trace_id=request.trace_id,
         service="tool_sandbox",
         step="tool",
-        step_id=request.call_id,
+        step_id=request.call_id.rpartition("/")[2],
         attempt=1,
         outcome=outcome,
         code=code,
