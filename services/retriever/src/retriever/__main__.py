@@ -1,0 +1,5 @@
+"""Starts the service: `python -m retriever`."""
+
+from retriever.main import main
+
+main()

@@ -1,0 +1,47 @@
+"""Makes one ranking of two: each leg's scores to 0..1, then a weighted mean."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from knowledge.index import Hit
+from knowledge.schema import Chunk
+
+from retriever.settings import Weights
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A chunk with the fused score and each leg's own; 0 where a leg did not find it."""
+
+    chunk: Chunk
+    score: float
+    lexical: float
+    vector: float
+
+
+def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weights: Mapping[str, Weights]) -> list[Candidate]:
+    """Return all chunks of both legs, best first; ties go by chunk id, so that a repeat gives the same order."""
+    words, vectors = _by_id(lexical), _by_id(nearest)
+    words_scaled, vectors_scaled = _scaled(lexical), _scaled(nearest)
+    chunks = {hit.chunk.chunk_id: hit.chunk for hit in (*lexical, *nearest)}
+    fused = []
+    for name, chunk in chunks.items():
+        weight = weights[chunk.kind]
+        total = (weight.lexical + weight.vector) or 1.0
+        score = (weight.lexical * words_scaled.get(name, 0.0) + weight.vector * vectors_scaled.get(name, 0.0)) / total
+        fused.append(Candidate(chunk, score, words.get(name, 0.0), vectors.get(name, 0.0)))
+    return sorted(fused, key=lambda candidate: (-candidate.score, candidate.chunk.chunk_id))
+
+
+def _by_id(hits: Sequence[Hit]) -> dict[str, float]:
+    return {hit.chunk.chunk_id: hit.score for hit in hits}
+
+
+def _scaled(hits: Sequence[Hit]) -> dict[str, float]:
+    """Return min-max scores; a leg whose hits all score the same gives each of them 1."""
+    if not hits:
+        return {}
+    low, high = min(hit.score for hit in hits), max(hit.score for hit in hits)
+    if high <= low:
+        return {hit.chunk.chunk_id: 1.0 for hit in hits}
+    return {hit.chunk.chunk_id: (hit.score - low) / (high - low) for hit in hits}

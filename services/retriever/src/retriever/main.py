@@ -1,0 +1,44 @@
+"""The composition root: encoder, index and the gRPC server of retriever."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+from chassis.process import Runtime, run
+from chassis.rpc import rpc_server
+from encoders import Encoder
+from retriever.servicer import RetrieverServicer
+from retriever.settings import Settings
+from retriever.shelf import Shelf
+from retriever.subscribers import following
+from strata.retriever.v1.retriever_service_pb2_grpc import add_RetrieverServiceServicer_to_server
+
+NAME = "retriever"
+
+
+@asynccontextmanager
+async def start(runtime: Runtime) -> AsyncIterator[None]:
+    """Serve for as long as the block lasts; ready once ingestor has made the index."""
+    settings = runtime.settings
+    assert isinstance(settings, Settings)  # noqa: S101 - narrows the type of our own settings
+    encoder = await asyncio.to_thread(partial(Encoder.load, threads=settings.encoder_threads))
+    shelf = Shelf(settings.index_dir, encoder.identity.key())
+    runtime.health.checks["index"] = lambda: shelf.ready
+    watching = asyncio.create_task(shelf.watch(settings.poll_seconds))
+    servicer = RetrieverServicer(shelf, encoder, settings)
+    try:
+        async with (
+            following(runtime.bus, shelf),
+            rpc_server(settings, NAME, partial(add_RetrieverServiceServicer_to_server, servicer)),
+        ):
+            yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+def main() -> None:
+    """Be retriever until SIGTERM."""
+    run(NAME, Settings, start)

@@ -1,0 +1,103 @@
+"""Answers one query: both legs at once under one predicate, fused, and only what is relevant enough."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from knowledge.index import Hit, Index
+from knowledge.preparation import Embeds, search_text
+from knowledge.visibility import Visibility
+
+from encoders.encoder import Vectors
+from retriever.fusion import Candidate, fuse
+from retriever.relevance import coverage, stems
+from retriever.settings import RankingSettings, Weights
+
+T = TypeVar("T")
+LEGS = ("lexical", "vector")
+
+
+@dataclass
+class Found:
+    """What a query brought, and how long each part took in milliseconds."""
+
+    passages: list[Candidate]
+    versions: dict[str, int]
+    latency_ms: dict[str, float] = field(default_factory=dict)
+
+
+class Retrieval:
+    """The search itself, the same in service and under evaluation."""
+
+    def __init__(self, index: Index, encoder: Embeds, ranking: RankingSettings) -> None:
+        """Search `index` with queries encoded by `encoder`."""
+        self._index, self._encoder, self._ranking = index, encoder, ranking
+        self._weights: Mapping[str, Weights] = {"fluid": ranking.fluid, "anchored": ranking.anchored}
+
+    async def search(self, query: str, visible: Visibility, top_k: int) -> Found:
+        """Return the passages that may ground an answer, best first; none when nothing is relevant."""
+        found = await self.rank(query, visible)
+        started = time.perf_counter()
+        found.passages = self._chosen(query, found.passages, top_k)
+        found.latency_ms["fuse"] += _since(started)
+        return found
+
+    async def rank(self, query: str, visible: Visibility, legs: Sequence[str] = LEGS) -> Found:
+        """Return every candidate of the legs, best first, however relevant."""
+        versions = await asyncio.to_thread(self._index.versions)
+        latency: dict[str, float] = {}
+        limit = self._ranking.candidates
+
+        async def lexical() -> list[Hit]:
+            return await _timed(latency, "lexical", lambda: asyncio.to_thread(self._index.lexical, query, visible, limit))
+
+        async def nearest() -> list[Hit]:
+            vector = await _timed(latency, "encode", lambda: asyncio.to_thread(self._encode, query))
+            return await _timed(latency, "vector", lambda: asyncio.to_thread(self._index.nearest, vector, visible, limit))
+
+        words, vectors = await asyncio.gather(lexical() if "lexical" in legs else _nothing(), nearest() if "vector" in legs else _nothing())
+        started = time.perf_counter()
+        candidates = fuse(words, vectors, self._weights)
+        latency["fuse"] = _since(started)
+        return Found(candidates, versions, latency)
+
+    def relevance(self, query_stems: set[str], candidate: Candidate) -> float:
+        """Return the cosine plus the weighted share of the query's words that the chunk has."""
+        text = search_text(candidate.chunk.title, candidate.chunk.text)
+        return candidate.vector + self._ranking.coverage_weight * coverage(query_stems, text)
+
+    def _chosen(self, query: str, candidates: Sequence[Candidate], top_k: int) -> list[Candidate]:
+        """Return the best `top_k` that are relevant, with at most a few of one document."""
+        words, taken, chosen = stems(query), dict[str, int](), list[Candidate]()
+        for candidate in candidates:
+            if len(chosen) == top_k:
+                break
+            key = candidate.chunk.document_key
+            if taken.get(key, 0) == self._ranking.chunks_per_document:
+                continue
+            if self.relevance(words, candidate) < self._ranking.relevance_threshold:
+                continue
+            taken[key] = taken.get(key, 0) + 1
+            chosen.append(candidate)
+        return chosen
+
+    def _encode(self, query: str) -> Vectors:
+        vector: Vectors = self._encoder.encode([query])[0]
+        return vector
+
+
+async def _timed(latency: dict[str, float], part: str, work: Callable[[], Awaitable[T]]) -> T:
+    started = time.perf_counter()
+    result = await work()
+    latency[part] = _since(started)
+    return result
+
+
+async def _nothing() -> list[Hit]:
+    return []
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1000

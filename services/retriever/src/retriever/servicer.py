@@ -1,0 +1,54 @@
+"""Answers gRPC calls; only translates."""
+
+import datetime as dt
+
+from prometheus_client import Histogram
+
+from chassis.errors import FailedPreconditionError, InvalidArgumentError
+from chassis.rpc import Context
+from encoders import Encoder
+from retriever import wire
+from retriever.retrieval import Found, Retrieval
+from retriever.settings import Settings
+from retriever.shelf import Shelf
+from strata.retriever.v1 import retriever_service_pb2 as pb
+from strata.retriever.v1.retriever_service_pb2_grpc import RetrieverServiceServicer
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+PARTS = Histogram("strata_retrieval_part_duration_seconds", "Time of each part of a query.", ["part"], buckets=_SECONDS)
+PASSAGES = Histogram("strata_retrieval_passages", "Passages that a query brought.", buckets=(0, 1, 2, 4, 8, 16, 50))
+
+
+class RetrieverServicer(RetrieverServiceServicer):
+    """The contract over the index on a shelf."""
+
+    def __init__(self, shelf: Shelf, encoder: Encoder, settings: Settings) -> None:
+        self._shelf, self._encoder, self._settings = shelf, encoder, settings
+        self._key = encoder.identity.key()
+
+    async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:  # noqa: ARG002, N802 - the name in the contract
+        """Return the best passages that the caller may see."""
+        ranking = self._settings.ranking
+        self._check(request)
+        retrieval = Retrieval(self._shelf.index(), self._encoder, ranking)
+        if not request.collections:
+            return wire.to_response(Found([], {}), self._key)
+        visible = wire.to_visibility(request, dt.datetime.now(dt.UTC))
+        found = await retrieval.search(request.query, visible, request.top_k or ranking.default_top_k)
+        for part, milliseconds in found.latency_ms.items():
+            PARTS.labels(part=part).observe(milliseconds / 1000)
+        PASSAGES.observe(len(found.passages))
+        return wire.to_response(found, self._key)
+
+    def _check(self, request: pb.RetrieveRequest) -> None:
+        if request.encoder and request.encoder != self._key:
+            raise FailedPreconditionError(f"encoder {request.encoder!r} is not the index's own {self._key!r}")
+        if not request.query.strip():
+            raise InvalidArgumentError("field 'query' is empty")
+        if len(request.query) > self._settings.longest_query_characters:
+            limit = self._settings.longest_query_characters
+            raise InvalidArgumentError(f"field 'query' has {len(request.query)} characters; the limit is {limit}")
+        if request.top_k > self._settings.ranking.largest_top_k:
+            raise InvalidArgumentError(f"field 'top_k' is {request.top_k}; the limit is {self._settings.ranking.largest_top_k}")
+        if not request.caller.tenant:
+            raise InvalidArgumentError("field 'caller.tenant' is empty")

@@ -1,0 +1,48 @@
+"""Everything an operator may change about retriever."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic_settings import SettingsConfigDict
+
+from chassis.settings import ServiceSettings
+
+
+class Weights(BaseModel):
+    """How much each leg counts for chunks of one kind of collection."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lexical: NonNegativeFloat = Field(default=0.5, description="Weight of BM25.")
+    vector: NonNegativeFloat = Field(default=0.5, description="Weight of the cosine.")
+
+
+class RankingSettings(BaseModel):
+    """How legs become one ranking, and what is good enough to be an answer's ground."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fluid: Weights = Field(default_factory=Weights, description="Weights for fluid collections.")
+    anchored: Weights = Field(default_factory=Weights, description="Weights for anchored collections.")
+    candidates: PositiveInt = Field(default=100, description="Chunks that each leg contributes.")
+    relevance_threshold: float = Field(default=0.40, description="Least relevance (cosine plus coverage) of a passage.")
+    coverage_weight: NonNegativeFloat = Field(default=0.25, description="Weight of the share of the query's words that a chunk has.")
+    chunks_per_document: PositiveInt = Field(default=2, description="Most passages of one document.")
+    default_top_k: PositiveInt = Field(default=4, description="Passages when the caller names no number.")
+    largest_top_k: PositiveInt = Field(default=50, description="Most passages that a caller may ask for.")
+
+
+class Settings(ServiceSettings):
+    """Read from `STRATA_RETRIEVER_*`; frozen once read."""
+
+    model_config = SettingsConfigDict(env_nested_delimiter="__", frozen=True, extra="forbid", env_prefix="STRATA_RETRIEVER_")
+
+    encoder_threads: PositiveInt = Field(default=1, description="Threads that encode one query.")
+    poll_seconds: PositiveFloat = Field(default=0.5, description="Longest time between two looks at the index's version.")
+    longest_query_characters: PositiveInt = Field(default=20_000, description="Longest query that is taken.")
+    ranking: RankingSettings = Field(default_factory=RankingSettings, description="How passages are ranked and chosen.")
+
+    @property
+    def index_dir(self) -> Path:
+        """Folder of the indexes, which ingestor writes."""
+        return self.state_dir / "knowledge"
