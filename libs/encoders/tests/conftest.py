@@ -1,6 +1,7 @@
 """The one encoder that all tests of this package share."""
 
 import pytest
+
 from encoders import Encoder
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from encoders import ClassifierFileError, Encoder, TextClassifier
 from encoders.fitting import Recipe, calibrated, fit, reconfigure
 

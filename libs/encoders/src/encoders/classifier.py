@@ -125,11 +125,10 @@ class TextClassifier:
         return Prediction(label, _confidence(label, shares, config), shares)
 
 
-def softmax(logits: Matrix) -> Matrix:
+def softmax(logits: NDArray[np.floating[Any]]) -> Matrix:
     """Return row-wise probabilities."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    result: Matrix = shifted / shifted.sum(axis=1, keepdims=True)
-    return result
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
 def _best_in_scope(shares: Mapping[str, float], config: ClassifierConfig) -> float:

@@ -43,7 +43,9 @@ class NgramHasher:
 
     def rows(self, texts: Sequence[str]) -> SparseRows:
         """Return one row per text: damped counts, scaled to length one."""
-        starts, indices, values = [0], [], []
+        starts: list[int] = [0]
+        indices: list[int] = []
+        values: list[float] = []
         for text in texts:
             counts = Counter(crc32(gram.encode()) % self.buckets for gram in self._grams(text))
             weights = [1.0 + math.log(count) for count in counts.values()]

@@ -40,7 +40,7 @@ class _GraphBuilder:
         value = self._weights[name]
         return self.constant(name, value.T if transpose else value)
 
-    def node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: object) -> str:
+    def node(self, operator: str, inputs: list[str], output: str, domain: str = "", **attributes: Any) -> str:
         self._nodes.append(helper.make_node(operator, inputs, [output], domain=domain, **attributes))
         return output
 
