@@ -1,0 +1,73 @@
+"""The windows of one request's answer: what has left already, and a publish that only one owner can win."""
+
+import json
+
+from nats.errors import Error as NatsError
+from nats.js.errors import APIError, NoStreamResponseError
+
+from chassis import telemetry
+from chassis.errors import UnavailableError
+from chassis.messaging import Bus, cloud_event, decode, encode
+from contracts.subjects import RESPONSE
+from orchestrator.records import EXPECTED_LAST, StaleOwnerError, is_wrong_last
+from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
+
+_DIRECT_GET = f"$JS.API.DIRECT.GET.{RESPONSE.stream}"
+
+
+class Answer:
+    """What a client has been told so far, and how to tell it more."""
+
+    def __init__(self, bus: Bus, *, tenant: str, request_id: str) -> None:
+        """Assume that nothing was released; `load` looks."""
+        self._bus, self._request_id = bus, request_id
+        self._subject = RESPONSE.at(tenant=tenant, request_id=request_id)
+        self._last = 0
+        self.sequence = 0
+        self.released_text = ""
+        self.final: ResponseReleased | None = None
+
+    async def load(self) -> None:
+        """Read the windows that the stream has, in order."""
+        self._last, self.sequence, self.released_text, self.final = 0, 0, "", None
+        while (found := await self._next(self._last + 1)) is not None:
+            self._last = found[0]
+            self._account(found[1])
+
+    async def publish(self, message: ResponseReleased) -> None:
+        """Add a window or an error; raise StaleOwnerError when another owner has added one since we looked."""
+        event_id = f"{self._request_id}/{self.sequence}"
+        headers = cloud_event(self._bus.name, RESPONSE, event_id=event_id, about=self._request_id)
+        headers[EXPECTED_LAST] = str(self._last)
+        body, timeout = encode(RESPONSE, message), self._bus.timeout_seconds
+        try:
+            ack = await self._bus.js.publish(self._subject, body, stream=RESPONSE.stream, headers=headers, timeout=timeout)
+        except APIError as error:
+            if is_wrong_last(error):
+                raise StaleOwnerError(event_id) from error
+            raise UnavailableError(f"the bus refused {event_id!r}: {error}") from error
+        except (TimeoutError, NatsError, NoStreamResponseError) as error:
+            raise UnavailableError(f"the bus did not take {event_id!r}: {error!r}") from error
+        if ack.duplicate:
+            raise StaleOwnerError(event_id)
+        telemetry.PUBLISHED.labels(subject=RESPONSE.pattern).inc()
+        self._last = ack.seq
+        self._account(message)
+
+    def _account(self, message: ResponseReleased) -> None:
+        self.sequence += 1
+        self.released_text += message.release.text
+        if message.HasField("completion") or message.error_code:
+            self.final = message
+
+    async def _next(self, sequence: int) -> tuple[int, ResponseReleased] | None:
+        """Return the first window at or after a place in the stream, with its place."""
+        request = json.dumps({"seq": sequence, "next_by_subj": self._subject}).encode()
+        try:
+            reply = await self._bus.client.request(_DIRECT_GET, request, timeout=self._bus.timeout_seconds)
+        except (TimeoutError, NatsError) as error:
+            raise UnavailableError(f"the windows of {self._request_id!r} cannot be read: {error!r}") from error
+        headers = reply.headers or {}
+        if headers.get("Status"):
+            return None
+        return int(headers["Nats-Sequence"]), decode(RESPONSE, reply.data)

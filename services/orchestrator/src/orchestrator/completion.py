@@ -1,0 +1,61 @@
+"""What an answer carries beside its text."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator import citations
+from orchestrator.drafts import Draft
+from orchestrator.runs import Run
+from orchestrator.workflows import Step
+from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, StepUsage
+
+
+def complete(run: Run, step: Step, draft: Draft, text: str, *, verdict: str, seconds: float) -> Completion:
+    """Return the completion of an answer whose whole text is `text`; the release has taken `seconds` so far."""
+    route, generated = run.route, draft.generated or {}
+    completion = Completion(
+        status=draft.status,
+        finish_reason="content_filter" if draft.status == "blocked" else draft.finish_reason,
+        request_class=route.get("request_class", ""),
+        intent=route.get("intent", ""),
+        tier=generated.get("tier") or route.get("tier", ""),
+        model=generated.get("model", ""),
+        adapter=generated.get("adapter", ""),
+        confidence=route.get("confidence", 0.0),
+        citations=citations.cited(text, draft.passages),
+        verdict=verdict,
+        code=draft.code,
+        workflow=f"{run.workflow.name}@{run.workflow.version}",
+        origin=draft.origin_name,
+        tools=[str(result["tool"]) for result in run.results.values() if result and "tool" in result],
+    )
+    _account(run, draft, completion)
+    completion.steps.append(StepUsage(step_id=step.id, latency_ms=seconds * 1000))
+    completion.latency_ms[step.id] = seconds * 1000
+    return completion
+
+
+def _account(run: Run, draft: Draft, completion: Completion) -> None:
+    """Fill in tokens, cost and time, by step and in all."""
+    for name, finished in run.record.steps.items():
+        if finished.outcome == "skipped":
+            continue
+        made: Mapping[str, Any] = run.results.get(name) or {}
+        if draft.step is not None and draft.step.id == name and draft.generated is not None:
+            made = draft.generated
+        completion.steps.append(
+            StepUsage(
+                step_id=name,
+                latency_ms=finished.latency_ms,
+                prompt_tokens=int(made.get("prompt_tokens", 0)),
+                completion_tokens=int(made.get("completion_tokens", 0)),
+            )
+        )
+        completion.cost_usd += float(made.get("cost_usd", 0.0))
+        completion.latency_ms[name] = finished.latency_ms
+    completion.prompt_tokens = sum(usage.prompt_tokens for usage in completion.steps)
+    completion.completion_tokens = sum(usage.completion_tokens for usage in completion.steps)
+    accepted = run.request.received_at.ToNanoseconds() or run.record.started_at.ToNanoseconds()
+    completion.latency_ms["queue"] = max(0, run.record.started_at.ToNanoseconds() - accepted) / 1e6
+    completion.latency_ms["total"] = (time.time_ns() - accepted) / 1e6

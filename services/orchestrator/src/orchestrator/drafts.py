@@ -1,0 +1,66 @@
+"""A text that wants to leave, and guardrail's last look at it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chassis import rpc
+from orchestrator import citations
+from orchestrator.runs import Run
+from orchestrator.workflows import Step
+from strata.gateway.v1.gateway_events_pb2 import ToolCall
+from strata.guardrail.v1.guardrail_service_pb2 import CheckOutputRequest, CheckOutputResponse, Decision, Origin
+
+_MAY_LEAVE = frozenset({Decision.DECISION_ALLOW, Decision.DECISION_REDACT})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is to be released as the rest of an answer."""
+
+    text: str
+    origin: "Origin.ValueType"
+    status: str = "completed"
+    code: str = ""
+    # Decision that led to it; empty takes that of its own check.
+    verdict: str = ""
+    passages: Sequence[citations.Numbered] = ()
+    grounded: bool = False
+    schema_json: str = ""
+    tool_calls: Sequence[ToolCall] = ()
+    finish_reason: str = "stop"
+    # The generate step it came from, and that step's result; None for texts without a model.
+    step: Step | None = None
+    generated: Mapping[str, Any] | None = None
+
+    @property
+    def origin_name(self) -> str:
+        """How the text was made, as clients see it."""
+        return Origin.Name(self.origin).removeprefix("ORIGIN_").lower()
+
+
+async def check(run: Run, draft: Draft, *, text: str, final: bool, timeout: float) -> CheckOutputResponse:  # noqa: ASYNC109 - for rpc
+    """Let guardrail check and sign the next window of a draft."""
+    request = CheckOutputRequest(
+        request_id=run.request.request_id,
+        trace_id=run.request.trace_id,
+        caller=run.request.caller,
+        sequence=run.answer.sequence,
+        final=final,
+        text=text,
+        released_text=run.answer.released_text,
+        origin=draft.origin,
+        passages=citations.to_passages(draft.passages),
+        require_grounding=draft.grounded,
+        vault=run.record.vault,
+        schema_json=draft.schema_json,
+        tool_calls=draft.tool_calls if final else (),
+        status=draft.status,
+    )
+    response: CheckOutputResponse = await rpc.call(run.tools.peers.guardrail.CheckOutput, request, timeout=timeout)
+    return response
+
+
+def may_leave(response: CheckOutputResponse) -> bool:
+    """Return whether guardrail signed the window."""
+    return response.verdict.decision in _MAY_LEAVE and response.HasField("release")

@@ -1,0 +1,144 @@
+"""What a generate step asks of which model, and the text that comes back."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chassis import rpc
+from chassis.errors import InternalError, ServiceError, UnavailableError
+from orchestrator import citations
+from orchestrator.catalogue import Prompt
+from orchestrator.runs import Run
+from orchestrator.workflows import Step
+from strata.gateway.v1.gateway_events_pb2 import Sampling
+from strata.inference.v1.inference_service_pb2 import Generated, GenerateRequest
+
+# Sees the whole text so far; False stops the generation.
+OnText = Callable[[str], Awaitable[bool]]
+_VARIED_TEMPERATURE = 0.7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides a generation."""
+
+    step: Step
+    prompt: Prompt
+    tier: str
+    adapter: str
+    passages: list[dict[str, Any]]
+    # Whether every claim must rest on the passages.
+    grounded: bool
+    schema_json: str
+    max_tokens: int
+
+
+def plan(run: Run, step: Step) -> Plan:
+    """Return what a step generates; an override of policy wins, then the client, then the step, then the router."""
+    name = _choose(run, step, "task")
+    prompt = run.tools.catalogue.prompts.get(name)
+    if prompt is None:
+        raise InternalError(f"the policy names the prompt {name!r}, which is not there")
+    sources = [s for s in run.workflow.of_kind("retrieve") if s.id in step.ancestors]
+    items = [item for source in sources for item in (run.results.get(source.id) or {}).get("items", ())]
+    wanted = int(step.spec.get("max_tokens", prompt.max_tokens))
+    return Plan(
+        step=step,
+        prompt=prompt,
+        tier=_choose(run, step, "tier"),
+        adapter=_choose(run, step, "adapter"),
+        passages=citations.number(items),
+        grounded=bool(sources),
+        schema_json=(run.request.response_schema_json if prompt.passthrough else "") or prompt.schema_json,
+        max_tokens=min(wanted, run.request.sampling.max_tokens or wanted),
+    )
+
+
+def _choose(run: Run, step: Step, field: str) -> str:
+    route = run.route
+    overrides: Mapping[str, Mapping[str, str]] = {}
+    for router in run.workflow.of_kind("route"):
+        overrides = run.tools.catalogue.overrides.get(router.spec["domain"], {})
+    if any(field in overrides.get(rule, {}) for rule in route.get("policy_ids", ())) and route.get(field):
+        return str(route[field])
+    named = "" if field == "task" else getattr(run.request, field)
+    return str(named or step.spec.get(field) or route.get(field) or "")
+
+
+async def produce(
+    run: Run,
+    plan: Plan,
+    *,
+    prefix: str = "",
+    varied: bool = False,
+    on_text: OnText | None = None,
+    timeout: float,  # noqa: ASYNC109 - for rpc
+) -> dict[str, Any]:
+    """Return the text, with the model and what it cost, as a step's result; `prefix` is continued and part of the text."""
+    request = _request(run, plan, run.spend_model_call(plan.max_tokens), prefix, varied=varied)
+    text, done, stopped = prefix, None, False
+    try:
+        async for part in rpc.stream(run.tools.peers.inference.Generate, request, timeout=timeout):
+            if part.HasField("done"):
+                done = part.done
+                break
+            text += part.delta
+            if on_text is not None and not await on_text(text):
+                stopped = True
+                break
+    except ServiceError:
+        run.model_calls -= 1
+        raise
+    if done is None and not stopped:
+        run.model_calls -= 1
+        raise UnavailableError("the generation ended without its summary")
+    result = _result(plan, text, done or Generated(text=text, finish_reason="stop", adapter=plan.adapter, prompt=plan.prompt.name))
+    run.output_tokens += int(result["completion_tokens"])
+    return result
+
+
+def _request(run: Run, plan: Plan, max_tokens: int, prefix: str, *, varied: bool) -> GenerateRequest:
+    sampling = Sampling()
+    sampling.CopyFrom(run.request.sampling)
+    sampling.max_tokens = max_tokens
+    if varied:
+        sampling.seed = (sampling.seed if sampling.HasField("seed") else 0) + 1
+        sampling.temperature = _VARIED_TEMPERATURE
+    request = GenerateRequest(
+        request_id=run.request.request_id,
+        caller=run.request.caller,
+        tier=plan.tier,
+        adapter=plan.adapter,
+        prompt=plan.prompt.name,
+        schema_json=plan.schema_json if plan.prompt.passthrough else "",
+        sampling=sampling,
+        prefix=prefix,
+    )
+    if plan.prompt.passthrough:
+        request.messages.extend(run.messages)
+        request.tools.extend(run.request.tools)
+        request.tool_choice_json = run.request.tool_choice_json
+    passages = [{key: p[key] for key in ("n", "title", "text", "version", "date")} for p in plan.passages]
+    request.variables.update({"question": run.message, "passages": passages})
+    return request
+
+
+def _result(plan: Plan, text: str, done: Generated) -> dict[str, Any]:
+    return {
+        "text": text or done.text,
+        "status": "completed",
+        "finish_reason": done.finish_reason or "stop",
+        "tool_calls_asked": [{"id": c.id, "name": c.name, "arguments_json": c.arguments_json} for c in done.tool_calls],
+        "tier": plan.tier,
+        "deployment": done.deployment,
+        "model": done.model,
+        "adapter": done.adapter,
+        "prompt": done.prompt or plan.prompt.name,
+        "prompt_sha256": done.prompt_sha256,
+        "prompt_tokens": done.usage.prompt_tokens,
+        "completion_tokens": done.usage.completion_tokens,
+        "cost_usd": done.cost_usd,
+        "first_token_ms": done.first_token_ms,
+        "model_calls": 1,
+        "released_chars": 0,
+    }

@@ -1,0 +1,46 @@
+"""The composition root: what is declared, the peers, and the loops that read requests."""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from chassis.logging import get_logger
+from chassis.process import Runtime, run
+from chassis.settings import load as load_settings
+from orchestrator import catalogue, peers
+from orchestrator.catalogue import Catalogue
+from orchestrator.conductor import Conductor
+from orchestrator.engine import Engine
+from orchestrator.recording import Recorder
+from orchestrator.records import RunStore
+from orchestrator.runs import Tools
+from orchestrator.settings import Settings
+from orchestrator.steps import STEP_KINDS
+from orchestrator.subscribers import reading
+from orchestrator.workflows import WorkflowError
+
+NAME = "orchestrator"
+log = get_logger(NAME)
+
+
+@asynccontextmanager
+async def start(declared: Catalogue, settings: Settings, runtime: Runtime) -> AsyncIterator[None]:
+    """Run requests for as long as the block lasts."""
+    log.info("workflows_declared", workflows={name: workflow.sha256[:12] for name, workflow in declared.workflows.items()})
+    async with peers.connect(settings) as connected:
+        store = RunStore(runtime.bus, limit_bytes=settings.record_limit_bytes)
+        tools = Tools(settings, declared, store, Recorder(runtime.bus), connected)
+        conductor = Conductor(runtime.bus, tools, Engine(STEP_KINDS, attempts=settings.step_attempts))
+        async with reading(runtime.bus, conductor, settings, runtime.health):
+            yield
+
+
+def main() -> None:
+    """Be the orchestrator until SIGTERM; a workflow that cannot be kept ends with one readable line."""
+    settings = load_settings(Settings)
+    try:
+        declared = catalogue.load(settings.repository_dir)
+    except WorkflowError as error:
+        sys.exit(f"{NAME}: {error}")
+    run(NAME, Settings, partial(start, declared, settings))

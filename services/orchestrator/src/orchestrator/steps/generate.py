@@ -1,0 +1,102 @@
+"""Makes a text with a model; while the client streams, whole sentences are released as they come."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator import notices, windows
+from orchestrator.drafts import Draft, check, may_leave
+from orchestrator.generation import Plan, plan, produce
+from orchestrator.runs import Outcome, Run
+from orchestrator.verdicts import decision_name, describe
+from orchestrator.workflows import Step
+from strata.guardrail.v1.guardrail_service_pb2 import Origin
+from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
+
+
+async def generate(run: Run, step: Step) -> Outcome:
+    """Generate, unless an answer would have to rest on passages and there are none."""
+    planned = plan(run, step)
+    if planned.grounded and not planned.passages:
+        return Outcome({"text": notices.ABSTAIN, "status": "abstained"}, details={"status": "abstained", "passages": 0})
+    prefix = run.answer.released_text
+    releaser = _Releaser(run, planned, released_chars=len(prefix)) if _may_stream(run, planned) else None
+    result = await produce(run, planned, prefix=prefix, on_text=releaser, timeout=run.timeout(step))
+    if releaser is not None:
+        result["released_chars"] = releaser.released_chars
+        if releaser.rejected is not None:
+            result["rejected"] = releaser.rejected
+    if not result["released_chars"] and result["text"].strip().startswith(notices.ABSTAIN):
+        result |= {"text": notices.ABSTAIN, "status": "abstained"}
+    details = _details(planned, result)
+    if releaser is not None:
+        details["windows"] = releaser.checks
+    return Outcome(result, details=details)
+
+
+@dataclass
+class _Releaser:
+    """Releases whole sentences of a growing text, each checked and signed alone."""
+
+    run: Run
+    planned: Plan
+    released_chars: int
+    rejected: dict[str, str] | None = None
+    checks: list[dict[str, Any]] = field(default_factory=list)
+
+    async def __call__(self, text: str) -> bool:
+        """Release what is complete; return whether the generation should go on."""
+        beginning = text.lstrip()
+        if self.released_chars == 0 and beginning.startswith(notices.ABSTAIN):
+            return False
+        if self.released_chars == 0 and notices.ABSTAIN.startswith(beginning):
+            return True
+        complete, _ = windows.split(text[self.released_chars :])
+        if not complete:
+            return True
+        draft = Draft(complete, Origin.ORIGIN_MODEL, passages=self.planned.passages, grounded=self.planned.grounded)
+        response = await check(self.run, draft, text=complete, final=False, timeout=self.run.timeout(self.planned.step))
+        self.checks.append({"sequence": self.run.answer.sequence, **describe(response.verdict)})
+        if not may_leave(response):
+            self.rejected = {"decision": decision_name(response.verdict), "code": response.verdict.code}
+            return False
+        request = self.run.request
+        await self.run.answer.publish(ResponseReleased(request_id=request.request_id, trace_id=request.trace_id, release=response.release))
+        self.released_chars += len(complete)
+        return True
+
+
+def _may_stream(run: Run, planned: Plan) -> bool:
+    """Return whether this text, and no other, will be the answer, and may leave in parts."""
+    release = run.workflow.release
+    if not run.request.stream or planned.schema_json or release is None:
+        return False
+    candidates: list[str] = list(release.spec["from"])
+    if planned.step.id not in candidates:
+        return False
+    before = candidates[: candidates.index(planned.step.id)]
+    # Restored names must not come back as the prefix of a generation, so such an answer leaves whole.
+    screened = next((run.results[s.id] or {} for s in run.workflow.of_kind("screen") if s.id in run.results), {})
+    restored = bool(screened.get("personal_data")) and "pii:read" in run.request.caller.permissions
+    return not restored and all(name in run.results and run.results[name] is None for name in before)
+
+
+def _details(planned: Plan, result: dict[str, Any]) -> dict[str, Any]:
+    kept: tuple[str, ...] = (
+        "status",
+        "finish_reason",
+        "tier",
+        "deployment",
+        "model",
+        "adapter",
+        "prompt",
+        "prompt_sha256",
+        "prompt_tokens",
+    )
+    kept += ("completion_tokens", "cost_usd", "first_token_ms", "rejected")
+    return {
+        **{name: result[name] for name in kept if name in result},
+        "passages": len(planned.passages),
+        "text_sha256": hashlib.sha256(str(result["text"]).encode()).hexdigest(),
+        "tools_asked": [call["name"] for call in result["tool_calls_asked"]],
+    }

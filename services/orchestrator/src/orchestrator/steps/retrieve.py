@@ -1,0 +1,53 @@
+"""Finds the passages that an answer may rest on."""
+
+from chassis import rpc
+from orchestrator.runs import Outcome, Run
+from orchestrator.workflows import Step
+from strata.retriever.v1.retriever_service_pb2 import RetrievedPassage, RetrieveRequest, RetrieveResponse
+
+
+async def retrieve(run: Run, step: Step) -> Outcome:
+    """Ask the retriever with what the caller may see."""
+    request = RetrieveRequest(
+        request_id=run.request.request_id,
+        caller=run.request.caller,
+        query=step.texts["query"].render(run.scope()) if "query" in step.texts else run.message,
+        collections=step.spec["collections"],
+        top_k=step.spec.get("top_k", 0),
+        filters=run.request.filters,
+    )
+    if run.request.HasField("as_of"):
+        request.as_of.CopyFrom(run.request.as_of)
+    response: RetrieveResponse = await rpc.call(run.tools.peers.retriever.Retrieve, request, timeout=run.timeout(step))
+    details = {
+        "passages": [
+            {
+                "chunk": p.chunk_id,
+                "document": p.document_id,
+                "collection": p.collection,
+                "version": p.version,
+                "sha256": p.document_sha256,
+                "score": round(p.score, 4),
+            }
+            for p in response.passages
+        ],
+        "encoder": response.encoder,
+        "index_versions": dict(response.index_versions),
+        "latency_ms": {name: round(value, 3) for name, value in response.latency_ms.items()},
+    }
+    return Outcome({"items": [_item(passage) for passage in response.passages]}, details=details)
+
+
+def _item(passage: RetrievedPassage) -> dict[str, object]:
+    return {
+        "chunk_id": passage.chunk_id,
+        "document_id": passage.document_id,
+        "collection": passage.collection,
+        "kind": passage.kind,
+        "title": passage.title,
+        "text": passage.text,
+        "version": passage.version,
+        "date": passage.date,
+        "source": passage.source,
+        "score": passage.score,
+    }

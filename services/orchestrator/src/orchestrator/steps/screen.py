@@ -1,0 +1,33 @@
+"""The first step: nothing later sees what has not been screened."""
+
+from chassis import rpc
+from orchestrator import notices
+from orchestrator.endings import ending
+from orchestrator.runs import Outcome, Run
+from orchestrator.verdicts import decision_name, describe
+from orchestrator.workflows import Step
+from strata.guardrail.v1.guardrail_service_pb2 import CheckInputRequest, CheckInputResponse, Decision
+
+
+async def screen(run: Run, step: Step) -> Outcome:
+    """Let guardrail check the conversation; a refusal ends the run with a notice."""
+    request = CheckInputRequest(
+        request_id=run.request.request_id,
+        trace_id=run.request.trace_id,
+        caller=run.request.caller,
+        messages=run.request.messages,
+    )
+    response: CheckInputResponse = await rpc.call(run.tools.peers.guardrail.CheckInput, request, timeout=run.timeout(step))
+    verdict = response.verdict
+    result: dict[str, object] = {
+        "decision": decision_name(verdict),
+        "code": verdict.code,
+        "personal_data": dict(verdict.personal_data),
+    }
+    del run.record.screened_messages[:]
+    run.record.screened_messages.extend(response.messages)
+    run.record.vault = response.vault
+    if verdict.decision not in {Decision.DECISION_ALLOW, Decision.DECISION_REDACT}:
+        code = verdict.code or "content_policy_violation"
+        result["ending"] = ending(notices.BLOCKED_INPUT, status="blocked", code=code, verdict=decision_name(verdict))
+    return Outcome(result, details={"verdict": describe(verdict)})
