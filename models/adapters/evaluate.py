@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from card import write_card
+from heap import keep_heap
 from peft import PeftModel
 from prompts import PROMPT_FILES, load_prompt, render
 from rows import Row, read_rows
@@ -29,7 +30,7 @@ def base_only(model: PeftModel) -> Iterator[None]:
         yield
 
 
-def generate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, name: str, rows: list[Row], size: int = 8) -> list[str]:
+def generate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, name: str, rows: list[Row], size: int = 16) -> list[str]:
     """Answer each row greedily; rows of like length share a batch."""
     prompt = load_prompt(name)
     texts = [tokenizer.apply_chat_template(render(prompt, row.variables), tokenize=False, add_generation_prompt=True) for row in rows]
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="write metrics.json and README.md")
     arguments = parser.parse_args()
+    keep_heap()
     torch.set_num_threads(arguments.threads)
     folder = arguments.folder or HERE / arguments.adapter
     result = evaluate(arguments.adapter, arguments.base, folder, arguments.limit)

@@ -16,6 +16,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from dataset import build
+from heap import keep_heap
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from prompts import PROMPT_FILES, load_prompt, render
@@ -36,10 +37,10 @@ class Recipe:
     rank: int = 8
     alpha: int = 16
     first_layer: int = 10
-    learning_rate: float = 8e-4
-    warmup_steps: int = 5
-    rows_per_step: int = 8
-    max_tokens: int = 480
+    learning_rate: float = 6e-4
+    warmup_steps: int = 8
+    rows_per_step: int = 4
+    max_tokens: int = 340
     epochs: int = 1
     minutes: float = 20.0
     seed: int = 7
@@ -160,6 +161,7 @@ def manifest(name: str, out: Path, recipe: Recipe, run: dict[str, Any], rows: li
 
 def train(name: str, base: Path, out: Path, recipe: Recipe, threads: int) -> None:
     """Train adapter `name` and write its folder."""
+    keep_heap()
     torch.manual_seed(recipe.seed)
     torch.set_num_threads(threads)
     tokenizer = AutoTokenizer.from_pretrained(base)
