@@ -32,11 +32,7 @@ _OPTIONS = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 0),
 ]
-# One bounded retry, at this layer only, and only where the call never reached a handler.
-_SERVICE_CONFIG = (
-    '{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.05s","maxBackoff":"0.5s",'
-    '"backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}'
-)
+
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -149,7 +145,8 @@ def channel(settings: ServiceSettings, me: str, service: str) -> aio.Channel:
         options=[
             *_OPTIONS,
             ("grpc.ssl_target_name_override", dns_name(service)),
-            ("grpc.service_config", _SERVICE_CONFIG),
+            # Retries happen at one layer, that of the workflow's step.
+            ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ],
