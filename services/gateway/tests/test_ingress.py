@@ -18,16 +18,20 @@ class _Asker:
     def __init__(self, stack) -> None:
         self.stack = stack
 
-    async def ask(self, key, request_id="r-1", *, tenant="acme", body=None, idempotency_key="", request_class="interactive", first=True):
-        """Publish a request; return the first response that arrives on its subject."""
+    async def ask(self, key, request_id="r-1", *, tenant="acme", body=None, idempotency_key="", wanted="answer"):
+        """Publish a request; return the error or the last window that arrives on its subject."""
         arrived: asyncio.Queue = asyncio.Queue()
         subscription = await self.stack.admin.subscribe(f"strata.v1.response.{tenant}.{request_id or '*'}", cb=arrived.put)
         message = {"body": body or _BODY, "request_id": request_id, "idempotency_key": idempotency_key}
         headers = {"Authorization": f"Bearer {key}"}
-        subject = f"strata.v1.request.{request_class}.{tenant}"
+        subject = f"strata.v1.request.interactive.{tenant}"
         await self.stack.admin.jetstream().publish(subject, json.dumps(message).encode(), headers=headers)
         try:
-            return decode(RESPONSE, (await asyncio.wait_for(arrived.get(), 3 if first else 0.5)).data)
+            async with asyncio.timeout(3 if wanted else 0.5):
+                while True:
+                    response = decode(RESPONSE, (await arrived.get()).data)
+                    if wanted == "error" and response.error_code or wanted == "answer" and response.HasField("completion"):
+                        return response
         except TimeoutError:
             return None
         finally:
@@ -40,7 +44,7 @@ async def test_a_request_on_the_bus_is_answered_on_the_bus(stack, request_id) ->
     response = await _Asker(stack).ask(stack.key, request_id)
 
     (request,) = stack.orchestrator.seen
-    assert response.release.text == "Hello"
+    assert response.release.text == "world [1]."
     assert request.request_id == (request_id or response.request_id)
     assert (request.caller.tenant, request.sampling.max_tokens, request.request_class) == ("acme", 20, "interactive")
     (recorded,) = await scripted.records(stack.admin, "request")
@@ -60,7 +64,7 @@ async def test_a_request_on_the_bus_is_answered_on_the_bus(stack, request_id) ->
 async def test_a_refusal_is_a_response_with_its_code(stack, role, tenant, body, code) -> None:
     """A wrong key, another tenant's subject, a role without rights and a bad body are answered, and nothing runs."""
     key = await stack.new_key(role=role) if role else "sk-wrong"
-    response = await _Asker(stack).ask(key, tenant=tenant, body=body)
+    response = await _Asker(stack).ask(key, tenant=tenant, body=body, wanted="error")
 
     assert response.error_code == code
     assert not response.HasField("release")
@@ -71,11 +75,11 @@ async def test_a_repeat_on_the_bus_runs_once(stack) -> None:
     """The same identifier or key runs once; with another body, or from another tenant, it is a conflict."""
     asker = _Asker(stack)
     await asker.ask(stack.key, "r-1")
-    await asker.ask(stack.key, "r-1", first=False)
-    changed = await asker.ask(stack.key, "r-1", body=_BODY | {"seed": 3})
-    other = await asker.ask(await stack.new_key(tenant="globex"), "r-1", tenant="globex")
+    await asker.ask(stack.key, "r-1", wanted="")
+    changed = await asker.ask(stack.key, "r-1", body=_BODY | {"seed": 3}, wanted="error")
+    other = await asker.ask(await stack.new_key(tenant="globex"), "r-1", tenant="globex", wanted="error")
     await asker.ask(stack.key, "r-2", idempotency_key="k")
-    elsewhere = await asker.ask(stack.key, "r-3", idempotency_key="k")
+    elsewhere = await asker.ask(stack.key, "r-3", idempotency_key="k", wanted="error")
 
     assert [request.request_id for request in stack.orchestrator.seen] == ["r-1", "r-2"]
     assert {changed.error_code, other.error_code, elsewhere.error_code} == {"idempotency_conflict"}

@@ -115,14 +115,16 @@ class Catalogue:
 
     async def follow(self, list_models: Any, *, every_seconds: float, timeout_seconds: float) -> None:
         """Ask inference what it serves, for ever; what it said last stays known while it is away."""
+        known = True
         while True:
             try:
                 found: ListModelsResponse = await rpc.call(list_models, ListModelsRequest(), timeout=timeout_seconds)
                 self.models = {entry.name: entry for entry in found.models if entry.name not in self.workflows and entry.name != AUTO}
-                wait = every_seconds
+                wait, known = every_seconds, True
             except ServiceError as error:
-                log.warning("models_unknown", code=error.code)
-                wait = min(every_seconds, 1.0)
+                if known:
+                    log.warning("models_unknown", code=error.code)
+                wait, known = min(every_seconds, 1.0), False
             await asyncio.sleep(wait)
 
 

@@ -117,7 +117,8 @@ class Ingress:
 
     async def _answer(self, origin: _Origin, code: str) -> None:
         subject = RESPONSE.at(tenant=origin.tenant, request_id=origin.request_id)
-        refused = ResponseReleased(request_id=origin.request_id, error_code=code)
+        # Its own trace keeps it from ending an earlier request under the same identifier.
+        refused = ResponseReleased(request_id=origin.request_id, trace_id=trace_id(secrets.token_hex(16)), error_code=code)
         await self._bus.publish(RESPONSE, subject, refused, event_id=f"{origin.request_id}/refused", about=origin.request_id)
 
 
