@@ -29,6 +29,7 @@ demo: setup ## Start the stack, send the sample requests, show what comes back, 
 
 proto: setup ## Generate the code of the contracts.
 	python libs/contracts/generate.py
+	python -m contracts.asyncapi > docs/asyncapi.json
 
 lint: setup ## Ruff, import contracts, buf.
 	ruff check .

@@ -2,16 +2,30 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
+import nats
 import typer
 from rich.console import Console
 
 from chassis.messaging import Bus, connect
+from chassis.provisioning import PROVISIONER
 from chassis.settings import ServiceSettings
 from cli.place import Place
-from cli.supervisor import is_running
+from cli.processes import is_running
+from contracts import streams
 
 _err = Console(stderr=True)
+
+
+async def declare(url: str, state_dir: Path) -> None:
+    """Declare every stream, consumer and bucket on the bus at `url`; raise OSError or a NATS error when it does not answer."""
+    seed = state_dir / "credentials" / PROVISIONER / "nats.seed"
+    client = await nats.connect(url, nkeys_seed=str(seed), allow_reconnect=False, connect_timeout=1)
+    try:
+        await streams.declare(client.jetstream())
+    finally:
+        await client.close()
 
 
 class Settings(ServiceSettings):

@@ -14,9 +14,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from chassis.provisioning import provision
 from cli import asking, auditing, demonstration, evaluating, keys
+from cli.connection import Settings, declare
 from cli.place import Place, at
-from cli.supervisor import StartError, Supervisor, is_running, taken_ports
+from cli.processes import is_running
+from cli.supervisor import StartError, Supervisor, taken_ports
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and inspect a Strata stack.", pretty_exceptions_enable=False)
 out, err = Console(), Console(stderr=True)
@@ -117,6 +120,24 @@ def _copy(log: Path, position: int) -> int:
     sys.stderr.write(text.decode(errors="replace"))
     sys.stderr.flush()
     return position + len(text)
+
+
+@app.command()
+def init(
+    state: State = DEFAULT_STATE,
+    offset: Annotated[int, typer.Option(help="Added to every default port.")] = 0,
+    bind_host: Annotated[str, typer.Option(help="Address the bus listens on.")] = "127.0.0.1",
+    *,
+    with_streams: Annotated[
+        bool, typer.Option("--streams", help="Also declare streams, consumers and buckets on the running bus.")
+    ] = False,
+) -> None:
+    """Create credentials and the bus configuration, as `up` does; for containers."""
+    provision(state, port_offset=offset, bind_host=bind_host)
+    if with_streams:
+        place = at(state, offset)
+        place.apply()
+        asyncio.run(declare(Settings().nats_url, place.state_dir))
 
 
 @app.command()

@@ -51,3 +51,12 @@ def ports(place: Place, *, engine: bool = True) -> dict[int, str]:
         if grpc_port is not None:
             taken[grpc_port + place.port_offset] = f"{name} (gRPC)"
     return taken
+
+
+def is_running(pid: int) -> bool:
+    """Return whether a process with this pid lives and is not a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state != "Z"

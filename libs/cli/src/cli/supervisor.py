@@ -11,15 +11,14 @@ from asyncio.subprocess import Process
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import BinaryIO
 
 import nats
 
-from chassis.provisioning import PROVISIONER, provision, write_private
+from chassis.provisioning import provision, write_private
+from cli.connection import declare
 from cli.place import Place
 from cli.processes import ProcessSpec, ports, specs
-from contracts import streams
 from contracts.identities import NATS_PORT
 
 _RESTART_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -162,16 +161,10 @@ class Supervisor:
 
     async def _bus_is_ready(self) -> bool:
         """Return whether the bus answers; its streams are declared then."""
-        seed = self._place.state_dir / "credentials" / PROVISIONER / "nats.seed"
         try:
-            url = f"nats://127.0.0.1:{NATS_PORT + self._place.port_offset}"
-            client = await nats.connect(url, nkeys_seed=str(seed), allow_reconnect=False, connect_timeout=1)
+            await declare(f"nats://127.0.0.1:{NATS_PORT + self._place.port_offset}", self._place.state_dir)
         except (OSError, nats.errors.Error, TimeoutError):
             return False
-        try:
-            await streams.declare(client.jetstream())
-        finally:
-            await client.close()
         return True
 
     def _write(self) -> None:
@@ -224,12 +217,3 @@ async def _http_ok(port: int, path: str) -> bool:
     except (OSError, TimeoutError):
         return False
     return b" 200 " in line
-
-
-def is_running(pid: int) -> bool:
-    """Return whether a process with this pid lives and is not a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except (OSError, IndexError):
-        return False
-    return state != "Z"
