@@ -5,9 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.sparse import csr_matrix, hstack
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize, minimize_scalar
+from scipy.sparse import csr_matrix
 
 from encoders.classifier import ClassifierConfig, TextClassifier
 from encoders.encoder import Encoder, Vectors
@@ -40,26 +39,59 @@ def fit(
     embedded = encoder.encode(texts) if vectors is None else vectors
     rows = recipe.hasher.rows(texts)
     grams = csr_matrix((rows.values, rows.indices, rows.starts), shape=(len(texts), recipe.hasher.buckets))
-    design = hstack([csr_matrix(embedded * recipe.vector_scale), grams * recipe.ngram_scale]).tocsr()
-    model = LogisticRegression(
-        C=recipe.strength,
-        class_weight="balanced" if recipe.balanced else None,
-        max_iter=recipe.iterations,
-    ).fit(design, list(labels), sample_weight=None if weights is None else np.asarray(weights))
-    coefficients, bias = np.asarray(model.coef_), np.asarray(model.intercept_)
-    if len(model.classes_) == 2:
-        coefficients, bias = np.vstack([-coefficients, coefficients]) / 2, np.concatenate([-bias, bias]) / 2
+    names, targets = np.unique(np.array(labels, dtype=str), return_inverse=True)
+    importance = np.ones(len(texts), dtype=np.float32) if weights is None else np.asarray(weights, dtype=np.float32)
+    if recipe.balanced:
+        importance *= (len(texts) / (len(names) * np.bincount(targets)))[targets].astype(np.float32)
+    problem = _Problem(embedded * recipe.vector_scale, grams * recipe.ngram_scale, targets, importance * recipe.strength)
+    dense, sparse, bias = problem.solve(recipe.iterations)
     config = ClassifierConfig(
         name=name,
-        labels=tuple(str(label) for label in model.classes_),
+        labels=tuple(str(label) for label in names),
         encoder=encoder.identity.key(),
         hasher=recipe.hasher,
         ngram_scale=recipe.ngram_scale,
         vector_scale=recipe.vector_scale,
     )
-    size = embedded.shape[1]
-    kernel = coefficients.T.astype(np.float32)
-    return TextClassifier(encoder, config, kernel[:size], kernel[size:], bias.astype(np.float32))
+    return TextClassifier(encoder, config, dense, sparse, bias)
+
+
+class _Problem:
+    """Penalised multinomial regression; dense and sparse features stay apart, which is far faster than one matrix."""
+
+    def __init__(self, dense: Vectors, sparse: csr_matrix, targets: NDArray[np.int64], importance: Vectors) -> None:
+        self._dense, self._sparse, self._turned = dense, sparse.astype(np.float32), sparse.T.tocsr().astype(np.float32)
+        self._targets, self._importance = targets, importance
+        self._classes = int(targets.max()) + 1
+        self._size = dense.shape[1] + sparse.shape[1] + 1
+
+    def solve(self, iterations: int) -> tuple[Vectors, Vectors, Vectors]:
+        """Return the weights of dense and sparse features, and the bias."""
+        start = np.zeros(self._size * self._classes)
+        found = minimize(self._loss, start, jac=True, method="L-BFGS-B", options={"maxiter": iterations, "maxcor": 10})
+        weights = found.x.reshape(self._size, self._classes).astype(np.float32)
+        split = self._dense.shape[1]
+        return weights[:split], weights[split:-1], weights[-1]
+
+    def _loss(self, flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weights = flat.reshape(self._size, self._classes).astype(np.float32)
+        split = self._dense.shape[1]
+        logits = self._dense @ weights[:split] + self._sparse @ weights[split:-1] + weights[-1]
+        logits -= logits.max(axis=1, keepdims=True)
+        shares = np.exp(logits)
+        totals = shares.sum(axis=1, keepdims=True)
+        rows = np.arange(len(self._targets))
+        missed = np.log(totals[:, 0]) - logits[rows, self._targets]
+        shares /= totals
+        shares[rows, self._targets] -= 1.0
+        shares *= self._importance[:, None]
+        slope = np.empty_like(weights)
+        slope[:split] = self._dense.T @ shares
+        slope[split:-1] = self._turned @ shares
+        slope[-1] = shares.sum(axis=0)
+        slope[:-1] += weights[:-1]
+        loss = float(self._importance @ missed) + 0.5 * float(np.vdot(weights[:-1], weights[:-1]))
+        return loss, slope.astype(np.float64).ravel()
 
 
 def reconfigure(classifier: TextClassifier, **changes: object) -> TextClassifier:

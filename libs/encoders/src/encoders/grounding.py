@@ -36,7 +36,7 @@ FEATURES = (
     "coverage_squared",
     "cosine_squared",
 )
-_CANDIDATES = 8
+_CANDIDATES = 4
 _MOST_SENTENCES = 200
 _LONGEST_CLAIM = 120
 _FABRICATED = 0.05
