@@ -7,7 +7,13 @@ _ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ies", "ied", "ed", "es", 
 _SHORTEST_STEM = 3
 # Words that say nothing about the subject of a question.
 _STOP = frozenset(
-    ["a", "about", "after", "again", "all", "also", "am", "an", "and", "any", "are", "as", "at", "be", "because", "been", "before", "being", "between", "both", "but", "by", "can", "could", "did", "do", "does", "doing", "down", "for", "from", "further", "get", "had", "has", "have", "having", "he", "her", "here", "hers", "him", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "know", "like", "long", "make", "many", "may", "me", "mean", "might", "more", "most", "much", "must", "my", "need", "no", "nor", "not", "now", "of", "off", "on", "once", "only", "or", "other", "our", "out", "over", "own", "please", "same", "she", "should", "so", "some", "such", "take", "tell", "than", "thank", "that", "the", "their", "them", "then", "there", "these", "they", "thing", "this", "those", "through", "to", "too", "under", "until", "up", "us", "use", "very", "want", "was", "we", "were", "what", "when", "where", "which", "while", "who", "whom", "why", "will", "with", "would", "yes", "you", "your"]
+    """
+    a about after again all also am an and any are as at be because been before being between both but by can could did do does
+    doing down for from further get had has have having he her here hers him his how i if in into is it its just know like long
+    make many may me mean might more most much must my need no nor not now of off on once only or other our out over own please
+    same she should so some such take tell than thank that the their them then there these they thing this those through to too
+    under until up us use very want was we were what when where which while who whom why will with would yes you your
+    """.split()  # noqa: SIM905 - a list of a hundred literals would hide the words
 )
 
 
