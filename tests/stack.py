@@ -31,7 +31,8 @@ class Stack:
     def strata(self, *arguments: str, check: bool = True, timeout: float = 400) -> subprocess.CompletedProcess[str]:
         """Run the `strata` command against this stack."""
         command = [sys.executable, "-m", "cli", *arguments, "--state", str(self.state)]
-        environment = {**os.environ, "STRATA_HOME": str(ROOT), **self.environment}
+        models = {"STRATA_INFERENCE_MODELS_DIR": str(ROOT / ".cache" / "models")}
+        environment = {**os.environ, "STRATA_HOME": str(ROOT), **models, **self.environment}
         result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=timeout, check=False)
         if check and result.returncode:
             raise AssertionError(f"{' '.join(arguments)}: exit {result.returncode}\n{result.stdout}\n{result.stderr}")
