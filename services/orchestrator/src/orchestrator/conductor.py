@@ -63,7 +63,11 @@ class Conductor:
     async def bury(self, request: RequestAdmitted, error: Exception) -> None:
         """Tell the client of a request that is given up, and mark its run."""
         found = await self._tools.store.load(_key(request))
-        await self._reject(request, "internal_error", str(error) or repr(error))
+        try:
+            await self._reject(request, "internal_error", str(error) or repr(error))
+        except UnavailableError:
+            # The dead letter is a record too, and an error carries no text.
+            await self._tell(request, "internal_error")
         if found is not None and found[0].status == RUNNING:
             found[0].status = FAILED
             with suppress(StaleOwnerError):
@@ -157,10 +161,6 @@ class Conductor:
 
     async def _reject(self, request: RequestAdmitted, code: str, message: str) -> None:
         """Record that a request cannot be run, and tell its client once."""
-        answer = Answer(self._bus, tenant=request.caller.tenant, request_id=request.request_id)
-        await answer.load()
-        if answer.final is not None:
-            return
         log.warning("request_rejected", request_id=request.request_id, code=code, error=message)
         record = build(
             tenant=request.caller.tenant,
@@ -175,7 +175,14 @@ class Conductor:
         )
         record.started_at.GetCurrentTime()
         await self._tools.recorder.publish(record)
-        await answer.publish(_error(request, code))
+        await self._tell(request, code)
+
+    async def _tell(self, request: RequestAdmitted, code: str) -> None:
+        """Tell a client that there will be no answer, unless there is one."""
+        answer = Answer(self._bus, tenant=request.caller.tenant, request_id=request.request_id)
+        await answer.load()
+        if answer.final is None:
+            await answer.publish(_error(request, code))
 
     async def _still_owner(self, run: Run | None) -> bool:
         if run is None:

@@ -11,7 +11,7 @@ from orchestrator.catalogue import Prompt
 from orchestrator.runs import Run
 from orchestrator.workflows import Step
 from strata.gateway.v1.gateway_events_pb2 import Sampling
-from strata.inference.v1.inference_service_pb2 import Generated, GenerateRequest
+from strata.inference.v1.inference_service_pb2 import Generated, GenerateRequest, Usage
 
 # Sees the whole text so far; False stops the generation.
 OnText = Callable[[str], Awaitable[bool]]
@@ -76,13 +76,13 @@ async def produce(
 ) -> dict[str, Any]:
     """Return the text, with the model and what it cost, as a step's result; `prefix` is continued and part of the text."""
     request = _request(run, plan, run.spend_model_call(plan.max_tokens), prefix, varied=varied)
-    text, done, stopped = prefix, None, False
+    text, done, stopped, pieces = prefix, None, False, 0
     try:
         async for part in rpc.stream(run.tools.peers.inference.Generate, request, timeout=timeout):
             if part.HasField("done"):
                 done = part.done
                 break
-            text += part.delta
+            text, pieces = text + part.delta, pieces + 1
             if on_text is not None and not await on_text(text):
                 stopped = True
                 break
@@ -92,7 +92,9 @@ async def produce(
     if done is None and not stopped:
         run.model_calls -= 1
         raise UnavailableError("the generation ended without its summary")
-    result = _result(plan, text, done or Generated(text=text, finish_reason="stop", adapter=plan.adapter, prompt=plan.prompt.name))
+    # A generation that was stopped has no summary; its pieces are about its tokens.
+    done = done or Generated(finish_reason="stop", adapter=plan.adapter, usage=Usage(completion_tokens=pieces))
+    result = _result(plan, text, done)
     run.output_tokens += int(result["completion_tokens"])
     return result
 

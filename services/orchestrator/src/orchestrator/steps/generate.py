@@ -47,9 +47,7 @@ class _Releaser:
     async def __call__(self, text: str) -> bool:
         """Release what is complete; return whether the generation should go on."""
         beginning = text.lstrip()
-        if self.released_chars == 0 and beginning.startswith(notices.ABSTAIN):
-            return False
-        if self.released_chars == 0 and notices.ABSTAIN.startswith(beginning):
+        if self.released_chars == 0 and (beginning.startswith(notices.ABSTAIN) or notices.ABSTAIN.startswith(beginning)):
             return True
         complete, _ = windows.split(text[self.released_chars :])
         if not complete:
