@@ -154,7 +154,7 @@ class Builder:
             yield Row(text, label, "seeds")
 
     def _healthcare(self) -> Iterator[Row]:
-        for label, count in {"administrative": 1800, "medication": 1400, "symptom_triage": 1700, "urgent": 1100}.items():
+        for label, count in {"administrative": 1800, "medication": 1400, "symptom_triage": 1700, "urgent": 1600}.items():
             yield from self._seeded(label, count)
         for source in ("nursesim", "clinicaflow"):
             for texts, acuity in self.corpus.complaints(source):

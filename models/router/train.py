@@ -32,6 +32,7 @@ UNSEEN = {
 }
 URGENT_RECALL = 0.97
 SELF_CARE_LIMIT = 1 / 3
+TRAFFIC_LIMIT = 0.02
 _TWIN = 0.95
 
 
@@ -114,10 +115,13 @@ def baselines(head: Head) -> dict[str, float]:
     }
 
 
-def urgent_floor(left_out: dict[str, tuple[NDArray[np.float64], list[dict[str, Any]]]]) -> tuple[float, dict[str, Any]]:
+def urgent_floor(
+    left_out: dict[str, tuple[NDArray[np.float64], list[dict[str, Any]]]], ordinary: NDArray[np.float64]
+) -> tuple[float, dict[str, Any]]:
     """Choose the floor of `urgent` on sources unseen in training; return it and what it does to each.
 
-    The highest floor that reaches the recall is taken, unless too many self-care complaints would escalate.
+    The highest floor that reaches the recall is taken, unless too many self-care complaints or too much ordinary
+    traffic (`ordinary`, its probabilities of `urgent`) would escalate.
     """
     shares = np.concatenate([scores for scores, _ in left_out.values()])
     rows = [row for _, part in left_out.values() for row in part]
@@ -125,8 +129,9 @@ def urgent_floor(left_out: dict[str, tuple[NDArray[np.float64], list[dict[str, A
     self_care = np.array([row["label"] == "symptom_triage" and row["source"] != "nursesim_soon" for row in rows])
     by_recall = float(np.quantile(shares[urgent], 1 - URGENT_RECALL, method="lower"))
     by_calm = float(np.quantile(shares[self_care], 1 - SELF_CARE_LIMIT, method="higher"))
-    floor = round(max(by_recall, by_calm), 4)
-    report = {}
+    by_traffic = float(np.quantile(ordinary, 1 - TRAFFIC_LIMIT, method="higher"))
+    floor = round(max(by_recall, by_calm, by_traffic), 4)
+    report: dict[str, Any] = {"ordinary_traffic_escalated": [rounded((ordinary >= floor).mean()), len(ordinary)]}
     for name, (scores, part) in left_out.items():
         kinds = {"urgent": [], "self_care": [], "soon": []}
         for score, row in zip(scores, part, strict=True):
@@ -160,7 +165,10 @@ def train(head: Head) -> None:
                 left_out[source] = (shares.astype(np.float64), part)
     final = reconfigure(head.fit(np.ones(len(head.train), dtype=bool)), temperature=temperature)
     if left_out:
-        floor, metrics["urgent"] = urgent_floor(left_out)
+        calm = np.array([row["label"] not in {"urgent", "symptom_triage"} for row in head.test])
+        texts = [row["text"] for row in head.test]
+        shares = final.probabilities(texts, head.test_vectors)[calm, final.config.labels.index("urgent")]
+        floor, metrics["urgent"] = urgent_floor(left_out, shares.astype(np.float64))
         final = reconfigure(final, floors={"urgent": floor})
     final.save(HERE / head.name / WEIGHTS_FILE)
     final = TextClassifier.load(HERE / head.name, head.encoder)
