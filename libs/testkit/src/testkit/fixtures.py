@@ -1,6 +1,6 @@
 """Fixtures that every package's tests can ask for by name."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from testkit.nats import NatsServer, nats_server
+from testkit.vllm import Vllm, running_vllm, vllm_server
 
 
 @pytest_asyncio.fixture
@@ -26,3 +27,13 @@ async def admin(bus: NatsServer) -> AsyncIterator[Client]:
     client = await bus.connect()
     yield client
     await client.close()
+
+
+@pytest.fixture(scope="session")
+def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    """A real engine with the base model and the adapters that exist, started once, or the one that STRATA_TEST_VLLM_URL names."""
+    if running := running_vllm():
+        yield running
+        return
+    with vllm_server(tmp_path_factory.mktemp("vllm")) as server:
+        yield server

@@ -1,0 +1,5 @@
+"""Runs the service: `python -m inference`."""
+
+from inference.main import main
+
+main()

@@ -1,0 +1,17 @@
+"""The kinds of engine, by the name that the configuration uses."""
+
+from typing import Literal
+
+from inference.providers.base import Provider
+from inference.providers.openai import OpenAIProvider
+from inference.providers.streaming import ChatClient
+from inference.providers.vllm import VllmProvider
+
+ProviderKind = Literal["vllm", "openai"]
+
+
+def create(client: ChatClient, *, decides_tools: bool, kind: ProviderKind) -> Provider:
+    """Return the provider of a deployment; `decides_tools` is whether the engine itself decides on tools."""
+    if kind == "vllm":
+        return VllmProvider(client, native_tools=decides_tools)
+    return OpenAIProvider(client)
