@@ -11,9 +11,11 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from contracts.identities import VLLM_PORT
 
 BASE_MODEL = "smollm2-135m"
 _START_SECONDS = float(os.environ.get("STRATA_TEST_VLLM_START_SECONDS", "600"))
@@ -39,16 +41,9 @@ def repository() -> Path:
 
 
 def model_cache() -> Path:
-    """Return the folder in which exported models are kept between runs."""
+    """Return the folder in which exported base models are kept between runs."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "strata" / "models"
     return Path(os.environ.get("STRATA_INFERENCE_MODELS_DIR", default))
-
-
-def base_model() -> Path:
-    """Export the base model where the cache lacks it; return its folder."""
-    folder = model_cache() / BASE_MODEL
-    subprocess.run([sys.executable, str(repository() / "models" / "base" / "export.py"), "--out", str(folder)], check=True)
-    return folder
 
 
 def _free_port() -> int:
@@ -75,29 +70,33 @@ def running_vllm() -> Vllm | None:
 
 
 @contextmanager
-def vllm_server(folder: Path, *, extra: tuple[str, ...] = ()) -> Iterator[Vllm]:
+def vllm_server(folder: Path) -> Iterator[Vllm]:
     """Run the engine of the shipped configuration on a free port, with the adapters that exist; stop it by its process group."""
-    from inference import configuration, engine
-
-    config = configuration.load(repository() / "deploy" / "config" / "models.yaml")
     api_key = secrets.token_urlsafe(16)
     key_file = folder / "credentials" / "inference" / "engine.key"
     key_file.parent.mkdir(parents=True, exist_ok=True)
     key_file.write_text(api_key)
-    port, models = _free_port(), base_model().parent
-    threads = int(os.environ.get("STRATA_INFERENCE_ENGINE_THREADS", "0"))
-    line, environment = engine.command(config, "local", folder, repository(), port, base_models=models, threads=threads)
-    environment |= {"VLLM_CPU_KVCACHE_SPACE": "1"}
+    port = _free_port()
+    environment = {
+        **os.environ,
+        "STRATA_STATE_DIR": str(folder),
+        "STRATA_HOME": str(repository()),
+        "STRATA_PORT_OFFSET": str(port - VLLM_PORT),
+        "STRATA_INFERENCE_MODELS_DIR": str(model_cache()),
+    }
     log = folder / "vllm.log"
     with log.open("ab") as output:
-        process = subprocess.Popen([*line, *extra], env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "inference.engine"], env=environment, stdout=output, stderr=output, start_new_session=True
+        )
     url = f"http://127.0.0.1:{port}"
     try:
         _wait(url, process, log)
         yield Vllm(url, api_key)
     finally:
         # Its workers are processes of their own, all in one group.
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(timeout=20)
         except subprocess.TimeoutExpired:
