@@ -196,7 +196,11 @@ async def _measure(server: NatsServer, arguments: argparse.Namespace) -> dict[st
                 await _streams(port, new.plain, process, chunks, n, concurrency, count, arguments.pause_ms) for n in (1, arguments.chunks)
             ]
             per_chunk = (many["cpu_ms_per_request"] - few["cpu_ms_per_request"]) / (arguments.chunks - 1)
-            result[f"stream_c{concurrency}"] = {"one_chunk": few, f"{arguments.chunks}_chunks": many, "cpu_ms_per_chunk": round(per_chunk, 4)}
+            result[f"stream_c{concurrency}"] = {
+                "one_chunk": few,
+                f"{arguments.chunks}_chunks": many,
+                "cpu_ms_per_chunk": round(per_chunk, 4),
+            }
         result["rss_mib"] = round(process.memory_info().rss / 2**20, 1)
     finally:
         mock.cancel()

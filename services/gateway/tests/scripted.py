@@ -172,7 +172,14 @@ async def records(admin: Client, step: str = "*") -> list[StepRecorded]:
 async def make_key(admin: Client, tenant: str = "acme", role: str = "app", **changes: object) -> str:
     """Store a key and return it."""
     new = keys.new_key()
-    record = {"key_id": new.key_id, "digest": new.digest, "tenant": tenant, "role": role, "user": "u1", "created_at": "2026-01-01T00:00:00Z"}
+    record = {
+        "key_id": new.key_id,
+        "digest": new.digest,
+        "tenant": tenant,
+        "role": role,
+        "user": "u1",
+        "created_at": "2026-01-01T00:00:00Z",
+    }
     bucket = await admin.jetstream().key_value(KEYS)
     await bucket.put(new.key_id, json.dumps(record | changes).encode())
     return new.plain

@@ -35,9 +35,7 @@ async def test_an_answer_has_openai_s_shape_and_the_strata_object(stack) -> None
 
 async def test_a_stream_arrives_window_by_window_and_ends_with_usage_and_strata(stack) -> None:
     """The windows are chunks; usage and `strata` ride on the tail chunk."""
-    stream = await stack.openai().chat.completions.create(
-        model="chat", messages=_ASK, stream=True, stream_options={"include_usage": True}
-    )
+    stream = await stack.openai().chat.completions.create(model="chat", messages=_ASK, stream=True, stream_options={"include_usage": True})
     chunks = [chunk async for chunk in stream]
 
     assert [c.choices[0].delta.content for c in chunks if c.choices and c.choices[0].delta.content] == ["Hello", ", ", "world [1]."]

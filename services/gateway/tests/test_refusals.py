@@ -27,7 +27,11 @@ _CHAT = "/v1/chat/completions"
         (json.dumps({"messages": _ASK, "n": 2}).encode(), "invalid_request", "n"),
         (json.dumps({"messages": _ASK, "stop": list("abcde")}).encode(), "invalid_request", "stop"),
         (json.dumps({"messages": _ASK, "strata": {"context": {"x": float("nan")}}}).encode(), "invalid_request", "strata.context"),
-        (json.dumps({"messages": _ASK, "response_format": {"type": "json_schema"}}).encode(), "invalid_request", "response_format.json_schema"),
+        (
+            json.dumps({"messages": _ASK, "response_format": {"type": "json_schema"}}).encode(),
+            "invalid_request",
+            "response_format.json_schema",
+        ),
         (json.dumps({"messages": _ASK * 300}).encode(), "invalid_request", "messages"),
     ],
 )

@@ -12,6 +12,7 @@ from contracts import releases
 from contracts.subjects import RESPONSE
 from gateway.assembly import Assembly, ReleaseKeys
 from gateway.audit_trail import AuditTrail
+from gateway.publishing import Publisher
 from gateway.responses import Waiting
 from strata.guardrail.v1.guardrail_service_pb2 import ReleaseClaims
 
@@ -123,7 +124,7 @@ async def test_windows_that_were_missed_live_are_found_in_the_stream(bus, admin)
         await admin.jetstream().publish(RESPONSE.at(tenant="acme", request_id="r1"), encode(RESPONSE, response))
     waiting = Waiting(
         gateway,
-        AuditTrail(gateway),
+        AuditTrail(Publisher(gateway)),
         Assembly(ReleaseKeys(bus.state_dir), tenant="acme", request_id="r1", trace_id="t1"),
         tenant="acme",
         request_id="r1",

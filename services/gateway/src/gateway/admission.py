@@ -1,6 +1,5 @@
 """When a request counts as accepted: the stream has it, and the audit log has it."""
 
-import asyncio
 import hashlib
 import json
 from dataclasses import dataclass
@@ -8,10 +7,10 @@ from typing import Any
 
 from chassis import telemetry
 from chassis.errors import UnavailableError
-from chassis.messaging import Bus
 from contracts.subjects import ADMITTED
 from gateway.audit_trail import AuditTrail
 from gateway.mirror import Mirror
+from gateway.publishing import Publisher, event_headers
 from gateway.refusals import RefusedError
 from strata.gateway.v1.gateway_events_pb2 import Caller, RequestAdmitted
 
@@ -30,9 +29,9 @@ class AuditStatus:
 class Admission:
     """Puts requests on the stream and on record."""
 
-    def __init__(self, bus: Bus, trail: AuditTrail, status: Mirror[AuditStatus]) -> None:
-        """Bind the bus and what audit says of itself."""
-        self._bus, self._trail, self._status = bus, trail, status
+    def __init__(self, publisher: Publisher, trail: AuditTrail, status: Mirror[AuditStatus]) -> None:
+        """Bind what publishes and what audit says of itself."""
+        self._publisher, self._trail, self._status = publisher, trail, status
 
     def check(self, caller: Caller) -> None:
         """Raise RefusedError when nothing is accepted now, or nothing from this caller."""
@@ -44,18 +43,16 @@ class Admission:
 
     async def accept(self, request: RequestAdmitted, body: bytes, *, ingress: str, client_request_id: str = "") -> None:
         """Return when stream and audit log both have it; raise UnavailableError or RefusedError otherwise."""
-        admitted, recorded = await asyncio.gather(
-            self._admit(request), self._record(request, body, ingress, client_request_id), return_exceptions=True
-        )
-        if isinstance(recorded, UnavailableError):
-            raise RefusedError("audit_unavailable") from recorded
-        for failure in (recorded, admitted):
-            if isinstance(failure, BaseException):
-                raise failure
-
-    async def _admit(self, request: RequestAdmitted) -> None:
-        subject = ADMITTED.at(request_class=request.request_class, tenant=request.caller.tenant)
-        await self._bus.publish(ADMITTED, subject, request, event_id=request.request_id, about=request.request_id)
+        tenant, request_id = request.caller.tenant, request.request_id
+        subject = ADMITTED.at(request_class=request.request_class, tenant=tenant)
+        headers = event_headers(ADMITTED, event_id=request_id, about=request_id)
+        pending = await self._publisher.send(ADMITTED, subject, request.SerializeToString(), headers)
+        try:
+            await self._record(request, body, ingress, client_request_id)
+        except UnavailableError as error:
+            pending.abandon()
+            raise RefusedError("audit_unavailable") from error
+        await pending.stored()
 
     async def _record(self, request: RequestAdmitted, body: bytes, ingress: str, client_request_id: str) -> None:
         details: dict[str, Any] = {

@@ -1,28 +1,28 @@
 """What the gateway writes into the audit log."""
 
 import asyncio
+import json
 import time
 from collections.abc import Coroutine
-from datetime import UTC, datetime
 from typing import Any
 
 from chassis.errors import UnavailableError
 from chassis.logging import get_logger
-from chassis.messaging import Bus
 from contracts.subjects import AUDIT
-from strata.audit.v1.audit_events_pb2 import StepRecorded
+from gateway.publishing import Publisher, event_headers, rfc3339
 
 log = get_logger("audit_trail")
 _TRIES = 2
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _PAUSE_SECONDS = 0.1
 
 
 class AuditTrail:
     """Publishes step records; who needs one on record awaits it."""
 
-    def __init__(self, bus: Bus) -> None:
-        """Bind the bus."""
-        self._bus = bus
+    def __init__(self, publisher: Publisher) -> None:
+        """Bind what publishes."""
+        self._publisher = publisher
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def record(
@@ -40,24 +40,27 @@ class AuditTrail:
     ) -> None:
         """Return when the stream holds the record; raise UnavailableError when it cannot. `started` is a `time.perf_counter`."""
         seconds = 0.0 if started is None else time.perf_counter() - started
-        message = StepRecorded(
-            record_id=record_id,
-            tenant=tenant,
-            request_id=request_id,
-            trace_id=trace_id,
-            service="gateway",
-            step=step,
-            attempt=1,
-            outcome=outcome,
-            code=code,
-            duration_ms=seconds * 1000,
-        )
-        message.started_at.FromDatetime(datetime.fromtimestamp(time.time() - seconds, UTC))
-        message.details.update(details)
+        # StepRecorded in protobuf's JSON mapping, by hand: the library takes ten times as long.
+        message = {
+            "record_id": record_id,
+            "tenant": tenant,
+            "request_id": request_id,
+            "trace_id": trace_id,
+            "service": "gateway",
+            "step": step,
+            "attempt": 1,
+            "outcome": outcome,
+            "code": code,
+            "started_at": rfc3339(time.time() - seconds),
+            "duration_ms": round(seconds * 1000, 3),
+            "details": details,
+        }
+        body = _ENCODER.encode(message).encode()
         subject = AUDIT.at(tenant=tenant, step=step)
+        headers = event_headers(AUDIT, event_id=record_id, about=request_id)
         for attempt in range(1, _TRIES + 1):
             try:
-                await self._bus.publish(AUDIT, subject, message, event_id=record_id, about=request_id)
+                await (await self._publisher.send(AUDIT, subject, body, headers)).stored()
             except UnavailableError:
                 if attempt == _TRIES:
                     raise

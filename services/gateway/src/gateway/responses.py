@@ -56,10 +56,11 @@ class Waiting:
             raise UnavailableError(f"cannot subscribe: {error!r}") from error
 
     async def close(self) -> None:
-        """Stop listening."""
-        if self._subscription is not None and not self._bus.client.is_closed:
+        """Stop listening; safe to repeat."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and not self._bus.client.is_closed:
             try:
-                await self._subscription.unsubscribe()
+                await subscription.unsubscribe()
             except NatsError as error:
                 log.info("unsubscribe_failed", error=repr(error))
 

@@ -177,7 +177,7 @@ class Delivery:
         completion.refuse_if_blocked(last)
         body = completion.whole(windows, request_id=self._request.request_id, model=self._model(last), about=self._about(last))
         data = json.dumps(body, separators=(",", ":")).encode()
-        await self._finish(last)
+        await self._finish(last, waiting)
         if adapter := (last.completion or {}).get("adapter"):
             self._exchange.extra = [h for h in self._exchange.extra if h[0] != b"x-strata-adapter"]
             self._exchange.extra.append((b"x-strata-adapter", str(adapter).encode()))
@@ -202,7 +202,7 @@ class Delivery:
             if not last.final:
                 await exchange.events(data)
                 continue
-            await self._finish(last)
+            await self._finish(last, waiting)
             await exchange.events(data + chunks.end(last, self._about(last), include_usage=self._include_usage), last=True)
             return
 
@@ -211,7 +211,9 @@ class Delivery:
         for window in windows:
             self._digest.update(window.text.encode())
 
-    async def _finish(self, last: Window) -> None:
+    async def _finish(self, last: Window, waiting: Waiting) -> None:
+        # Before the record, so that both leave in one packet.
+        await waiting.close()
         done = last.completion or {}
         self._share.settle(done.get("prompt_tokens", 0) + done.get("completion_tokens", 0))
         await self._record("succeeded", status=last.status)
