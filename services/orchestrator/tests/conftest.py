@@ -266,11 +266,10 @@ class Stack:
             model=workflow,
             workflow=workflow,
             messages=[ChatMessage(role="user", content=text)],
-            request_class="interactive",
-            **fields,
+            **{"request_class": "interactive", **fields},
         )
         request.received_at.GetCurrentTime()
-        at = ADMITTED.at(request_class="interactive", tenant="acme")
+        at = ADMITTED.at(request_class=request.request_class, tenant="acme")
         await self.admin.jetstream().publish(at, request.SerializeToString(), headers={"Nats-Msg-Id": request_id})
 
     async def windows(self, request_id: str) -> list[ResponseReleased]:

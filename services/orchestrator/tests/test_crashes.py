@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from contracts.subjects import RESPONSE
+from orchestrator import catalogue
+from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.guardrail.v1 import guardrail_service_pb2 as guard
-from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, ResponseReleased
+from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, ResponseReleased, RunRecord, StepResult
 
 from .conftest import ALLOW, Stack
 
@@ -177,6 +179,25 @@ async def test_a_stopping_instance_hands_its_runs_over_at_once(stack: Stack) -> 
 
     assert window.completion.status == "completed"
     assert time.monotonic() - began < 2.5
+    assert (await stack.record("r1")).epoch == 2
+
+
+async def test_a_record_of_the_audit_that_did_not_get_through_is_published_by_the_next_owner(stack: Stack) -> None:
+    """Where an owner died between its two writes, whoever takes over tells the audit what the run record says."""
+    missing = StepRecorded(record_id="r1/input/1", tenant="acme", request_id="r1", step="screen", step_id="input", outcome="succeeded")
+    dead = RunRecord(workflow="desk@1", status="running", owner="somebody-dead", epoch=1, unconfirmed=[missing])
+    dead.pins.update(catalogue.load(stack.repository).workflows["desk"].pins)
+    dead.steps["input"].CopyFrom(StepResult(step_id="input", outcome="succeeded", attempt=1))
+    dead.steps["input"].result.update({"decision": "allow"})
+    dead.deadline.FromSeconds(int(time.time()) + 20)
+    await stack.admin.jetstream().publish("$KV.RUNS.acme.r1", dead.SerializeToString())
+    await stack.ask("r1")
+    async with stack.orchestrator():
+        await stack.answer("r1")
+        await stack.idle()
+
+    assert [r.record_id for r in await stack.audit("r1")][:2] == ["r1/input/1", "r1/route/2"]
+    assert stack.script.calls["CheckInput", "r1"] == 0
     assert (await stack.record("r1")).epoch == 2
 
 

@@ -125,7 +125,7 @@ async def test_a_step_of_the_workflow_hands_the_request_to_a_person(stack: Stack
         (window,) = await stack.answer("r1")
 
     assert (window.completion.status, window.completion.code) == ("pending_review", "urgent_symptom")
-    assert stack.script.requests["EvaluateRules"][-1].facts["escalate"]["reason"] == "urgent_symptom"
+    assert stack.script.requests["EvaluateRules"][-1].facts["escalation"]["reason"] == "urgent_symptom"
     assert stack.script.calls["Invoke", "r1"] == 0
 
 
@@ -164,6 +164,16 @@ async def test_a_request_out_of_time_ends_with_its_code(stack: Stack) -> None:
     assert time.monotonic() - began < 5
     assert (await stack.record("r1")).status == "failed"
     assert ("passages", "failed", "deadline_exceeded") in [(r.step_id, r.outcome, r.code) for r in await stack.audit("r1")]
+
+
+async def test_a_batch_request_has_no_deadline_of_its_own(stack: Stack) -> None:
+    """A batch request is read by its own loop and outlives the deadline of its class."""
+    stack.script.deadline_class, stack.script.delays = "administrative", {"Retrieve": 1.5}
+    async with stack.orchestrator(deadline_factor=0.3):
+        await stack.ask("r1", request_class="batch")
+        (window,) = await stack.answer("r1")
+
+    assert window.completion.status == "completed"
 
 
 async def test_a_run_spends_no_more_than_its_budget(stack: Stack) -> None:

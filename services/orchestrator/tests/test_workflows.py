@@ -84,6 +84,7 @@ def test_the_workflows_that_ship_can_be_run() -> None:
         ("Take it [1]. Then", "Take it [1]. "),
         ("Take it. [1] Then", "Take it. [1] "),
         ("Take it. [1]", ""),
+        ("Take it. [1, 2] Then", "Take it. [1, 2] "),
         ("Ask Dr. Osei e.g. today", ""),
         ("It is 3.5 mg", ""),
         ("1. First", ""),

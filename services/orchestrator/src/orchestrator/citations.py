@@ -8,7 +8,7 @@ from orchestrator import notices
 from strata.guardrail.v1.guardrail_service_pb2 import Passage
 from strata.orchestrator.v1.orchestrator_events_pb2 import Citation
 
-_NUMBER = re.compile(r"\[(\d{1,3})\]")
+_NUMBERS = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _MOST_QUOTES = 3
 Numbered = Mapping[str, Any]
 
@@ -26,7 +26,7 @@ def to_passages(passages: Sequence[Numbered]) -> list[Passage]:
 def cited(text: str, passages: Sequence[Numbered]) -> list[Citation]:
     """Return the citations of a text in the order of their first mention; numbers without a passage are none."""
     by_number = {str(p["n"]): p for p in passages}
-    mentioned = dict.fromkeys(_NUMBER.findall(text))
+    mentioned = dict.fromkeys(name.strip() for group in _NUMBERS.findall(text) for name in group.split(","))
     return [_citation(by_number[name]) for name in mentioned if name in by_number]
 
 
