@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from knowledge.schema import LABEL_SEPARATOR, metadata_pairs
 
+# No collection and no set of labels has this name; SQL knows no empty list.
+_NOTHING = "."
+
 
 @dataclass(frozen=True)
 class Visibility:
@@ -28,9 +31,9 @@ class Visibility:
         """
         moment = f"timestamp '{self.at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S.%f}'"
         clauses = [
-            f"collection IN ({literals(self.collections)})",
+            f"collection IN ({literals(self.collections or (_NOTHING,))})",
             f"tenant IN ({literals(('', self.tenant))})",
-            f"label_key IN ({literals(self.allowed(label_keys) or ['.'])})",
+            f"label_key IN ({literals(self.allowed(label_keys) or [_NOTHING])})",
             f"effective_from <= {moment}",
             f"(superseded_at IS NULL OR superseded_at > {moment})",
             f"(expires_at IS NULL OR expires_at > {moment})",
