@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import RLock
 
-from knowledge.index import Index
-from knowledge.preparation import Embeds, attributes_hash, content_hash, cut, digest_text, embed, known_vectors
-from knowledge.schema import Chunk, Document, Kind, digest, document_key
-
 from chassis.errors import InvalidArgumentError, ServiceError
 from ingestor import versions
 from ingestor.ledger import Change, Ledger, searchable
+from knowledge.index import Index
+from knowledge.preparation import Embeds, attributes_hash, content_hash, cut, digest_text, embed, known_vectors
+from knowledge.schema import Chunk, Document, Kind, digest, document_key
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
 _LONGEST_NAME = 500

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 
-from knowledge.schema import Document, Kind
-
 from chassis.errors import ServiceError
 from chassis.logging import get_logger
 from ingestor.catalogue import Collection
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from ingestor.sources import read
+from knowledge.schema import Document, Kind
 
 log = get_logger("ingestor")
 

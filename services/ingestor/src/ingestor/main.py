@@ -5,9 +5,6 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
-from knowledge.index import Index
-from knowledge.lance import LanceIndex
-
 from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
@@ -20,6 +17,8 @@ from ingestor.library import Library
 from ingestor.loading import Loader
 from ingestor.servicer import KnowledgeServicer
 from ingestor.settings import Settings
+from knowledge.index import Index
+from knowledge.lance import LanceIndex
 from strata.ingestor.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 
 NAME = "ingestor"

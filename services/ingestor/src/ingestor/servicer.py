@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 
-from knowledge.index import Holding, Index
 from prometheus_client import Counter
 
 from chassis.errors import NotFoundError
@@ -12,6 +11,7 @@ from ingestor import wire
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.library import Library
+from knowledge.index import Holding, Index
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
 

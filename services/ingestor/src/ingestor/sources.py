@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from knowledge.schema import Document
 
 from chassis.errors import InvalidArgumentError
 from ingestor.catalogue import Collection
+from knowledge.schema import Document
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".md", ".txt")
 

@@ -4,9 +4,8 @@ import datetime as dt
 from collections.abc import Sequence
 from dataclasses import replace
 
-from knowledge.schema import Chunk, Document, Kind
-
 from chassis.errors import FailedPreconditionError, InvalidArgumentError
+from knowledge.schema import Chunk, Document, Kind
 
 
 def normalised(document: Document) -> Document:

@@ -3,11 +3,11 @@
 import datetime as dt
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from knowledge.index import Holding
-from knowledge.schema import Document
 
 from ingestor.catalogue import Collection
 from ingestor.library import Outcome
+from knowledge.index import Holding
+from knowledge.schema import Document
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
 
 

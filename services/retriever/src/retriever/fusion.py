@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from knowledge.index import Hit
 from knowledge.schema import Chunk
-
 from retriever.settings import Weights
 
 

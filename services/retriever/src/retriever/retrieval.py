@@ -6,11 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from encoders.encoder import Vectors
 from knowledge.index import Hit, Index
 from knowledge.preparation import Embeds, search_text
 from knowledge.visibility import Visibility
-
-from encoders.encoder import Vectors
 from retriever.fusion import Candidate, fuse
 from retriever.relevance import coverage, stems
 from retriever.settings import RankingSettings, Weights

@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from knowledge.index import Index, IndexMissingError
-from knowledge.lance import LanceIndex
 from prometheus_client import Gauge
 
 from chassis.errors import FailedPreconditionError, UnavailableError
 from chassis.logging import get_logger
+from knowledge.index import Index, IndexMissingError
+from knowledge.lance import LanceIndex
 
 log = get_logger("retriever")
 VERSION = Gauge("strata_knowledge_index_version", "Version of the index that queries see.", ["kind"])

@@ -3,7 +3,6 @@
 import datetime as dt
 
 from knowledge.visibility import Visibility
-
 from retriever.fusion import Candidate
 from retriever.retrieval import Found
 from strata.retriever.v1 import retriever_service_pb2 as pb
