@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script
 """Measures the gateway process alone: CPU per request and per streamed chunk, against a mock upstream on a real bus.
 
 Run: `python services/gateway/bench/bench_gateway.py [--requests 400] [--chunks 50]`. Prints one JSON object.
@@ -6,6 +7,7 @@ The gateway is its own process; load and mock run in this one, so their CPU is n
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -141,7 +143,7 @@ async def _load(port: int, key: str, process: psutil.Process, *, stream: bool, c
     await asyncio.gather(*(worker(client, 5) for client in clients))
     each = max(1, requests // concurrency)
     before, started = _cpu(process), time.perf_counter()
-    found = sorted(sum(await asyncio.gather(*(worker(client, each) for client in clients)), []))
+    found = sorted(itertools.chain.from_iterable(await asyncio.gather(*(worker(client, each) for client in clients))))
     seconds, cpu = time.perf_counter() - started, _cpu(process) - before
     for client in clients:
         client.close()
@@ -179,7 +181,7 @@ async def _measure(server: NatsServer, arguments: argparse.Namespace) -> dict[st
     big = {"requests_per_minute": 10_000_000, "request_burst": 1_000_000, "tokens_per_minute": 1_000_000_000, "max_concurrent": 1000}
     environment = os.environ | {"STRATA_GATEWAY_LIMITS": json.dumps(big), "STRATA_LOG_LEVEL": "WARNING"}
     command = [*arguments.prefix.split(), sys.executable, "-m", "gateway"]
-    gateway = subprocess.Popen(command, env=environment)
+    gateway = subprocess.Popen(command, env=environment)  # noqa: ASYNC220 - starting it takes no time
     bus = await connect(_Settings(), "orchestrator")
     chunks = {"n": 1, "pause_ms": 0}
     mock = asyncio.create_task(_mock(bus, server.state_dir, chunks))

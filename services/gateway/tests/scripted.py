@@ -1,4 +1,4 @@
-"""An orchestrator that answers by script over the real bus, signing with the state's real key; and audit and inference that answer by script."""
+"""An orchestrator that answers by script over the real bus and signs with the real key; audit and inference by script too."""
 
 import asyncio
 import json
@@ -124,7 +124,7 @@ class Audit(AuditServiceServicer):
     def __init__(self, admin: Client) -> None:
         self.admin = admin
 
-    async def GetTrace(self, request: GetTraceRequest, context: object) -> GetTraceResponse:
+    async def GetTrace(self, request: GetTraceRequest, context: object) -> GetTraceResponse:  # noqa: N802 - grpc's name
         """Return the records of one request."""
         found = [r for r in await records(self.admin) if request.id in (r.request_id, r.trace_id) and r.tenant == request.caller.tenant]
         if not found:
@@ -135,7 +135,7 @@ class Audit(AuditServiceServicer):
 class Inference(InferenceServiceServicer):
     """Serves a tier and two adapters, one of them for another tenant only."""
 
-    async def ListModels(self, request: object, context: object) -> ListModelsResponse:
+    async def ListModels(self, request: object, context: object) -> ListModelsResponse:  # noqa: N802 - grpc's name
         """Return what can be asked for."""
         return ListModelsResponse(
             models=[

@@ -166,9 +166,13 @@ async def test_a_failure_in_the_middle_of_a_stream_is_an_error_event(stack) -> N
     stack.orchestrator.script = fail
     stream = await stack.openai().chat.completions.create(model="auto", messages=_ASK, stream=True)
     texts = []
-    with pytest.raises(openai.APIError) as caught:
+
+    async def read() -> None:
         async for chunk in stream:
-            texts += [chunk.choices[0].delta.content]
+            texts.append(chunk.choices[0].delta.content)
+
+    with pytest.raises(openai.APIError) as caught:
+        await read()
 
     assert texts == ["Hello"]
     assert caught.value.code == "engine_overloaded"

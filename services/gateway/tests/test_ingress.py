@@ -30,7 +30,7 @@ class _Asker:
             async with asyncio.timeout(3 if wanted else 0.5):
                 while True:
                     response = decode(RESPONSE, (await arrived.get()).data)
-                    if wanted == "error" and response.error_code or wanted == "answer" and response.HasField("completion"):
+                    if (wanted == "error" and response.error_code) or (wanted == "answer" and response.HasField("completion")):
                         return response
         except TimeoutError:
             return None

@@ -161,7 +161,7 @@ async def test_the_gateway_works_without_inference_and_audit_service(run) -> Non
 
 
 async def test_answers_survive_a_restart_of_the_bus(stack) -> None:
-    """A request that waits while the bus dies and comes back gets its answer."""
+    """A request that waits while the bus dies and comes back gets its answer; what is held in memory follows again."""
 
     async def across_a_crash(orchestrator, request) -> None:
         if len(orchestrator.seen) == 1:
@@ -173,13 +173,19 @@ async def test_answers_survive_a_restart_of_the_bus(stack) -> None:
     stack.orchestrator.script = across_a_crash
     client = stack.openai()
     task = asyncio.create_task(client.chat.completions.create(model="chat", messages=_ASK))
-    while not stack.orchestrator.seen or not stack.orchestrator.bus.client.is_connected:
+    while not stack.orchestrator.seen or not stack.orchestrator.bus.client.is_connected:  # noqa: ASYNC110 - the client tells nobody
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.6)
     if len(stack.orchestrator.seen) == 1:
         await scripted.hello(stack.orchestrator, stack.orchestrator.seen[0])
 
     assert (await task).choices[0].message.content == "Hello, world [1]."
+    stack.orchestrator.script = scripted.hello
+    await scripted.set_audit(await stack.bus.connect(), writable=False)
+    await asyncio.sleep(2.5)
+    with pytest.raises(openai.InternalServerError) as caught:
+        await client.chat.completions.create(model="chat", messages=_ASK)
+    assert caught.value.code == "audit_unavailable"
 
 
 async def test_a_taken_port_stops_the_gateway_with_an_error(stack) -> None:

@@ -179,6 +179,37 @@ async def test_tokens_of_the_issuer_are_accepted_and_all_others_refused(run, tmp
     assert "tenant is not a valid name" in bodies[4]
 
 
+async def test_a_rotated_key_set_is_read_again(run) -> None:
+    """A token of a new key is refused once, and accepted after the set was read again."""
+    old, new = (ECKey.generate_key("P-256", {"kid": kid}) for kid in ("old", "new"))
+    published = [old]
+
+    async def answer(reader, writer) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = json.dumps({"keys": [key.as_dict(private=False) for key in published]}).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/jwks"
+    claims = {"iss": "i", "aud": ["strata"], "sub": "u", "tenant": "acme", "role": "app", "exp": time.time() + 300}
+    tokens = [jwt.encode({"alg": "ES256", "kid": key.kid}, claims, key) for key in (old, new)]
+    async with server, run(jwt={"jwks_url": url, "issuer": "i", "audience": "strata"}) as stack, stack.http() as http:
+
+        async def status(token: str) -> int:
+            return (await http.post(_CHAT, json={"messages": _ASK}, headers={"authorization": f"Bearer {token}"})).status_code
+
+        await asyncio.sleep(0.2)
+        before = [await status(token) for token in tokens]
+        published.append(new)
+        async with asyncio.timeout(10):
+            while await status(tokens[1]) != 200:  # noqa: ASYNC110 - asks over HTTP
+                await asyncio.sleep(0.5)
+
+    assert before == [200, 401]
+
+
 async def test_nothing_is_accepted_while_audit_cannot_write(stack) -> None:
     """503 audit_unavailable, and no trace of the request anywhere; afterwards all is well again."""
     await scripted.set_audit(stack.admin, writable=False)

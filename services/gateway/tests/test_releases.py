@@ -106,10 +106,17 @@ async def test_an_answer_without_its_end_is_an_error_at_the_deadline(run, stream
 
     async with run(max_wait_seconds=0.6, replay_after_seconds=0.2) as stack:
         stack.orchestrator.script = truncated
-        with pytest.raises(openai.APIError) as caught:
-            answer = await stack.openai().chat.completions.create(model="auto", messages=_ASK, stream=streamed)
-            assert [chunk.choices[0].delta.content async for chunk in answer] == ["Hello"]
+        texts = []
 
+        async def read() -> None:
+            answer = await stack.openai().chat.completions.create(model="auto", messages=_ASK, stream=streamed)
+            async for chunk in answer:
+                texts.append(chunk.choices[0].delta.content)
+
+        with pytest.raises(openai.APIError) as caught:
+            await read()
+
+        assert texts == (["Hello"] if streamed else [])
         assert caught.value.code == "deadline_exceeded"
 
 

@@ -4,6 +4,7 @@ import base64
 import binascii
 import json
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ class ReleaseKeys(dict[str, SodiumKey]):
     def learn(self, key_id: str) -> None:
         """Read the keys again for an unknown one, at most once a second."""
         if key_id not in self and time.monotonic() - self._read_at > _REREAD_SECONDS:
-            self._read()
+            with suppress(OSError, ValueError):
+                self._read()
 
 
 @dataclass(slots=True, frozen=True)

@@ -23,6 +23,7 @@ from gateway.refusals import RefusedError
 log = get_logger("responses")
 # A flood of forgeries must not become a flood of records.
 _MAX_RECORDED = 5
+_MAX_REASON = 200
 
 
 class ClientGoneError(Exception):
@@ -137,6 +138,7 @@ class Waiting:
         return bool(self._items)
 
     def _refuse(self, data: bytes, reason: str) -> None:
+        reason = reason[:_MAX_REASON]
         REFUSED_RELEASES.labels(reason=reason.split(" '", maxsplit=1)[0]).inc()
         log.warning("release_refused", request_id=self._request_id, tenant=self._tenant, reason=reason)
         self._refused += 1

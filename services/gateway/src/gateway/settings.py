@@ -44,6 +44,7 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_nested_delimiter="__", frozen=True, extra="forbid", env_prefix="STRATA_GATEWAY_")
 
     max_body_bytes: PositiveInt = Field(default=256 * 1024, description="Largest body of a request.")
+    body_seconds: PositiveFloat = Field(default=30.0, description="Longest wait for a body.")
     max_messages: PositiveInt = Field(default=256, description="Most turns in one conversation.")
     max_tools: PositiveInt = Field(default=128, description="Most tools in one request.")
     max_pending: PositiveInt = Field(default=2048, description="Requests that may wait in this process; more are told to retry.")

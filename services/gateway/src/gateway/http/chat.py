@@ -64,7 +64,7 @@ class Chat:
     async def _answer(self, exchange: Exchange) -> None:
         parts = self._parts
         caller = parts.authenticator.authenticate(exchange.header(b"authorization"))
-        raw = await exchange.body(parts.settings.max_body_bytes)
+        raw = await exchange.body(parts.settings.max_body_bytes, parts.settings.body_seconds)
         body = chat_body.parse(raw, parts.settings)
         parts.admission.check(caller)
         target = parts.catalogue.resolve(body.model, body.strata.workflow, caller)
@@ -73,9 +73,8 @@ class Chat:
             share = parts.gate.enter(caller.tenant, wire.estimated_tokens(len(raw), body))
         finally:
             exchange.extra = use.headers(parts.gate.clock())
-        exchange.extra.append((b"x-strata-route", target.workflow.name.encode()))
-        if target.adapter:
-            exchange.extra.append((b"x-strata-adapter", target.adapter.encode()))
+        exchange.add(b"x-strata-route", target.workflow.name)
+        exchange.add(b"x-strata-adapter", target.adapter)
         metrics.PENDING.inc()
         try:
             request = wire.admitted(
@@ -180,7 +179,7 @@ class Delivery:
         await self._finish(last, waiting)
         if adapter := (last.completion or {}).get("adapter"):
             self._exchange.extra = [h for h in self._exchange.extra if h[0] != b"x-strata-adapter"]
-            self._exchange.extra.append((b"x-strata-adapter", str(adapter).encode()))
+            self._exchange.add(b"x-strata-adapter", str(adapter))
         await self._exchange.respond(200, data)
 
     async def _stream(self, waiting: Waiting) -> None:
@@ -221,7 +220,8 @@ class Delivery:
     async def _record(self, outcome: str, *, code: str = "", status: str = "") -> None:
         """Put on record how it ended, before the client sees the end."""
         exchange, request = self._exchange, self._request
-        metrics.REQUESTS.labels(ingress="http", outcome=code or status or outcome).inc()
+        if outcome == "succeeded" or exchange.streaming or code == "client_gone":
+            metrics.REQUESTS.labels(ingress="http", outcome=code or status).inc()
         metrics.REQUEST_SECONDS.observe(time.perf_counter() - exchange.started)
         try:
             await self._parts.trail.record(
@@ -247,7 +247,7 @@ class Delivery:
             log.error("audit_record_lost", request_id=request.request_id)  # noqa: TRY400 - chained where it matters
 
     async def _failed(self, error: RefusedError) -> None:
-        record = self._record("failed", code=error.reason or error.code)
+        record = self._record("failed", code=error.code)
         if self._accepted:
             await record
         else:

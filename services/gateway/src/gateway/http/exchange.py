@@ -1,5 +1,7 @@
 """One HTTP exchange over ASGI: what came in, and the few ways to answer."""
 
+import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -14,6 +16,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+_NAME = re.compile(r"[\w.@/:-]{1,128}", re.ASCII)
 EVENTS = b"text/event-stream; charset=utf-8"
 
 
@@ -37,8 +40,20 @@ class Exchange:
         """Return a header's value, or nothing."""
         return self.headers.get(name, b"").decode("latin-1")
 
-    async def body(self, limit: int) -> bytes:
-        """Return the whole body; raise RefusedError as soon as it is known to be too large."""
+    def add(self, name: bytes, value: str) -> None:
+        """Add a header to the answer; an empty value, or one that is no plain name, is left out."""
+        if _NAME.fullmatch(value):
+            self.extra.append((name, value.encode()))
+
+    async def body(self, limit: int, seconds: float) -> bytes:
+        """Return the whole body; raise RefusedError as soon as it is known to be too large, or when it does not come."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._body(limit)
+        except TimeoutError as error:
+            raise RefusedError("invalid_request", "The body did not arrive in time.") from error
+
+    async def _body(self, limit: int) -> bytes:
         if int(self.headers.get(b"content-length", b"0") or 0) > limit:
             raise _too_large(limit)
         parts, size = [], 0
