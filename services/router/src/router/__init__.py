@@ -1,0 +1,1 @@
+"""Decides which model, adapter and effort a request gets."""

@@ -1,0 +1,5 @@
+"""Runs router as a process."""
+
+from router.main import main
+
+main()
