@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,16 @@ def base_only(model: PeftModel) -> Iterator[None]:
     """Switch the adapter off, so that the same weights in memory answer as the bare base."""
     with model.disable_adapter():
         yield
+
+
+@contextmanager
+def merged(model: PeftModel) -> Iterator[None]:
+    """Fold the adapter into the weights, which generates faster and says the same."""
+    model.merge_adapter()
+    try:
+        yield
+    finally:
+        model.unmerge_adapter()
 
 
 def generate(model: PeftModel, tokenizer: PreTrainedTokenizerBase, name: str, rows: list[Row], size: int = 16) -> list[str]:
@@ -54,7 +64,7 @@ def evaluate(name: str, base: Path, folder: Path, limit: int) -> dict[str, Any]:
     found: dict[str, list[dict[str, float | None]]] = {}
     samples: list[dict[str, str]] = [{"id": row.id, "target": row.target} for row in rows]
     seconds = {}
-    for side, context in (("base", base_only(model)), ("adapter", nullcontext())):
+    for side, context in (("base", base_only(model)), ("adapter", merged(model))):
         began = time.monotonic()
         with context:
             replies = generate(model, tokenizer, name, rows)

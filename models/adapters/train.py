@@ -1,4 +1,4 @@
-"""Train one LoRA adapter on CPU or GPU: the loss is on the reply's tokens only, within a time budget."""
+"""Train one LoRA adapter on CPU: the loss is on the reply's tokens only, within a time budget."""
 
 import argparse
 import hashlib
@@ -185,6 +185,7 @@ def train(name: str, base: Path, out: Path, recipe: Recipe, threads: int) -> Non
     run = {**fit(wrapped, encoded, recipe), "rows": len(encoded), "tokens_per_epoch": tokens}
     save(wrapped, out)
     text = json.dumps(manifest(name, out, recipe, run, rows), indent=2)
+    (out / "adapter_model.safetensors").chmod(0o644)
     (out / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
 
 
