@@ -25,6 +25,7 @@ from opentelemetry.trace import SpanKind
 from chassis import telemetry
 from chassis.errors import InvalidArgumentError, ServiceError, UnavailableError
 from chassis.identity import Credentials
+from chassis.json_mapping import to_json_bytes
 from chassis.logging import bound_contextvars, get_logger
 from chassis.settings import ServiceSettings
 from contracts.identities import inbox_prefix
@@ -39,7 +40,7 @@ _PULL_SECONDS = 2.0
 def encode(subject: Subject, message: Message) -> bytes:
     """Return the body of `message` in the encoding of its subject."""
     if subject.json:
-        return json_format.MessageToJson(message, indent=None, preserving_proto_field_name=True).encode()
+        return to_json_bytes(message)
     return message.SerializeToString()
 
 
