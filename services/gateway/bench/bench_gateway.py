@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from chassis.messaging import Bus, connect, encode
+from chassis.messaging import Bus, cloud_event, connect, encode
 from chassis.provisioning import load_signing_key
 from chassis.settings import ServiceSettings
 from contracts import keys, releases
@@ -78,7 +78,7 @@ async def _mock(bus: Bus, state_dir: Path, chunks: dict[str, int]) -> None:
             response = ResponseReleased(request_id=request.request_id, trace_id=request.trace_id, release=release)
             if sequence == last:
                 response.completion.CopyFrom(_completion())
-            headers = {"Nats-Msg-Id": f"{request.request_id}/{sequence}", "ce-specversion": "1.0", "ce-source": "/strata/orchestrator"}
+            headers = cloud_event("orchestrator", RESPONSE, event_id=f"{request.request_id}/{sequence}", about=request.request_id)
             await bus.client.publish(subject, encode(RESPONSE, response), headers=headers)
             if chunks["pause_ms"]:
                 await asyncio.sleep(chunks["pause_ms"] / 1000)
@@ -129,9 +129,9 @@ class _Client:
         self._writer.close()
 
 
-def _cpu(process: psutil.Process) -> float:
+def _cpu(process: psutil.Process) -> tuple[float, float]:
     times = process.cpu_times()
-    return times.user + times.system
+    return times.user, times.system
 
 
 async def _load(port: int, key: str, process: psutil.Process, *, stream: bool, concurrency: int, requests: int) -> dict[str, float]:
@@ -144,12 +144,14 @@ async def _load(port: int, key: str, process: psutil.Process, *, stream: bool, c
     each = max(1, requests // concurrency)
     before, started = _cpu(process), time.perf_counter()
     found = sorted(itertools.chain.from_iterable(await asyncio.gather(*(worker(client, each) for client in clients))))
-    seconds, cpu = time.perf_counter() - started, _cpu(process) - before
+    seconds = time.perf_counter() - started
+    user, system = (after - earlier for after, earlier in zip(_cpu(process), before, strict=True))
     for client in clients:
         client.close()
     return {
         "requests": len(found),
-        "cpu_ms_per_request": round(cpu * 1000 / len(found), 3),
+        "cpu_ms_per_request": round((user + system) * 1000 / len(found), 3),
+        "of_which_system_ms": round(system * 1000 / len(found), 3),
         "p50_ms": round(statistics.median(found), 2),
         "p95_ms": round(found[int(len(found) * 0.95)], 2),
         "requests_per_second": round(len(found) / seconds, 1),
