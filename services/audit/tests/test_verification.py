@@ -52,7 +52,7 @@ def test_every_changed_byte_is_found_and_named(log: Path) -> None:
     for segment in list_segments(log):
         whole = segment.read_bytes()
         starts = [0, *(i + 1 for i, byte in enumerate(whole) if byte == 10)]
-        for position in range(0, len(whole), 3):
+        for position in range(0, len(whole), 7):
             changed = bytearray(whole)
             changed[position] ^= rng.randrange(1, 256)
             segment.write_bytes(changed)

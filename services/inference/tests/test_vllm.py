@@ -100,11 +100,10 @@ async def test_a_schema_that_the_engine_cannot_follow_is_the_callers_fault(stub:
         await generate(stub, ask(schema_json=schema, sampling=_short()), seconds=500)
 
 
-@pytest.mark.parametrize("tier", ["small", "large"])
-async def test_a_named_tool_is_called_with_valid_arguments(stub: Any, tier: str) -> None:
-    """The arguments match the tool's schema whoever decides on the call."""
+async def test_a_named_tool_is_called_with_valid_arguments(stub: Any) -> None:
+    """The arguments match the tool's schema, though the model was never trained on tools."""
     choice = '{"type": "function", "function": {"name": "stock"}}'
-    request = ask("How many lamps are in store 12?", tier=tier, tools=[_TOOL], tool_choice_json=choice, sampling=_short(60))
+    request = ask("How many lamps are in store 12?", tools=[_TOOL], tool_choice_json=choice, sampling=_short(60))
     pieces, done = await generate(stub, request, seconds=500)
 
     (call,) = done.tool_calls
@@ -140,12 +139,12 @@ async def test_an_adapter_is_chosen_by_name(stub: Any, vllm: Vllm) -> None:
     """The summary names the adapter that the engine used, and the catalogue knows its weights."""
     if (name := "symptom-extract@v1") not in vllm.models():
         pytest.skip(f"{name} is not trained yet")
-    listed = {entry.name: entry for entry in (await stub.ListModels(ListModelsRequest(), timeout=10)).models}
     request = ask(adapter=name, prompt=name, sampling=_short(160), messages=[])
     request.variables["question"] = "43-year-old male. Chest pain for 3 days. No fever."
 
     _, done = await generate(stub, request, seconds=500)
 
+    listed = {entry.name: entry for entry in (await stub.ListModels(ListModelsRequest(), timeout=10)).models}
     assert (done.adapter, done.model, done.prompt) == (name, name, name)
     assert listed[name].ready
     value = json.loads(done.text)

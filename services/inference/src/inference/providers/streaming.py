@@ -88,7 +88,7 @@ class ChatClient:
                     if chunk is None:
                         return
                     if "error" in chunk:
-                        raise UnavailableError(f"the engine failed: {_message(chunk)}")
+                        raise _failed(chunk)
                     yield chunk
                     if _has_content(chunk):
                         wait, late = self._timeouts.next_token, _no_next_token(self._timeouts)
@@ -150,6 +150,12 @@ def _message(body: Any) -> str:
     error = body.get("error", body) if isinstance(body, dict) else body
     text = error.get("message", error) if isinstance(error, dict) else error
     return " ".join(str(text).split())[:500]
+
+
+def _failed(chunk: dict[str, Any]) -> ServiceError:
+    """Return what an error means that comes inside of a stream which began well."""
+    code = chunk["error"].get("code") if isinstance(chunk["error"], dict) else None
+    return to_error(code if isinstance(code, int) else httpx.codes.INTERNAL_SERVER_ERROR, json.dumps(chunk).encode())
 
 
 def to_error(status: int, content: bytes) -> ServiceError:
