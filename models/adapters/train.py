@@ -7,7 +7,7 @@ import logging
 import os
 import random
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -195,12 +195,13 @@ def main() -> None:
     parser.add_argument("--adapter", required=True, choices=sorted(PROMPT_FILES))
     parser.add_argument("--base", type=Path, required=True, help="folder written by models/base/export.py")
     parser.add_argument("--out", type=Path, help="default: models/adapters/<adapter>")
-    parser.add_argument("--minutes", type=float, default=Recipe.minutes)
-    parser.add_argument("--epochs", type=int, default=Recipe.epochs)
+    parser.add_argument("--recipe", type=Path, help="manifest.json whose recipe is repeated")
+    parser.add_argument("--minutes", type=float, help="time budget; default: the recipe's")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    recipe = Recipe(minutes=arguments.minutes, epochs=arguments.epochs)
+    recipe = Recipe(**json.loads(arguments.recipe.read_text())["recipe"]) if arguments.recipe else Recipe()
+    recipe = replace(recipe, minutes=arguments.minutes or recipe.minutes)
     train(arguments.adapter, arguments.base, arguments.out or HERE / arguments.adapter, recipe, arguments.threads)
 
 
