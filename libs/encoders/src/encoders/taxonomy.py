@@ -15,9 +15,10 @@ from encoders.features import NgramHasher
 from encoders.fitting import Recipe, best_temperature, fit, reconfigure
 
 OOS = "oos"
-RECIPE = Recipe(strength=30.0, vector_scale=4.0, ngram_scale=2.0, hasher=NgramHasher(buckets=8192, words=2, low=3, high=4), iterations=60)
+# Words only: with 150 labels, character n-grams would cost several times the work; the embedding knows spelling.
+RECIPE = Recipe(strength=30.0, vector_scale=4.0, ngram_scale=2.0, iterations=40, hasher=NgramHasher(buckets=8192, words=2, low=1, high=0))
 _FOLDS = 3
-_OOS_RECALL = 0.8
+_OOS_RECALL = 0.78
 _MOST_SHARE = 0.25
 
 
