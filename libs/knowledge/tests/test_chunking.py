@@ -1,6 +1,7 @@
 """Chunking: offsets, sizes and borders."""
 
 import re
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ def test_chunks_cover_every_word_once_and_in_order(text: str) -> None:
     spans = chunk_spans(text)
     words = [word for start, end in spans for word in re.findall(r"\S+", text[start:end])]
     assert words == re.findall(r"\S+", text)
-    assert all(left[1] <= right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] <= right[0] for left, right in pairwise(spans))
     assert all(len(text[start:end].split()) <= LONGEST_WORDS for start, end in spans)
 
 

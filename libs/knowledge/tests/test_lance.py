@@ -4,13 +4,14 @@ import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
+import lancedb
 import numpy as np
 import pytest
 
 from knowledge.index import IndexMissingError
 from knowledge.lance import LanceIndex
 from knowledge.preparation import cut
-from knowledge.schema import Chunk, Document, Kind, label_key
+from knowledge.schema import SCHEMA, Chunk, Document, Kind, label_key
 from knowledge.visibility import Visibility
 
 NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
@@ -37,6 +38,7 @@ def _found(index: LanceIndex, visible: Visibility, query: str = "kettle") -> lis
 
 @pytest.fixture
 def index(tmp_path: Path) -> LanceIndex:
+    """Return an empty index."""
     return LanceIndex.create(tmp_path, "enc")
 
 
@@ -126,3 +128,15 @@ def test_another_encoder_has_no_index(index: LanceIndex, tmp_path: Path) -> None
     with pytest.raises(IndexMissingError, match="enc") as error:
         LanceIndex.open(tmp_path, "other")
     assert error.value.found == ("enc",)
+
+
+def test_an_index_that_is_being_made_is_not_there_yet(tmp_path: Path) -> None:
+    """A reader that comes too early is told so, and the writer completes what a crash left half made."""
+    for kind in Kind:
+        (tmp_path / f"{kind}_enc.lance").mkdir()
+    with pytest.raises(IndexMissingError):
+        LanceIndex.open(tmp_path, "enc")
+    database = lancedb.connect(tmp_path)
+    database.create_table("fluid_enc", schema=SCHEMA, exist_ok=True)
+    LanceIndex.create(tmp_path, "enc")
+    assert _found(LanceIndex.open(tmp_path, "enc"), _see()) == []

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import lancedb
 import pyarrow as pa
-from lancedb.index import FTS
+from lancedb.index import FTS, BTree
 
 from encoders.encoder import Vectors
 from knowledge.index import Hit, Holding, IndexMissingError
@@ -19,6 +19,7 @@ from knowledge.visibility import Visibility, literals
 _KEPT = dt.timedelta(minutes=10)
 _FOUND = [name for name in COLUMNS if name not in {"vector", "search_text"}]
 _KEYS_AT_ONCE = 200
+_SEARCH = {"search_text": FTS(with_position=False, stem=True, remove_stop_words=True), "document_key": BTree()}
 
 
 class LanceIndex:
@@ -40,9 +41,10 @@ class LanceIndex:
         tables = {}
         for kind in Kind:
             table = database.create_table(table_name(kind, encoder), schema=SCHEMA, exist_ok=True)
-            if not table.list_indices():
-                table.create_index("search_text", config=FTS(with_position=False, stem=True, remove_stop_words=True))
-                table.create_index("document_key", config=lancedb.index.BTree())
+            # A crash may have left a table with one of them, or none.
+            for column, config in _SEARCH.items():
+                if column not in _indexed(table):
+                    table.create_index(column, config=config)
             tables[kind] = table
         return cls(encoder, tables)
 
@@ -51,10 +53,18 @@ class LanceIndex:
         """Open the tables for reading; raise IndexMissingError where one is not there."""
         names = _table_names(folder)
         wanted = {kind: table_name(kind, encoder) for kind in Kind}
+        found = {name.partition("_")[2] for name in names} - {encoder}
         if not set(wanted.values()) <= names:
-            raise IndexMissingError(encoder, sorted({name.partition("_")[2] for name in names}))
+            raise IndexMissingError(encoder, sorted(found))
         database = lancedb.connect(folder, read_consistency_interval=dt.timedelta(0))
-        return cls(encoder, {kind: database.open_table(name) for kind, name in wanted.items()})
+        try:
+            tables = {kind: database.open_table(name) for kind, name in wanted.items()}
+        except ValueError as error:
+            # The folder of a table is there a moment before the table is.
+            raise IndexMissingError(encoder, sorted(found)) from error
+        if any(not _indexed(table).issuperset(_SEARCH) for table in tables.values()):
+            raise IndexMissingError(encoder, sorted(found))
+        return cls(encoder, tables)
 
     def versions(self) -> dict[str, int]:
         """Return the version of each table by kind; it grows with every change."""
@@ -136,6 +146,10 @@ class LanceIndex:
         """Run a leg on both tables at once and merge what they found; ties go by chunk id."""
         found = [Hit(_chunk(row), score(row)) for part in self._pool.map(leg, self._tables) for row in part.to_pylist()]
         return sorted(found, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
+
+
+def _indexed(table: Any) -> set[str]:
+    return {column for index in table.list_indices() for column in index.columns}
 
 
 def _table_names(folder: Path) -> set[str]:

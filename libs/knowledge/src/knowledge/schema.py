@@ -116,7 +116,7 @@ def table_name(kind: str, encoder: str) -> str:
 
 def document_key(collection: str, document_id: str, tenant: str = "") -> str:
     """Return the name of a document among all collections and tenants; two tenants never share one."""
-    return f"{tenant}:{collection}/{document_id}"
+    return f"{tenant}:{collection}/{document_id}" if tenant else f"{collection}/{document_id}"
 
 
 def label_key(labels: tuple[str, ...]) -> str:

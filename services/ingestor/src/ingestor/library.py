@@ -113,7 +113,8 @@ class Library:
         stored = plan.stored[document.key]
         same = [chunk for chunk in stored if document.kind is Kind.FLUID or chunk.version == document.version]
         content, attributes = content_hash(document, self._index.encoder), attributes_hash(document)
-        if same and same[0].version == document.version and (same[0].content_hash, same[0].attributes_hash) == (content, attributes):
+        hashes = (document.version, content, attributes, None)
+        if same and (same[0].version, same[0].content_hash, same[0].attributes_hash, same[0].withdrawn_at) == hashes:
             return Outcome(document, chunks=len(same))
         sha256 = digest_text(document.text)
         versions.check(document, sha256, stored)

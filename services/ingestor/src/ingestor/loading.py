@@ -81,8 +81,8 @@ class Loader:
     def _remove(self, collection: Collection, keys: set[str], result: Loaded) -> None:
         """Delete fluid documents that left the folder; anchored versions stay, whatever the folder holds."""
         for key in sorted(keys):
-            tenant, _, rest = key.partition(":")
-            document_id = rest.removeprefix(f"{collection.name}/")
+            tenant, _, document_id = key.partition(f"{collection.name}/")
+            tenant = tenant.removesuffix(":")
             result.removed += self._library.remove(collection.kind, collection.name, document_id, tenant=tenant)
             self._ledger.forget(collection.name, key)
 

@@ -25,7 +25,7 @@ class RankingSettings(BaseModel):
     fluid: Weights = Field(default_factory=Weights, description="Weights for fluid collections.")
     anchored: Weights = Field(default_factory=Weights, description="Weights for anchored collections.")
     candidates: PositiveInt = Field(default=100, description="Chunks that each leg contributes.")
-    relevance_threshold: float = Field(default=0.40, description="Least relevance (cosine plus coverage) of a passage.")
+    relevance_threshold: float = Field(default=0.43, description="Least relevance (cosine plus coverage) of a passage.")
     coverage_weight: NonNegativeFloat = Field(default=0.25, description="Weight of the share of the query's words that a chunk has.")
     chunks_per_document: PositiveInt = Field(default=2, description="Most passages of one document.")
     default_top_k: PositiveInt = Field(default=4, description="Passages when the caller names no number.")

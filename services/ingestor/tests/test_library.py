@@ -1,0 +1,157 @@
+"""Versions, supersession, withdrawal, and what is embedded again."""
+
+import datetime as dt
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chassis.errors import FailedPreconditionError, InvalidArgumentError
+from ingestor.ledger import Ledger
+from ingestor.library import Library, Outcome
+from knowledge.lance import LanceIndex
+from knowledge.schema import Document, Kind
+
+FIRST = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+SECOND = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
+THIRD = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def _rule(version: str, date: dt.datetime | None, text: str = "Refunds take ten days.", **changes: Any) -> Document:
+    return replace(Document("rules", Kind.ANCHORED, "refunds", "Refunds", text, version=version, effective_from=date), **changes)
+
+
+def _notice(text: str, **changes: Any) -> Document:
+    return replace(Document("notices", Kind.FLUID, "lift", "Lift", text), **changes)
+
+
+def _put(library: Library, document: Document) -> Outcome:
+    (outcome,) = library.put([document])
+    if outcome.refusal is not None:
+        raise outcome.refusal
+    return outcome
+
+
+def _ends(index: LanceIndex) -> dict[str, dt.datetime | None]:
+    (chunks,) = index.documents(Kind.ANCHORED, [_rule("1", FIRST).key]).values()
+    return {chunk.version: chunk.superseded_at for chunk in chunks}
+
+
+def test_versions_supersede_each_other_by_date(library: Library, index: LanceIndex) -> None:
+    """A version that is put later but took effect earlier finds its place between the others; none is lost."""
+    assert _put(library, _rule("1", FIRST)).supersedes == ""
+    assert _put(library, _rule("3", THIRD, "Refunds take three days.")).supersedes == "1"
+    assert _put(library, _rule("2", SECOND, "Refunds take five days.")).supersedes == "1"
+    assert _ends(index) == {"1": SECOND, "2": THIRD, "3": None}
+
+
+def test_several_versions_in_one_group(library: Library, index: LanceIndex) -> None:
+    """A folder may hold all versions of a document; they arrive in one commit."""
+    library.put([_rule("2", SECOND, "Refunds take five days."), _rule("1", FIRST)])
+    assert _ends(index) == {"1": SECOND, "2": None}
+
+
+def test_the_same_document_again_changes_nothing(library: Library, index: LanceIndex, encoder: Any) -> None:
+    """A repeat writes nothing, embeds nothing and announces nothing."""
+    for document in (_rule("1", FIRST), _notice("The lift is broken.")):
+        assert _put(library, document).change is not None
+        versions, texts = index.versions(), list(encoder.texts)
+        repeat = _put(library, document)
+        assert (repeat.change, repeat.chunks) == (None, 1)
+        assert (index.versions(), encoder.texts) == (versions, texts)
+
+
+def test_two_versions_with_one_date_are_refused(library: Library, index: LanceIndex) -> None:
+    """Which one would be in force could not be told; nothing is stored and the message names both."""
+    _put(library, _rule("1", FIRST))
+    with pytest.raises(FailedPreconditionError, match="versions '1' and '2' of 'refunds' take effect on the same date 2024-01-01"):
+        _put(library, _rule("2", FIRST, "Other text."))
+    assert _ends(index) == {"1": None}
+
+
+def test_a_stored_version_keeps_its_text(library: Library) -> None:
+    """What was cited once cannot be rewritten under the same version."""
+    _put(library, _rule("1", FIRST))
+    with pytest.raises(FailedPreconditionError, match="stored with another text; publish a new version"):
+        _put(library, _rule("1", FIRST, "Refunds take a year."))
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (_rule("1", None), "'effective_from' is missing"),
+        (_rule("1", FIRST, "  "), "'text' is empty"),
+        (_rule("1", FIRST, "\x00\x01"), "binary data"),
+        (_rule("1", FIRST, "x" * 10_001), "the limit is 10000"),
+        (_rule("1", FIRST, labels=("Not a label",)), "label 'Not a label'"),
+        (_rule("1", FIRST, document_id=" "), "field 'id'"),
+    ],
+)
+def test_bad_documents_are_refused_by_field(library: Library, document: Document, message: str) -> None:
+    """A document that cannot be kept names the field that is wrong."""
+    with pytest.raises(InvalidArgumentError, match=message):
+        _put(library, document)
+
+
+def test_one_bad_document_does_not_stop_its_group(library: Library, index: LanceIndex) -> None:
+    """The others of the group are stored, and the bad one has its refusal."""
+    bad, good = library.put([_rule("1", None), _rule("2", SECOND)])
+    assert isinstance(bad.refusal, InvalidArgumentError)
+    assert good.change is not None
+    assert _ends(index) == {"2": None}
+
+
+def test_a_withdrawn_version_gives_way_to_the_one_before(library: Library, index: LanceIndex) -> None:
+    """Withdrawal needs a reason, holds the text, and cannot be undone by putting the version again."""
+    _put(library, _rule("1", FIRST))
+    _put(library, _rule("2", SECOND, "Refunds take five days."))
+    with pytest.raises(InvalidArgumentError, match="reason"):
+        library.remove(Kind.ANCHORED, "rules", "refunds", version="2")
+    assert library.remove(Kind.ANCHORED, "rules", "refunds", version="2", reason="published by mistake")
+    assert not library.remove(Kind.ANCHORED, "rules", "refunds", version="2", reason="again")
+    assert _ends(index)["1"] is None
+    with pytest.raises(FailedPreconditionError, match="was withdrawn"):
+        _put(library, _rule("2", SECOND, "Refunds take five days."))
+
+
+def test_a_fluid_document_has_one_version(library: Library, index: LanceIndex) -> None:
+    """New text replaces the old, and a deletion leaves nothing."""
+    _put(library, _notice("The lift is broken."))
+    _put(library, _notice("The lift works again.", version="b"))
+    (chunks,) = index.documents(Kind.FLUID, [_notice("").key]).values()
+    assert [chunk.text for chunk in chunks] == ["The lift works again."]
+    assert library.remove(Kind.FLUID, "notices", "lift")
+    assert not library.remove(Kind.FLUID, "notices", "lift")
+    assert index.holdings() == {}
+
+
+def test_tenants_do_not_share_a_document(library: Library, index: LanceIndex) -> None:
+    """The same identifier of two tenants is two documents; one's deletion leaves the other's."""
+    _put(library, _notice("Ours.", tenant="acme"))
+    _put(library, _notice("Theirs.", tenant="rival"))
+    library.remove(Kind.FLUID, "notices", "lift", tenant="acme")
+    (chunks,) = index.documents(Kind.FLUID, [_notice("", tenant="rival").key]).values()
+    assert [chunk.text for chunk in chunks] == ["Theirs."]
+
+
+def test_only_changed_text_is_embedded(library: Library, encoder: Any) -> None:
+    """A change of access embeds nothing; a change of one section embeds that section."""
+    section = " ".join(["This section says something about the lift."] * 25)
+    text = f"# Lift\n\n{section}\n\n# Stairs\n\n{section}"
+    assert _put(library, _notice(text)).chunks == 2
+    encoder.texts.clear()
+    assert _put(library, _notice(text, labels=("staff",))).change is not None
+    assert encoder.texts == []
+    _put(library, _notice(text.replace("# Stairs", "# Escalator")))
+    assert [("Escalator" in text, "# Lift" in text) for text in encoder.texts] == [(True, False)]
+
+
+def test_a_crash_between_intent_and_deed_is_settled(library: Library, ledger: Ledger, index: LanceIndex) -> None:
+    """After a restart, a change that reached the index is announced, and one that did not is forgotten."""
+    done = _put(library, _notice("The lift is broken."))
+    lost = replace(done.change, change_id="lost", hash="never written")
+    ledger.drop([done.change])
+    ledger.intend([done.change, lost])
+    library.recover()
+    assert [change.change_id for change in ledger.pending(done=True)] == [done.change.change_id]
+    assert ledger.pending(done=False) == []
