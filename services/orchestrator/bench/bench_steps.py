@@ -1,5 +1,7 @@
 """Five empty steps through the real engine against five bare revision-checked writes, on one server that syncs every write."""
 
+# ruff: noqa: INP001 - a script
+
 import asyncio
 import json
 import os

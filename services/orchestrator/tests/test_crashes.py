@@ -184,7 +184,7 @@ async def test_a_stopping_instance_hands_its_runs_over_at_once(stack: Stack) -> 
 
 async def test_a_record_of_the_audit_that_did_not_get_through_is_published_by_the_next_owner(stack: Stack) -> None:
     """Where an owner died between its two writes, whoever takes over tells the audit what the run record says."""
-    missing = StepRecorded(record_id="r1/input/1", tenant="acme", request_id="r1", step="screen", step_id="input", outcome="succeeded")
+    missing = StepRecorded(record_id="acme/r1/input/1", tenant="acme", request_id="r1", step="screen", step_id="input", outcome="succeeded")
     dead = RunRecord(workflow="desk@1", status="running", owner="somebody-dead", epoch=1, unconfirmed=[missing])
     dead.pins.update(catalogue.load(stack.repository).workflows["desk"].pins)
     dead.steps["input"].CopyFrom(StepResult(step_id="input", outcome="succeeded", attempt=1))
@@ -196,7 +196,7 @@ async def test_a_record_of_the_audit_that_did_not_get_through_is_published_by_th
         await stack.answer("r1")
         await stack.idle()
 
-    assert [r.record_id for r in await stack.audit("r1")][:2] == ["r1/input/1", "r1/route/2"]
+    assert [r.record_id for r in await stack.audit("r1")][:2] == ["acme/r1/input/1", "acme/r1/route/2"]
     assert stack.script.calls["CheckInput", "r1"] == 0
     assert (await stack.record("r1")).epoch == 2
 

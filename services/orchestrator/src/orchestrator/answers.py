@@ -20,7 +20,7 @@ class Answer:
 
     def __init__(self, bus: Bus, *, tenant: str, request_id: str) -> None:
         """Assume that nothing was released; `load` looks."""
-        self._bus, self._request_id = bus, request_id
+        self._bus, self._request_id, self._tenant = bus, request_id, tenant
         self._subject = RESPONSE.at(tenant=tenant, request_id=request_id)
         self._last = 0
         self.sequence = 0
@@ -36,7 +36,7 @@ class Answer:
 
     async def publish(self, message: ResponseReleased) -> None:
         """Add a window or an error; raise StaleOwnerError when another owner has added one since we looked."""
-        event_id = f"{self._request_id}/{self.sequence}"
+        event_id = f"{self._tenant}/{self._request_id}/{self.sequence}"
         headers = cloud_event(self._bus.name, RESPONSE, event_id=event_id, about=self._request_id)
         headers[EXPECTED_LAST] = str(self._last)
         body, timeout = encode(RESPONSE, message), self._bus.timeout_seconds

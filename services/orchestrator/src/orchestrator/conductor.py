@@ -173,7 +173,8 @@ class Conductor:
             code=code,
             details={"error": " ".join(message.split())[:300]},
         )
-        record.started_at.GetCurrentTime()
+        # The same record for every attempt to tell it.
+        record.started_at.CopyFrom(request.received_at)
         await self._tools.recorder.publish(record)
         await self._tell(request, code)
 

@@ -74,7 +74,8 @@ class Engine:
             if step.when is not None and run.ending is None and not step.when.holds(run.scope()):
                 outcome = Outcome(outcome="skipped")
             else:
-                outcome = await self._attempt(run, step)
+                with telemetry.span(f"{step.kind} {step.id}"):
+                    outcome = await self._attempt(run, step)
         except ServiceError as error:
             outcome, failure = _failed(run, step, error)
         seconds = time.perf_counter() - clock

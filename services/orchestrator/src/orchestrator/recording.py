@@ -35,7 +35,7 @@ def build(
 ) -> StepRecorded:
     """Return a record whose identifier is the same for every repeat by the same owner."""
     record = StepRecorded(
-        record_id=f"{request_id}/{step_id or step}/{epoch}",
+        record_id=f"{tenant}/{request_id}/{step_id or step}/{epoch}",
         tenant=tenant,
         request_id=request_id,
         trace_id=trace_id,

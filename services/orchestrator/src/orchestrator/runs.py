@@ -170,10 +170,14 @@ class Run:
             return
         self._take(step, outcome, result)
         self.record.unconfirmed.append(audit)
-        # The audit's record goes onto the connection first; both have to arrive.
-        results = await asyncio.gather(self.tools.recorder.publish(audit), self._save(), return_exceptions=True)
-        for error in sorted((e for e in results if e is not None), key=lambda e: isinstance(e, ServiceError)):
-            raise error
+        # The audit's record goes onto the connection first; both have to arrive, and a lost run is told before anything else.
+        recorded = asyncio.ensure_future(self.tools.recorder.publish(audit))
+        await asyncio.sleep(0)
+        try:
+            await self._save()
+        finally:
+            await asyncio.wait([recorded])
+        recorded.result()
         self.record.unconfirmed.remove(audit)
 
     async def end(self, status: str) -> None:
