@@ -14,36 +14,36 @@ _ASK = [{"role": "user", "content": "Hello?"}]
 _CHAT = "/v1/chat/completions"
 
 
-@pytest.mark.parametrize(
-    ("body", "code", "param"),
-    [
-        (b"{not json", "invalid_json", None),
-        (b"", "invalid_json", None),
-        (b"[]", "invalid_request", "body"),
-        (b"{}", "invalid_request", "messages"),
-        (json.dumps({"messages": []}).encode(), "invalid_request", "messages"),
-        (json.dumps({"messages": [{"role": "wizard", "content": "x"}]}).encode(), "invalid_request", "messages.0.role"),
-        (json.dumps({"messages": _ASK, "temperature": 9}).encode(), "invalid_request", "temperature"),
-        (json.dumps({"messages": _ASK, "n": 2}).encode(), "invalid_request", "n"),
-        (json.dumps({"messages": _ASK, "stop": list("abcde")}).encode(), "invalid_request", "stop"),
-        (json.dumps({"messages": _ASK, "strata": {"context": {"x": float("nan")}}}).encode(), "invalid_request", "strata.context"),
-        (
-            json.dumps({"messages": _ASK, "response_format": {"type": "json_schema"}}).encode(),
-            "invalid_request",
-            "response_format.json_schema",
-        ),
-        (json.dumps({"messages": _ASK * 300}).encode(), "invalid_request", "messages"),
-    ],
-)
-async def test_a_bad_body_is_400_with_the_field(stack, body, code, param) -> None:
+_BAD_BODIES = [
+    (b"{not json", "invalid_json", None),
+    (b"", "invalid_json", None),
+    (b"[]", "invalid_request", "body"),
+    (b"{}", "invalid_request", "messages"),
+    (json.dumps({"messages": []}).encode(), "invalid_request", "messages"),
+    (json.dumps({"messages": [{"role": "wizard", "content": "x"}]}).encode(), "invalid_request", "messages.0.role"),
+    (json.dumps({"messages": _ASK, "temperature": 9}).encode(), "invalid_request", "temperature"),
+    (json.dumps({"messages": _ASK, "n": 2}).encode(), "invalid_request", "n"),
+    (json.dumps({"messages": _ASK, "stop": list("abcde")}).encode(), "invalid_request", "stop"),
+    (json.dumps({"messages": _ASK, "strata": {"context": {"x": float("nan")}}}).encode(), "invalid_request", "strata.context"),
+    (
+        json.dumps({"messages": _ASK, "response_format": {"type": "json_schema"}}).encode(),
+        "invalid_request",
+        "response_format.json_schema",
+    ),
+    (json.dumps({"messages": _ASK * 300}).encode(), "invalid_request", "messages"),
+]
+
+
+async def test_a_bad_body_is_400_with_the_field(stack) -> None:
     """The envelope names what is wrong, and where."""
     async with stack.http() as http:
-        response = await http.post(_CHAT, content=body)
+        answers = [await http.post(_CHAT, content=body) for body, _, _ in _BAD_BODIES]
 
-    error = response.json()["error"]
-    assert (response.status_code, error["code"], error["param"]) == (400, code, param)
-    assert error["type"] == "invalid_request_error"
-    assert response.headers["x-request-id"]
+    errors = [answer.json()["error"] for answer in answers]
+    assert [(error["code"], error["param"]) for error in errors] == [(code, param) for _, code, param in _BAD_BODIES]
+    assert {error["type"] for error in errors} == {"invalid_request_error"}
+    assert {answer.status_code for answer in answers} == {400}
+    assert all(answer.headers["x-request-id"] for answer in answers)
 
 
 async def test_deep_nesting_is_refused(stack) -> None:
