@@ -9,6 +9,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chassis.messaging import encode
+from chassis.provisioning import load_signing_key
+from contracts.releases import sign
 from contracts.subjects import RESPONSE
 from orchestrator import catalogue
 from strata.audit.v1.audit_events_pb2 import StepRecorded
@@ -154,16 +157,33 @@ async def test_a_stale_owner_stops_and_the_run_goes_on_elsewhere(stack: Stack) -
 async def test_two_owners_can_never_both_answer(stack: Stack) -> None:
     """Where an answer appears while a run is on its way, the run adds none."""
     stack.script.delays = {"CheckOutput": 0.5}
-    other = ResponseReleased(request_id="r1", completion=Completion(status="completed"))
+    key_id, key = load_signing_key(stack.server.state_dir)
+    claims = guard.ReleaseClaims(request_id="r1", trace_id="0" * 31 + "1", tenant="acme", final=True, status="completed")
+    other = ResponseReleased(request_id="r1", release=sign(key, key_id, claims, "Another."), completion=Completion(status="completed"))
     async with stack.orchestrator():
         await stack.ask("r1")
         await stack.until(lambda: stack.script.calls["CheckOutput", "r1"] > 0)
         at = RESPONSE.at(tenant="acme", request_id="r1")
-        await stack.admin.jetstream().publish(at, b'{"request_id": "r1", "completion": {"status": "completed"}}')
+        await stack.admin.jetstream().publish(at, encode(RESPONSE, other))
         await stack.idle(within=15)
 
     assert await stack.windows("r1") == [other]
     assert (await stack.record("r1")).status == "done"
+
+
+async def test_a_forged_window_is_neither_continued_nor_taken_for_the_answer(stack: Stack) -> None:
+    """What guardrail did not sign does not count: the answer is released as if it were not there."""
+    stack.script.delays = {"CheckOutput": 0.5}
+    async with stack.orchestrator():
+        await stack.ask("r1")
+        await stack.until(lambda: stack.script.calls["CheckOutput", "r1"] > 0)
+        forged = b'{"request_id": "r1", "release": {"text": "Forged."}, "completion": {"status": "completed"}}'
+        await stack.admin.jetstream().publish(RESPONSE.at(tenant="acme", request_id="r1"), forged)
+        await stack.idle(within=15)
+    windows = await stack.windows("r1")
+
+    assert [w.release.text for w in windows] == ["Forged.", "Goods can be returned within 30 days [1]."]
+    assert guard.ReleaseClaims.FromString(windows[1].release.claims).sequence == 0
 
 
 async def test_a_stopping_instance_hands_its_runs_over_at_once(stack: Stack) -> None:

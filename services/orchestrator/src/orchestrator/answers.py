@@ -1,38 +1,48 @@
 """The windows of one request's answer: what has left already, and a publish that only one owner can win."""
 
 import json
+from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NoStreamResponseError
 
 from chassis import telemetry
-from chassis.errors import UnavailableError
+from chassis.errors import InvalidArgumentError, UnavailableError
+from chassis.logging import get_logger
 from chassis.messaging import Bus, cloud_event, decode, encode
+from chassis.provisioning import load_release_keys
+from contracts.releases import ReleaseInvalidError, verify
 from contracts.subjects import RESPONSE
 from orchestrator.records import EXPECTED_LAST, StaleOwnerError, is_wrong_last
+from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
 
+log = get_logger("answers")
 _DIRECT_GET = f"$JS.API.DIRECT.GET.{RESPONSE.stream}"
 
 
 class Answer:
     """What a client has been told so far, and how to tell it more."""
 
-    def __init__(self, bus: Bus, *, tenant: str, request_id: str) -> None:
-        """Assume that nothing was released; `load` looks."""
-        self._bus, self._request_id, self._tenant = bus, request_id, tenant
-        self._subject = RESPONSE.at(tenant=tenant, request_id=request_id)
+    def __init__(self, bus: Bus, request: RequestAdmitted, state_dir: Path) -> None:
+        """Assume that nothing was released; `load` looks, with the release keys of the state folder."""
+        self._bus, self._state_dir = bus, state_dir
+        self._request_id, self._trace_id, self._tenant = request.request_id, request.trace_id, request.caller.tenant
+        self._subject = RESPONSE.at(tenant=self._tenant, request_id=self._request_id)
         self._last = 0
         self.sequence = 0
         self.released_text = ""
         self.final: ResponseReleased | None = None
 
     async def load(self) -> None:
-        """Read the windows that the stream has, in order."""
+        """Read the windows that the stream has, in order; what guardrail did not sign for this place is none."""
+        keys = load_release_keys(self._state_dir)
         self._last, self.sequence, self.released_text, self.final = 0, 0, "", None
         while (found := await self._next(self._last + 1)) is not None:
             self._last = found[0]
-            self._account(found[1])
+            if found[1] is not None and self._is_ours(found[1], keys):
+                self._account(found[1])
 
     async def publish(self, message: ResponseReleased) -> None:
         """Add a window or an error; raise StaleOwnerError when another owner has added one since we looked."""
@@ -60,8 +70,19 @@ class Answer:
         if message.HasField("completion") or message.error_code:
             self.final = message
 
-    async def _next(self, sequence: int) -> tuple[int, ResponseReleased] | None:
-        """Return the first window at or after a place in the stream, with its place."""
+    def _is_ours(self, message: ResponseReleased, keys: dict[str, Ed25519PublicKey]) -> bool:
+        """Return whether a client takes a message as the next part of this answer."""
+        if message.error_code and not message.HasField("release"):
+            return True
+        try:
+            claims = verify(keys, message.release, request_id=self._request_id, trace_id=self._trace_id, tenant=self._tenant)
+        except ReleaseInvalidError as error:
+            log.warning("window_ignored", request_id=self._request_id, reason=str(error))
+            return False
+        return claims.sequence == self.sequence and claims.final == message.HasField("completion")
+
+    async def _next(self, sequence: int) -> tuple[int, ResponseReleased | None] | None:
+        """Return the first window at or after a place in the stream, with its place; None for a body that is no response."""
         request = json.dumps({"seq": sequence, "next_by_subj": self._subject}).encode()
         try:
             reply = await self._bus.client.request(_DIRECT_GET, request, timeout=self._bus.timeout_seconds)
@@ -70,4 +91,7 @@ class Answer:
         headers = reply.headers or {}
         if headers.get("Status"):
             return None
-        return int(headers["Nats-Sequence"]), decode(RESPONSE, reply.data)
+        try:
+            return int(headers["Nats-Sequence"]), decode(RESPONSE, reply.data)
+        except InvalidArgumentError:
+            return int(headers["Nats-Sequence"]), None

@@ -156,7 +156,7 @@ class Conductor:
         return record
 
     def _run(self, request: RequestAdmitted, workflow: Workflow, record: RunRecord, revision: int, opening: Mapping[str, object]) -> Run:
-        answer = Answer(self._bus, tenant=request.caller.tenant, request_id=request.request_id)
+        answer = Answer(self._bus, request, self._tools.settings.state_dir)
         return Run(request, workflow, record, revision, self._tools, answer, dict(opening))
 
     async def _reject(self, request: RequestAdmitted, code: str, message: str) -> None:
@@ -180,7 +180,7 @@ class Conductor:
 
     async def _tell(self, request: RequestAdmitted, code: str) -> None:
         """Tell a client that there will be no answer, unless there is one."""
-        answer = Answer(self._bus, tenant=request.caller.tenant, request_id=request.request_id)
+        answer = Answer(self._bus, request, self._tools.settings.state_dir)
         await answer.load()
         if answer.final is None:
             await answer.publish(_error(request, code))
