@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from inference import engine
-from inference.configuration import ConfigurationError, load
+from inference.configuration import ConfigurationError, Engine, load
 from testkit.nats import NatsServer
 from testkit.vllm import repository
 
@@ -120,6 +120,17 @@ def test_an_engine_without_adapters_starts_without_them(tmp_path: Path) -> None:
     (tmp_path / "credentials" / "inference" / "engine.key").write_text("k")
 
     assert "--enable-lora" not in engine.command(config, "local", tmp_path, tmp_path, 8100)[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags", "used"),
+    [("auto", "avx2 fma", "float32"), ("auto", "avx512_bf16", "bfloat16"), ("bfloat16", "avx2", "bfloat16")],
+)
+def test_the_number_format_follows_the_processor(tmp_path: Path, asked: str, flags: str, used: str) -> None:
+    """A processor that cannot multiply bfloat16 gets float32, unless the file says otherwise."""
+    (tmp_path / "cpuinfo").write_text(f"flags : fpu {flags} sse")
+
+    assert engine._dtype(Engine(dtype=asked), tmp_path / "cpuinfo") == used
 
 
 def test_a_deployment_elsewhere_is_not_started_here(tmp_path: Path, write: Callable[[Any], Path]) -> None:

@@ -51,7 +51,7 @@ class Engine(_Strict):
     max_lora_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] = 16
     max_loras: PositiveInt = 4
     kv_cache_gib: PositiveInt = 2
-    dtype: str = "bfloat16"
+    dtype: str = Field(default="auto", description="auto: bfloat16 where the processor multiplies it, else float32.")
     args: tuple[str, ...] = ()
 
 
