@@ -250,11 +250,12 @@ class Stack:
         path.write_text(f"name: {name}{HEAD}{textwrap.dedent(text)}")
 
     @asynccontextmanager
-    async def orchestrator(self, **values: Any) -> AsyncIterator[process.Runtime]:
+    async def orchestrator(self, *, serve_health: bool = True, **values: Any) -> AsyncIterator[process.Runtime]:
         """Run an orchestrator in this process."""
         settings = Settings(**{"drain_seconds": 2, **values})
         declared = catalogue.load(self.repository)
-        async with process.running("orchestrator", settings, partial(start, declared, settings)) as runtime:
+        starting = partial(start, declared, settings)
+        async with process.running("orchestrator", settings, starting, serve_health=serve_health) as runtime:
             yield runtime
 
     async def ask(self, request_id: str, text: str = "May I return boots?", *, workflow: str = "desk", **fields: Any) -> None:

@@ -186,6 +186,21 @@ async def test_a_forged_window_is_neither_continued_nor_taken_for_the_answer(sta
     assert guard.ReleaseClaims.FromString(windows[1].release.claims).sequence == 0
 
 
+async def test_two_instances_share_the_work(stack: Stack) -> None:
+    """Each of thirty requests runs on one of two instances, and each step of it once."""
+    stack.script.delays = {"Retrieve": 0.2}
+    names = [f"r{number}" for number in range(30)]
+    async with stack.orchestrator(workers=8, deadline_factor=5), stack.orchestrator(serve_health=False, workers=8, deadline_factor=5):
+        for name in names:
+            await stack.ask(name)
+        answers = [await stack.answer(name, within=30) for name in names]
+        await stack.idle()
+
+    assert all(len(windows) == 1 and windows[0].completion.status == "completed" for windows in answers)
+    assert set(stack.script.calls.values()) == {1}
+    assert len({(await stack.record(name)).owner for name in names}) == 2
+
+
 async def test_a_stopping_instance_hands_its_runs_over_at_once(stack: Stack) -> None:
     """What does not finish within the drain goes to the next instance without waiting for the lease to end."""
     stack.script.delays = {"Retrieve": 3.0}
