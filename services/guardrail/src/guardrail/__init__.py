@@ -1,0 +1,1 @@
+"""Checks what comes in and goes out, and signs what may leave."""

@@ -1,0 +1,5 @@
+"""Runs guardrail as a process."""
+
+from guardrail.main import main
+
+main()

@@ -1,0 +1,77 @@
+"""The registry: each check by its name, built from settings and the weights that it needs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from encoders import Encoder
+from encoders.grounding import SupportScorer
+from encoders.injection import InjectionDetector
+from guardrail.checks.base import Answer, Check, Conversation
+from guardrail.checks.citations import CitationsCheck
+from guardrail.checks.extract import ExtractCheck
+from guardrail.checks.form import FormCheck
+from guardrail.checks.grounding import GroundingCheck
+from guardrail.checks.injection import InjectionCheck
+from guardrail.checks.personal_data import PersonalDataCheck
+from guardrail.checks.pii_leak import PiiLeakCheck
+from guardrail.checks.prompt_leak import PromptLeakCheck
+from guardrail.checks.size import SizeCheck
+from guardrail.personal.detection import Detector, Policy
+from guardrail.prompts import system_prompts
+from guardrail.settings import Settings
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What checks are built from; each part is loaded once, when a check first asks for it."""
+
+    settings: Settings
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The shared sentence encoder."""
+        return Encoder.load()
+
+    @cached_property
+    def detector(self) -> Detector:
+        """The detector of personal data."""
+        s = self.settings
+        weights = s.repository_dir / "models" / "personal"
+        return Detector(Policy(s.pii_threshold, s.pii_quasi, s.business_identifiers, weights))
+
+    @cached_property
+    def injection(self) -> InjectionDetector:
+        """The detector of attacks."""
+        return InjectionDetector.load(self.settings.repository_dir / "models" / "injection", self.encoder)
+
+    @cached_property
+    def scorer(self) -> SupportScorer:
+        """The scorer of support."""
+        return SupportScorer.load(self.settings.repository_dir / "models" / "grounding", self.encoder)
+
+
+INPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Conversation]]] = {
+    "size": lambda p: SizeCheck(p.settings.max_characters),
+    "personal_data": lambda p: PersonalDataCheck(p.detector, p.settings.check_budget_ms),
+    "injection": lambda p: InjectionCheck(p.injection, p.settings.check_budget_ms),
+}
+
+OUTPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Answer]]] = {
+    "form": lambda _: FormCheck(),
+    "pii_leak": lambda p: PiiLeakCheck(p.detector, p.settings.leak_types, p.settings.check_budget_ms),
+    "prompt_leak": lambda p: PromptLeakCheck(system_prompts(p.settings.repository_dir / "domains"), p.settings.prompt_leak_words),
+    "citations": lambda _: CitationsCheck(),
+    "extract": lambda p: ExtractCheck(p.settings.extract_notices),
+    "grounding": lambda p: GroundingCheck(p.scorer, p.settings.check_budget_ms, threshold=p.settings.grounding_threshold),
+}
+
+
+def input_checks(parts: Parts) -> tuple[Check[Conversation], ...]:
+    """Build the checks of what comes in that the settings name."""
+    return tuple(INPUT_CHECKS[name](parts) for name in parts.settings.input_checks)
+
+
+def output_checks(parts: Parts) -> tuple[Check[Answer], ...]:
+    """Build the checks of what goes out that the settings name."""
+    return tuple(OUTPUT_CHECKS[name](parts) for name in parts.settings.output_checks)

@@ -1,0 +1,4 @@
+"""The names of all checks, in the order of their results; apart from the checks so that settings load no model."""
+
+INPUT: tuple[str, ...] = ("size", "personal_data", "injection")
+OUTPUT: tuple[str, ...] = ("form", "pii_leak", "prompt_leak", "citations", "extract", "grounding")

@@ -1,0 +1,1 @@
+"""Finds personal data, puts pseudonyms in its place and keeps what they stand for sealed."""

@@ -1,0 +1,140 @@
+"""Decides which findings are personal data: direct identifiers always, dates and places only beside a person."""
+# ruff: noqa: RUF001 - people type curly quotes, and so must the patterns
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from guardrail.personal.recognizers import MODEL_SCORE, analyzer
+
+Quasi = Literal["never", "linked", "always"]
+
+_TYPES = {"PHONE_NUMBER": "PHONE", "IBAN_CODE": "IBAN", "IP_ADDRESS": "IP"}
+# Alone, these point at nobody: "Boston", "Monday", "Acme" must reach the model and the tools.
+QUASI_TYPES = frozenset({"DATE", "DATE_PART", "FACILITY", "LOCATION", "ORGANIZATION", "AGE", "OLD_AGE"})
+# Even beside a person, these say too little to be worth the loss; `always` takes them too.
+_COARSE = frozenset({"DATE_PART", "AGE"})
+_ORDER = (
+    "EMAIL", "CARD", "IBAN", "NHS", "MRN", "HEALTH_PLAN", "SSN", "BIRTH_DATE", "LICENCE", "ACCOUNT", "IP", "ADDRESS", "PHONE",
+    "PERSON", "DATE", "FACILITY", "LOCATION", "OLD_AGE", "AGE", "DATE_PART", "ORGANIZATION",
+)  # fmt: skip
+TYPES: tuple[str, ...] = _ORDER
+_RANK = {name: rank for rank, name in enumerate(_ORDER)}
+
+_NAMED = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
+_EPONYM = re.compile(
+    r"(?:['’]s?)?[\s-]+(?:\w+\s+)?(?:diseases?|syndromes?|scores?|scale|criteria|index|reflex|sign|tests?|staging|lymphoma|sarcoma|tumou?r|palsy"
+    r"|stud(?:y|ies)|risk|esophagus|fracture|contracture|phenomenon|anemia|disorder|classification|ulcers?|maneuver|formula|equation|"
+    r"infection|flares?|therapy|treatment|guidelines?|article|protocol|levels?|tablets?|inhibitors?|policy|orders?|card|app|store)\b",
+    re.IGNORECASE,
+)
+_MEDICINE = re.compile(
+    r"\w*(?:pril|sartan|statin|mab|nib|olol|azole|cillin|mycin|oxacin|formin|gliptin|gliflozin|glutide|parin|xaban|dipine|prazole|setron|triptan"
+    r"|zepam|zolam|oxetine|pram|pine|done|vir|cycline|sone|solone|profen|caine|phylline|tidine|thiazide|semide|taxel|platin|rubicin"
+    r"|itis|osis|emia|carcinoma|sarcoma|lymphoma|melanoma|adenoma|pathy|algia|uria|ectomy|scopy|plasty)s?"
+    r"|Humira|Enbrel|Plavix|Eliquis|Jardiance|Zoloft|Xarelto|Lipitor|Crestor|Ozempic|Wegovy|Coumadin|Tylenol|Advil|Motrin|Aleve|Benadryl|Zyrtec"
+    r"|Claritin|Synthroid|Lantus|Humalog|Entresto|Farxiga|Trulicity|Keytruda|Opdivo|Remicade|Stelara|Warfarin|Aspirin|Insulin|Survival|AFib|Prozac"
+    r"|Lexapro|Xanax|Ativan|Viagra|Cialis|Nexium|Prilosec|Zantac|Singulair|Flonase|Lyrica|Gabapentin|Metformin|Ibuprofen|Children",
+    re.IGNORECASE,
+)
+_PLACE_WORD = re.compile(r"\b(?:at|in|from|to|by|near|under|our|the)\s+$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Mention:
+    """A half-open span of characters that is personal data of one type."""
+
+    start: int
+    end: int
+    type: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What counts: the least score, what to do with quasi-identifiers, and identifiers that are business, not personal."""
+
+    threshold: float = 0.5
+    quasi: Quasi = "linked"
+    business: tuple[str, ...] = ()
+    weights: Path | None = None
+
+
+class Detector:
+    """Finds personal data in texts; safe to call from several threads."""
+
+    def __init__(self, policy: Policy) -> None:
+        """Load the engine if this process has not yet."""
+        self.policy = policy
+        self._engine = analyzer(policy.weights)
+        self._business = re.compile("|".join(f"(?:{p})" for p in policy.business)) if policy.business else None
+
+    def detect(self, text: str) -> list[Mention]:
+        """Return non-overlapping mentions in order."""
+        found = self._engine.analyze(text=text, language="en", score_threshold=self.policy.threshold)
+        mentions = [m for r in found if (m := _mention(text, r)) is not None]
+        mentions = self._without_business(text, mentions)
+        return merge(text, self._in_scope(text, mentions))
+
+    def _in_scope(self, text: str, mentions: Sequence[Mention]) -> list[Mention]:
+        direct = [m for m in mentions if m.type not in QUASI_TYPES]
+        quasi = [m for m in mentions if m.type in QUASI_TYPES]
+        if self.policy.quasi == "always":
+            return [*direct, *quasi]
+        kinds = {m.type for m in quasi}
+        # Who was in which clinic on which day is a person without a name.
+        if self.policy.quasi == "never" or not (direct or {"DATE", "FACILITY"} <= kinds):
+            return direct
+        return [
+            *direct,
+            *(m for m in quasi if m.type not in _COARSE and (m.type != "ORGANIZATION" or _PLACE_WORD.search(text, 0, m.start))),
+        ]
+
+    def _without_business(self, text: str, mentions: Sequence[Mention]) -> list[Mention]:
+        if self._business is None:
+            return list(mentions)
+        spans = [match.span() for match in self._business.finditer(text)]
+        return [m for m in mentions if not any(s < m.end and m.start < e and m.end - m.start <= e - s + 2 for s, e in spans)]
+
+
+def _mention(text: str, result: Any) -> Mention | None:
+    kind = _TYPES.get(result.entity_type, result.entity_type)
+    start, end = _trimmed(text, result.start, result.end)
+    if start >= end or kind not in _RANK:
+        return None
+    # What a pattern found has its evidence beside it; what the model found needs some.
+    if kind in _NAMED and result.score <= MODEL_SCORE and not _plausible_name(text, start, end):
+        return None
+    return Mention(start, end, kind)
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    while start < end and text[start] in " \t\r\n,;:>\"'(":
+        start += 1
+    while end > start and text[end - 1] in " \t\r\n,;:?!\"'":
+        end -= 1
+    return start, end
+
+
+def _plausible_name(text: str, start: int, end: int) -> bool:
+    words = text[start:end].split()
+    if "\n" in text[start:end].strip() or any(c.isdigit() for c in text[start:end]) or "@" in text[start:end]:
+        return False
+    if _EPONYM.match(text, end) or any(_MEDICINE.fullmatch(w.strip(".,'’")) for w in words):
+        return False
+    return any(w[:1].isupper() for w in words) and not (len(words) == 1 and words[0].isupper() and len(words[0]) <= 5)
+
+
+def merge(text: str, mentions: Iterable[Mention]) -> list[Mention]:
+    """Return mentions without overlaps; what overlaps becomes one of the most telling type."""
+    merged: list[Mention] = []
+    for mention in sorted(mentions, key=lambda m: (m.start, -m.end)):
+        last = merged[-1] if merged else None
+        if last is None or mention.start >= last.end:
+            merged.append(mention)
+            continue
+        kind = min(last.type, mention.type, key=_RANK.__getitem__)
+        start, end = last.start, max(last.end, mention.end)
+        merged[-1] = Mention(*_trimmed(text, start, end), kind)
+    return merged

@@ -1,0 +1,77 @@
+"""Puts pseudonyms in the place of personal data, the same one for the same value, and back."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from guardrail.personal.detection import Mention
+
+TOKEN = re.compile(r"<[A-Z_]+_\d{1,4}>")
+
+
+@dataclass
+class Pseudonyms:
+    """Hands out `<TYPE_n>` for values; numbers that the texts already use are never handed out."""
+
+    taken: frozenset[str] = frozenset()
+    values: dict[str, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    _by_value: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, texts: Iterable[str]) -> "Pseudonyms":
+        """Start a mapping for `texts`; what looks like a pseudonym in them stays what it is: text."""
+        return cls(taken=frozenset(token for text in texts for token in TOKEN.findall(text)))
+
+    def token(self, kind: str, value: str) -> str:
+        """Return the pseudonym of `value`."""
+        key = (kind, " ".join(value.split()).casefold())
+        if key not in self._by_value:
+            self.counts[kind] = self.counts.get(kind, 0) + 1
+            number = self.counts[kind]
+            while (token := f"<{kind}_{number}>") in self.taken or token in self.values:
+                number += 1
+            self._by_value[key] = token
+            self.values[token] = value
+        return self._by_value[key]
+
+    def replace(self, text: str, mentions: Sequence[Mention]) -> str:
+        """Return `text` with a pseudonym for each mention."""
+        edits = [Edit(m.start, m.end, self.token(m.type, text[m.start : m.end])) for m in mentions]
+        return apply(text, edits)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A half-open span of characters and what takes its place."""
+
+    start: int
+    end: int
+    replacement: str
+
+
+def apply(text: str, edits: Iterable[Edit]) -> str:
+    """Return `text` with the edits made; they must not overlap."""
+    parts, position = [], 0
+    for edit in sorted(edits, key=lambda e: e.start):
+        parts += [text[position : edit.start], edit.replacement]
+        position = edit.end
+    return "".join([*parts, text[position:]])
+
+
+def moved(position: int, edits: Iterable[Edit]) -> int:
+    """Return where a position of the text is after the edits; one inside an edit moves to its end."""
+    shift = 0
+    for edit in sorted(edits, key=lambda e: e.start):
+        if edit.end <= position:
+            shift += len(edit.replacement) - (edit.end - edit.start)
+        elif edit.start < position:
+            return edit.start + shift + len(edit.replacement)
+    return position + shift
+
+
+def restorations(text: str, vault: Mapping[str, str], *, json_text: bool = False) -> list[Edit]:
+    """Return the edits that put back what the vault holds, and nothing else; escaped where the text is JSON."""
+    found = [(match, vault[match[0]]) for match in TOKEN.finditer(text) if match[0] in vault]
+    return [Edit(m.start(), m.end(), json.dumps(value, ensure_ascii=False)[1:-1] if json_text else value) for m, value in found]

@@ -1,0 +1,217 @@
+"""The patterns of personal data that need no model: identifiers, contacts, addresses, dates and introduced names."""
+# ruff: noqa: RUF001 - people type curly quotes, and so must the patterns
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+NAME = r"[A-ZÀ-Ž][\w'’-]+"
+MONTHS = (
+    r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?"
+    r"|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
+)
+DATE = (
+    rf"(?:{MONTHS}\.?\s+\d{{1,2}}(?:st|nd|rd|th)?(?:,?\s+(?:\d{{4}}|['’]\d{{2}}))?"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?\s+(?:of\s+)?{MONTHS}\.?(?:,?\s+\d{{4}})?"
+    r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ T]\d{2}:\d{2}(?::\d{2})?)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})\b)"
+)
+_CODE = r"#?(?=[A-Z0-9-]*\d)[A-Z0-9]+(?:-[A-Z0-9]+)*"
+_IS = r"(?:\s*(?:number|no\.?|num\.?|nr\.?|id|code|policy|plan|#)(?![\w-]))*\s*(?:is|was|:|=|of)?\s*:?\s*"
+_STREET = (
+    r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Drive|Dr|Lane|Ln|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy"
+    r"|Highway|Hwy|Circle|Crescent|Trail|Hill|Crossroad)"
+)
+_UNIT = r"(?:Apt\.?|Apartment|Suite|Ste\.?|Unit|Flat)\s*#?\d+[A-Za-z]?"
+_TAIL = rf"(?:,?\s+{_UNIT})?(?:,\s*{NAME}(?:\s{NAME}){{0,2}})?(?:,?\s+[A-Z]{{2}})?(?:,?\s+\d{{5}}(?:-\d{{4}})?)?"
+_EURO_STREET = r"(?:Rua|Rúa|Rue|Via|Avenida|Avenue|Calle|Camiño|ul\.|ulica|Boulevard|P\.?\s?O\.?\s+Box|PO\s+Box)"
+_EURO_ENDING = r"(?:straat|laan|gade|vej|katu|tie|gatan|vägen|weg|strasse|straße|plein|gata|vei|veien|dreef|tér|u\.)"
+_FACILITY = (
+    r"(?:Clinic|Hospital|Medical\s+C(?:en)?te?r|Med(?:ical)?(?:\s+Ct(?:e)?r)?|Health(?:\s+(?:Care|Center|System))?|Infirmary|General|Sinai"
+    r"|Presbyterian|Memorial|Hospice|Care\s+Center|Healthcare|Cancer\s+Center|Institute|University\s+Hospital)"
+)
+
+
+def luhn_valid(text: str) -> bool:
+    """Return whether the digits of `text` end in the right check digit of a payment card."""
+    digits = [int(c) for c in text if c.isdigit()]
+    doubled = [d if i % 2 == 0 else d * 2 - 9 * (d > 4) for i, d in enumerate(reversed(digits))]
+    return 12 <= len(digits) <= 19 and sum(doubled) % 10 == 0 and len(set(digits)) > 1
+
+
+def nhs_valid(text: str) -> bool:
+    """Return whether the digits of `text` are an NHS number with the right check digit."""
+    digits = [int(c) for c in text if c.isdigit()]
+    if len(digits) != 10:
+        return False
+    check = 11 - sum(d * w for d, w in zip(digits, range(10, 1, -1), strict=False)) % 11
+    return digits[9] == (0 if check == 11 else check)
+
+
+def phone_like(text: str) -> bool:
+    """Return whether `text` has as many digits as a phone number."""
+    return 7 <= sum(c.isdigit() for c in text.split("x", maxsplit=1)[0]) <= 15
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One pattern; the group `v`, or the whole match, is of type `entity` if `valid` agrees."""
+
+    entity: str
+    pattern: re.Pattern[str]
+    score: float = 0.9
+    valid: Callable[[str], bool] | None = None
+
+
+def _rule(entity: str, pattern: str, *, score: float = 0.9, exact: bool = False, valid: Callable[[str], bool] | None = None) -> Rule:
+    return Rule(entity, re.compile(pattern, re.MULTILINE | (re.NOFLAG if exact else re.IGNORECASE)), score, valid)
+
+
+_CONTACTS = (
+    _rule("EMAIL", r"(?<![\w.+-])[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+", score=1.0),
+    _rule("CARD", r"(?<![\d.-])\d(?:[ -]?\d){11,18}(?![\d-])", score=0.95, valid=luhn_valid),
+    _rule("CARD", r"\bcard(?:\s+(?:number|no\.?))?(?:\s+is|:)?\s+(?P<v>\d(?:[ -]?\d){11,18})(?!\d)", score=0.95),
+    _rule("CARD", r"\bcard\b[^.?!\n]{0,40}?\b(?P<v>\d{4}(?:[ -]?\d{4}){2,3}(?:[ -]?\d{1,3})?)(?!\d)", score=0.9),
+    _rule(
+        "PHONE",
+        r"(?:phone|call|tel|mobile|cell|desk|fax|contact|office|number|reach|text)\w*\W{0,3}(?:\w+\W+){0,4}?"
+        r"(?P<v>\+?\(?\d[\d ().-]{5,18}\d(?:\s?x\d{1,6})?)(?![\w-]*[\d])",
+        score=0.75,
+        valid=phone_like,
+    ),
+    _rule(
+        "PHONE",
+        r"(?P<v>\+?\(?\d[\d ().-]{5,18}\d(?:\s?x\d{1,6})?)[ -]+(?:office|fax|mobile|home|work|cell)\b",
+        score=0.75,
+        valid=phone_like,
+    ),
+    _rule("PHONE", r"(?<![\w.-])(?:\+?1[ .-]?)?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?:\s?x\d{1,6})?(?![\w-])", score=0.8),
+    _rule("PHONE", r"(?<![\w.])\+\d{1,3}[ .-]?(?:\(?\d{1,4}\)?[ .-]?){2,5}\d{1,4}(?:x\d{1,6})?(?!\w)", score=0.85, valid=phone_like),
+    _rule("PHONE", r"(?<![\w.-])00\d{1,3}[ .-](?:\(?\d{1,4}\)?[ .-]?){2,5}\d{1,4}(?:x\d{1,6})?(?!\w)", score=0.85, valid=phone_like),
+)
+
+_IDENTIFIERS = (
+    _rule("SSN", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", score=0.85),
+    _rule("SSN", rf"\b(?:ssn|social security)\b{_IS}(?P<v>\d{{3}}[- .]?\d{{2}}[- .]?\d{{4}})(?!\d)", score=1.0),
+    _rule("NHS", rf"\bnhs\b{_IS}(?P<v>\d{{3}}[ -]?\d{{3}}[ -]?\d{{4}})(?!\d)", score=1.0, valid=nhs_valid),
+    _rule(
+        "MRN",
+        rf"\b(?:MRN|med(?:ical)?\.?\s+rec(?:ord)?\.?|(?:patient|chart|record)(?=\s*(?:id|number|no\b|#)))\W{{0,3}}{_IS}(?P<v>{_CODE})\b",
+        score=1.0,
+    ),
+    _rule(
+        "HEALTH_PLAN",
+        rf"\b(?:(?:health\s+|insurance\s+)(?:plan|policy)|insurance|ins\.?|plan|policy|beneficiary|HBN|HMO|medicare|medicaid)"
+        rf"(?:'s)?\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]*\d{{3}}){_CODE})\b",
+        score=0.95,
+    ),
+    _rule("ACCOUNT", rf"\b(?:account|acct)\b\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]*\d{{4}}){_CODE})\b", score=0.9),
+    _rule(
+        "ACCOUNT",
+        r"\b(?:ID|identifier)\s*(?:number|no\.?|#)?\s*(?:is|:)\s*(?P<v>(?=[A-Z0-9#-]*\d{4})#?[A-Z0-9]+(?:-[A-Z0-9]+)*)\b",
+        score=0.8,
+    ),
+    _rule("LICENCE", rf"\b(?:passport|driver'?s?\s+licen[cs]e|licen[cs]e)\b\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9-]*\d{{4}}){_CODE})\b"),
+    _rule(
+        "BIRTH_DATE",
+        rf"\b(?:born(?:\s+on)?|d\.?o\.?b\.?|date\s+of\s+birth|birth\s?da(?:y|te))\W{{0,3}}(?:is\s+|was\s+|on\s+)?(?P<v>{DATE})",
+        score=1.0,
+    ),
+    _rule("OLD_AGE", r"\b(?:9\d|1[01]\d)(?=[\s-]?(?:years?[\s-]old|year-old|yo\b|y/o))", score=0.8),
+)
+
+_ADDRESSES = (
+    _rule(
+        "ADDRESS", rf"\b\d{{1,6}}[A-Za-z]?\s+(?:[NSEW]\.?\s+)?(?:{NAME}\s+|\d+(?:st|nd|rd|th)\s+){{1,4}}{_STREET}\b\.?{_TAIL}", exact=True
+    ),
+    _rule("ADDRESS", rf"\b(?:\d{{1,6}}\s+)?{_EURO_STREET}\s*[^\d\n,?!]{{0,40}}\d{{1,5}}(?:,?\s*{_UNIT})?", score=0.85),
+    _rule("ADDRESS", rf"(?:\b\d{{1,6}}\s+)?\b[A-ZÀ-Ž][\wÀ-ž-]*{_EURO_ENDING}\s\d{{1,4}}\b(?:,?\s*{_UNIT})?", score=0.8, exact=True),
+    _rule("ADDRESS", r"\b(?:PSC|Unit)\s\d+,?\sBox\s\d+\s+[AFD]PO\sA[AEP]\s\d{5}", score=1.0),
+    _rule("ADDRESS", r"\bUS(?:S|NS|NV|CGC)\s[A-ZÀ-Ž][\w' -]*\s+[AFD]PO\sA[AEP]\s\d{5}", score=1.0),
+    _rule("ADDRESS", rf"\b{_UNIT}(?=\W|$)", score=0.7),
+    _rule("ADDRESS", r"\bzip(?:\s?code)?\s*(?:is|:)?\s*(?P<v>\d{3,6}(?:-\d{4})?)\b", score=0.9),
+    _rule("ADDRESS", r"^[>\s]*[A-ZÀ-Ž][\wÀ-ž'() -]{2,40}\s(?P<v>\d{4,6}(?:-\d{3,4})?)$", score=0.65, exact=True),
+    _rule("ADDRESS", r"\b[A-ZÀ-Ž]{3,}\s(?:[A-Z]{2}|nan)\s(?P<v>\d{3,6}(?:[ -]\d{2,4})?)\b", score=0.65, exact=True),
+    # What follows such a cue and holds a digit is an address, up to the end of the clause.
+    _rule(
+        "ADDRESS",
+        r"(?:\b(?:located\s+at|meet\s+(?:me|you)\s+at|(?:new\s+one|taxi|return|sent|ship(?:ped)?|deliver(?:ed)?|mail(?:ed)?)\s+(?:it\s+)?to"
+        r"|address(?:\s+is|:)|(?:lives?|living|reside[sd]?)\s+at|it\s+is|it's\s+in)|following\?)\s+"
+        r"(?P<v>(?=[^?!]{0,60}\d)(?=\w)(?:(?!\s+(?:after|in\s+case|because|when|and\s+(?:I|my))\b|\.\s+[A-Z][a-z]+\s+(?:serve|am|I)\b|\.$)[^?!;]){5,110})",
+        score=0.75,
+    ),
+    # The lines of a letterhead: a number, a street and what hangs below.
+    _rule(
+        "ADDRESS",
+        rf"^>?[ \t]*\d{{2,6}}[ \t]+[^\d\n:@]{{3,40}}(?:\d[^\n:@]{{0,30}})?"
+        rf"(?:\n>?[ \t]*(?:{_UNIT}|,|[A-ZÀ-ž][^\n:@\d]{{1,30}}\d{{0,6}}$)[^\n:@]{{0,30}}){{0,4}}",
+        score=0.7,
+    ),
+)
+
+_PEOPLE = (
+    _rule("PERSON", r"(?<!\w)(?:dr|mr|mrs|ms)\.\s+[a-z][\w'-]+(?:\s[a-z]\.)?", score=0.8, exact=True),
+    _rule(
+        "PERSON",
+        rf"\b(?:Dr|Mr|Mrs|Ms|Miss|Prof|Nurse)\b\.?\s+(?:[A-Z]\.\s*)?{NAME}(?:\s+(?:[A-Z]\.\s+)?{NAME})?(?:\s[A-Z]\.)?",
+        score=0.9,
+        exact=True,
+    ),
+    _rule(
+        "PERSON",
+        r"\b(?!Vitamin|Hepatitis|Type|Grade|Group|Factor|Class|Plan|Part|Stage|Phase|Schedule|Influenza|Figure|Table|Section|Appendix|Item"
+        r"|Option|Exhibit|Unit|Dose|The|And|For)[A-Z][a-zà-ž'’-]+\s[A-Z]\.(?![A-Za-z])",
+        score=0.85,
+        exact=True,
+    ),
+    _rule(
+        "PERSON",
+        rf"\b(?i:my\s+name\s+is|name\s+is|people\s+call\s+me|my\s+name's)\s+(?P<v>{NAME}(?:\s+(?:[A-Z]\.\s*)?{NAME}){{0,2}})",
+        score=0.95,
+        exact=True,
+    ),
+    _rule("PERSON", r"\bmy name is\s+(?P<v>[a-z]{2,}(?:\s(?!and\b|my\b|i\b|but\b|from\b)[a-z]{2,})?)", score=0.8, exact=True),
+    _rule(
+        "PERSON",
+        rf"\b(?:named|patient|pt\.?\s+name|I'm|I\sam|this\sis|(?:my|his|her|their)\s+(?:wife|husband|son|daughter|kid|friend|mother|father|boss|sister|brother))"
+        rf"\s+(?P<v>{NAME}(?:\s+{NAME}){{1,2}})",
+        score=0.7,
+        exact=True,
+    ),
+    _rule("PERSON", rf"\b(?:year-old|yo|y/o|male|female|man|woman|boy|girl|patient)\s*,\s*(?P<v>{NAME}\s+{NAME})", score=0.85, exact=True),
+)
+
+_SEEN = (
+    r"(?:seen|treated|admitted|evaluated|consulted|presented|presenting|reviewed|surgery|operated"
+    r"|hospitali[sz]ed|case|referred|appt|visited|done|currently)"
+)
+_QUASI = (
+    _rule("DATE", rf"(?<![\w-]){DATE}(?!\w)", score=0.8),
+    _rule("DATE", rf"\b(?:\d{{1,2}}-)?{MONTHS}[\s-]\d{{4}}\b", score=0.8),
+    _rule("DATE", r"(?<=\son\s)\d{1,2}/\d{2}(?![\w/])", score=0.65),
+    _rule(
+        "FACILITY",
+        rf"\b(?:(?:St\.|Mt\.|{NAME}|[A-Z]{{2,5}}|&)[\s-]+(?:of\s+)?){{1,4}}{_FACILITY}(?:\s+(?:at|in|of)\s+{NAME}(?:\s{NAME})?)?\b",
+        score=0.75,
+        exact=True,
+    ),
+    _rule("FACILITY", r"\bSt\.?\s[A-Z][a-z]+(?:'s|’s)(?:\s+[A-Z][a-z]+)?", score=0.75, exact=True),
+    _rule(
+        "LOCATION",
+        rf"\b{_SEEN}\s+(?:[\w.]+\s+){{0,3}}?(?:at|to|from|in)\s+(?:the\s+|our\s+)?(?P<v>(?:[A-Z]{{3,6}}\b|{NAME}(?:\s+(?:&\s+)?{NAME}){{0,3}})"
+        r"(?:\s+(?:downtown\s+)?(?:clinic|facility|office|center|med\s+center|hospital))?)",
+        score=0.65,
+        exact=True,
+    ),
+    _rule(
+        "LOCATION",
+        rf"\b(?:our|the)\s+(?P<v>(?:[A-Z]{{3,5}}|{NAME})(?:\s(?:downtown|{NAME}))*\s(?:clinic|facility|office|branch|hospital))\b",
+        score=0.65,
+        exact=True,
+    ),
+    _rule("DATE_PART", r"\b(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|(?:19|20)\d{2})\b", score=0.65, exact=True),
+    _rule("AGE", r"\b(?:I\s+am|I'm|turned|turning|age[ds]?|is)\s+(?P<v>\d{1,3})(?=\s*(?:$|[.!?,]|years?\b|today))", score=0.65),
+    _rule("AGE", r"(?<!\d)\d{1,3}(?=[\s-]?years?[\s-]old)", score=0.65),
+)
+
+RULES: tuple[Rule, ...] = (*_CONTACTS, *_IDENTIFIERS, *_ADDRESSES, *_PEOPLE, *_QUASI)

@@ -1,0 +1,49 @@
+"""gRPC in: translates, and leaves every decision to the domain."""
+
+from chassis.messaging import Bus
+from chassis.rpc import Context
+from guardrail import wire
+from guardrail.escalation import Rules, Subject, announce
+from guardrail.personal.vault import Vault
+from guardrail.releasing import Releaser, Signer
+from guardrail.screening import Screener
+from strata.guardrail.v1 import guardrail_service_pb2 as pb
+from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceServicer
+
+PII_READ = "pii:read"
+
+
+class GuardrailServicer(GuardrailServiceServicer):
+    """Answers the three questions of the contract."""
+
+    def __init__(self, screener: Screener, releaser: Releaser, rules: Rules, vault: Vault, signer: Signer, bus: Bus) -> None:
+        """Hold the domain objects."""
+        self._screener, self._releaser, self._rules = screener, releaser, rules
+        self._vault, self._signer, self._bus = vault, signer, bus
+
+    async def CheckInput(self, request: pb.CheckInputRequest, context: Context) -> pb.CheckInputResponse:  # type: ignore[override]  # noqa: N802
+        """Screen a conversation within the caller's deadline."""
+        del context
+        wire.require(request.request_id, request.caller)
+        screened = await self._screener.screen(wire.to_conversation(request.messages))
+        vault = self._vault.seal(screened.values, tenant=request.caller.tenant, request_id=request.request_id)
+        return wire.to_input_response(screened, request.messages, vault)
+
+    async def CheckOutput(self, request: pb.CheckOutputRequest, context: Context) -> pb.CheckOutputResponse:  # type: ignore[override]  # noqa: N802
+        """Judge one window and sign it if it may leave."""
+        del context
+        wire.require(request.request_id, request.caller)
+        values = self._vault.unseal(request.vault, tenant=request.caller.tenant, request_id=request.request_id)
+        answer = wire.to_answer(request, values)
+        judged = await self._releaser.judge(answer, request.tool_calls, may_read=PII_READ in request.caller.permissions)
+        release = self._signer.sign(wire.to_claims(request), judged) if judged.passes else None
+        return wire.to_output_response(judged, release)
+
+    async def EvaluateRules(self, request: pb.EvaluateRulesRequest, context: Context) -> pb.EvaluateRulesResponse:  # type: ignore[override]  # noqa: N802
+        """Decide by the domain's hard rules; an escalation is on the bus before the answer leaves."""
+        del context
+        wire.require(request.request_id, request.caller)
+        rule = self._rules.decide(request.domain, wire.to_facts(request))
+        if rule is not None:
+            await announce(self._bus, Subject(request.request_id, request.trace_id, request.caller, request.domain), rule)
+        return wire.to_rules_response(rule)

@@ -1,0 +1,62 @@
+"""Everything an operator may change about guardrail."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
+from pydantic_settings import SettingsConfigDict
+
+from chassis.settings import ServiceSettings
+from guardrail.checks.names import INPUT, OUTPUT
+from guardrail.personal.detection import QUASI_TYPES, TYPES, Quasi
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from error
+    return text
+
+
+def _known(names: tuple[str, ...]) -> AfterValidator:
+    def check(name: str) -> str:
+        if name not in names:
+            raise ValueError(f"unknown name {name!r}; known: {sorted(names)}")
+        return name
+
+    return AfterValidator(check)
+
+
+class Settings(ServiceSettings):
+    """Read from `STRATA_GUARDRAIL_*`; frozen once read."""
+
+    model_config = SettingsConfigDict(**{**ServiceSettings.model_config, "env_prefix": "STRATA_GUARDRAIL_"})
+
+    input_checks: tuple[Annotated[str, _known(INPUT)], ...] = Field(default=INPUT, description="Checks of what comes in, as JSON.")
+    output_checks: tuple[Annotated[str, _known(OUTPUT)], ...] = Field(default=OUTPUT, description="Checks of what goes out, as JSON.")
+    threads: PositiveInt = Field(default=4, description="Threads that run checks.")
+    check_budget_ms: PositiveFloat = Field(default=5000.0, description="Longest time of one check; past it the check counts as failed.")
+    max_characters: PositiveInt = Field(default=60_000, description="Most characters of a conversation.")
+    pii_threshold: float = Field(default=0.5, ge=0, le=1, description="Least score at which a finding is personal data.")
+    pii_quasi: Quasi = Field(
+        default="linked",
+        description="Dates, places, organisations: `linked` replaces them only beside a direct identifier; `never`, `always`.",
+    )
+    business_identifiers: tuple[Annotated[str, AfterValidator(_pattern)], ...] = Field(
+        default=(r"#?\bW\d{7}\b", r"\bM-\d{6}\b", r"\bS-\d{4}\b", r"\bSL-\d{4}\b"),
+        description="Patterns of identifiers that tools need, such as order and loyalty numbers; never replaced.",
+    )
+    leak_types: tuple[Annotated[str, _known(TYPES)], ...] = Field(
+        default=tuple(t for t in TYPES if t != "PERSON" and t not in QUASI_TYPES),
+        description="Types of personal data that a model may not write on its own.",
+    )
+    grounding_threshold: float | None = Field(
+        default=None, ge=0, le=1, description="Least support of a claim; empty takes the scorer's own."
+    )
+    prompt_leak_words: PositiveInt = Field(default=9, description="Run of words out of a system prompt that counts as a leak.")
+    extract_notices: tuple[str, ...] = Field(
+        default=("I cannot give a verified answer; these passages of the documents match your question:",),
+        description="The product's own words that may stand beside quotations.",
+    )
+    default_deadline_seconds: PositiveFloat = Field(default=3600.0, description="Time for a person where no rule names one.")

@@ -1,0 +1,172 @@
+"""Between the domain and protobuf."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+
+from chassis.errors import InvalidArgumentError
+from chassis.policy import Escalation
+from contracts.subjects import InvalidTokenError, token
+from guardrail.checks.base import Answer, Conversation, Origin, Piece, Source
+from guardrail.panel import Outcome
+from guardrail.releasing import Highlight, Judged
+from guardrail.screening import Screened
+from strata.gateway.v1.gateway_events_pb2 import Caller, ChatMessage
+from strata.guardrail.v1 import guardrail_service_pb2 as pb
+
+
+def require(request_id: str, caller: Caller) -> None:
+    """Refuse what names no request or no proper tenant; raise InvalidArgumentError."""
+    try:
+        token(request_id, what="request_id")
+        token(caller.tenant, what="tenant")
+    except InvalidTokenError as error:
+        raise InvalidArgumentError(str(error)) from error
+
+
+def to_conversation(messages: Sequence[ChatMessage]) -> Conversation:
+    """Return every text of the messages, in the order in which `rebuilt` takes them back."""
+    return Conversation(tuple(Piece(role, text) for message in messages for role, text in _texts(message)))
+
+
+def _texts(message: ChatMessage) -> Iterator[tuple[str, str]]:
+    yield message.role, message.content
+    if message.name:
+        yield "name", message.name
+    for call in message.tool_calls:
+        for text in _leaves(_arguments(call.arguments_json)):
+            yield "arguments", text
+
+
+def _arguments(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+
+
+def _refilled(value: Any, texts: Iterator[str]) -> Any:
+    if isinstance(value, str):
+        return next(texts)
+    if isinstance(value, Mapping):
+        return {key: _refilled(item, texts) for key, item in value.items()}
+    return [_refilled(item, texts) for item in value] if isinstance(value, list) else value
+
+
+def rebuilt(messages: Sequence[ChatMessage], texts: Sequence[str]) -> list[ChatMessage]:
+    """Return copies of the messages with `texts` in the places that `to_conversation` read."""
+    rest, copies = iter(texts), []
+    for message in messages:
+        copy = ChatMessage()
+        copy.CopyFrom(message)
+        copy.content = next(rest)
+        if message.name:
+            copy.name = next(rest)
+        for call in copy.tool_calls:
+            value = _arguments(call.arguments_json)
+            refilled = _refilled(value, rest)
+            call.arguments_json = refilled if isinstance(value, str) else json.dumps(refilled, ensure_ascii=False)
+        copies.append(copy)
+    return copies
+
+
+def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str]) -> Answer:
+    """Return the window that a request asks about."""
+    return Answer(
+        text=request.text,
+        released=request.released_text,
+        final=request.final,
+        origin=Origin(request.origin),
+        sources=tuple(Source(p.id, p.text, p.title, p.version) for p in request.passages),
+        require_grounding=request.require_grounding,
+        schema=request.schema_json,
+        vault=vault,
+    )
+
+
+def to_claims(request: pb.CheckOutputRequest) -> pb.ReleaseClaims:
+    """Return what a release of this window would assert."""
+    return pb.ReleaseClaims(
+        request_id=request.request_id,
+        trace_id=request.trace_id,
+        tenant=request.caller.tenant,
+        sequence=request.sequence,
+        final=request.final,
+        status=request.status or "completed",
+    )
+
+
+def to_facts(request: pb.EvaluateRulesRequest) -> dict[str, Any]:
+    """Return the facts that rules see; nobody may state who the caller is but the caller's own field."""
+    facts = MessageToDict(request.facts)
+    facts.setdefault("context", {})
+    facts.setdefault("route", {})
+    caller = request.caller
+    return facts | {"caller": {"tenant": caller.tenant, "role": caller.role, "user": caller.user, "permissions": list(caller.permissions)}}
+
+
+def _to_result(outcome: Outcome) -> pb.CheckResult:
+    return pb.CheckResult(
+        name=outcome.name,
+        version=outcome.version,
+        score=outcome.finding.score,
+        threshold=outcome.threshold,
+        flagged=outcome.finding.flagged,
+        reason=outcome.finding.reason,
+        latency_ms=outcome.latency_ms,
+        error=outcome.error,
+    )
+
+
+def to_input_response(screened: Screened, messages: Sequence[ChatMessage], vault: bytes) -> pb.CheckInputResponse:
+    """Return the verdict and, where they are safe to hand on, the messages with pseudonyms."""
+    verdict = pb.Verdict(
+        decision=screened.finding.decision.value,
+        checks=[_to_result(o) for o in screened.outcomes],
+        code=screened.finding.code,
+        personal_data=dict(screened.counts),
+    )
+    return pb.CheckInputResponse(verdict=verdict, messages=rebuilt(messages, screened.texts) if screened.texts else [], vault=vault)
+
+
+def to_output_response(judged: Judged, release: pb.Release | None) -> pb.CheckOutputResponse:
+    """Return the verdict with the release, if there is one."""
+    verdict = pb.Verdict(
+        decision=judged.finding.decision.value,
+        checks=[_to_result(o) for o in judged.outcomes],
+        code=judged.finding.code,
+        personal_data=dict(judged.leaked),
+    )
+    return pb.CheckOutputResponse(verdict=verdict, release=release, sentences=[_to_support(h) for h in judged.highlights])
+
+
+def _to_support(highlight: Highlight) -> pb.SentenceSupport:
+    return pb.SentenceSupport(start=highlight.start, end=highlight.end, support=highlight.support, passage_id=highlight.source_id)
+
+
+def to_rules_response(rule: Escalation | None) -> pb.EvaluateRulesResponse:
+    """Return the rule that fired, if any."""
+    if rule is None:
+        return pb.EvaluateRulesResponse(escalate=False)
+    return pb.EvaluateRulesResponse(
+        escalate=True,
+        rule_id=rule.id,
+        rule_version=rule.version,
+        reason=rule.reason,
+        severity=rule.severity,
+        deadline_seconds=rule.deadline_seconds,
+        message=rule.message.strip(),
+    )
