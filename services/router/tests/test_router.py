@@ -98,7 +98,9 @@ async def test_what_a_client_names_wins_over_the_default_but_not_over_policy(stu
 
 async def test_without_a_domain_there_is_a_class_and_no_intent(stub: RouterServiceStub) -> None:
     """Plain chat is classified; versions name the weights."""
-    found = await route(stub, "Prove that the square root of two is irrational, step by step.")
+    found = await route(
+        stub, "A train leaves at 60 km/h and another at 80 km/h an hour later. When does the second catch the first? Show your reasoning."
+    )
     assert found.intent == ""
     assert found.request_class == "high_ambiguity_reasoning"
     assert (found.tier, found.deadline_class) == ("reasoning", "complex")
