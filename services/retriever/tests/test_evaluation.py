@@ -1,0 +1,96 @@
+"""The evaluation suites: what they score, and how they name malformed input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from retriever import metrics
+from retriever.evaluation import asof, retrieval
+
+CORPUS = [
+    {"_id": "pool", "title": "Pool", "text": "The swimming pool opens at seven."},
+    {"_id": "bees", "title": "Bees", "text": "Honey bees dance to show where flowers are."},
+    {"_id": "iron", "title": "", "text": "Iron melts at 1538 degrees Celsius."},
+]
+QUERIES = [{"_id": "q1", "text": "When can I go swimming?"}, {"_id": "q2", "text": "At what temperature does iron melt?"}]
+RULES = [
+    {"doc_id": "refund", "version": "1", "effective_from": "2020-01-01", "title": "Refunds", "text": "Refunds take ten days."},
+    {"doc_id": "refund", "version": "2", "effective_from": "2024-01-01", "title": "Refunds", "text": "Refunds take five days."},
+]
+ASKED = [
+    {"query": "How long do refunds take?", "as_of": "2021-05-05", "doc_id": "refund", "version": "1"},
+    {"query": "How long do refunds take?", "as_of": "2025-05-05", "doc_id": "refund", "version": "2"},
+    {"query": "How long do refunds take?", "as_of": "2025-05-05", "doc_id": "refund", "version": "9"},
+]
+
+
+def _lines(file: Path, rows: list[dict[str, str]]) -> None:
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+
+
+def _beir(folder: Path, qrels: str = "query-id\tcorpus-id\tscore\nq1\tpool\t1\nq2\tiron\t2\n") -> Path:
+    _lines(folder / "corpus.jsonl", CORPUS)
+    _lines(folder / "queries.jsonl", QUERIES)
+    (folder / "qrels").mkdir()
+    (folder / "qrels" / "test.tsv").write_text(qrels)
+    return folder
+
+
+def test_retrieval_scores_documents(tmp_path: Path) -> None:
+    """Every headline metric is there with an interval; each leg is scored alone on request."""
+    result = retrieval(_beir(tmp_path), options={"ablate": "true"})
+    assert (result["n"], result["invalid"], result["split"]) == (2, 0, "test")
+    assert result["ndcg@10"] == result["mrr@10"] == result["recall@100"] == result["hit@5"] == result["context_recall@5"] == 1.0
+    assert set(result["intervals"]) == {"ndcg@10", "mrr@10", "recall@100", "hit@5", "context_precision@5", "context_recall@5"}
+    assert set(result["latency_ms"]) == {"p50", "p95", "p99"}
+    assert set(result["ablation"]) == {"bm25", "dense", "fusion"}
+
+
+def test_a_judgement_of_a_missing_document_is_not_scored(tmp_path: Path) -> None:
+    """A query whose relevant documents are not in the corpus is invalid, never zero."""
+    result = retrieval(_beir(tmp_path, "query-id\tcorpus-id\tscore\nq1\tpool\t1\nq2\tgone\t1\n"), options={})
+    assert (result["n"], result["invalid"], result["ndcg@10"]) == (1, 1, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("corpus.jsonl", '{"_id": "a", "title": "t"}', "corpus.jsonl:1: field 'text'"),
+        ("queries.jsonl", '{"_id": "q1", "text": "x"}\n{"text": "y"}', "queries.jsonl:2: field '_id'"),
+        ("queries.jsonl", "{", "queries.jsonl:1: not JSON"),
+        ("qrels/test.tsv", "q1\tpool\tmany", "test.tsv:1: field 'score'"),
+        ("qrels/test.tsv", "q7\tpool\t1", "test.tsv:1: field 'query-id'"),
+    ],
+)
+def test_malformed_input_is_named(tmp_path: Path, file: str, content: str, message: str) -> None:
+    """The error names file, row and field."""
+    folder = _beir(tmp_path)
+    (folder / file).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        retrieval(folder, options={})
+
+
+def test_asof_scores_the_version_in_force(tmp_path: Path) -> None:
+    """The version of the time comes first, no other version of it is near, and an unknown one is invalid."""
+    _lines(tmp_path / "documents.jsonl", RULES)
+    _lines(tmp_path / "questions.jsonl", ASKED)
+    result = asof(tmp_path / "questions.jsonl", options={})
+    assert (result["n"], result["invalid"], result["version_accuracy"], result["superseded_leak_rate"]) == (2, 1, 1.0, 0.0)
+
+
+def test_two_versions_of_one_date_are_malformed(tmp_path: Path) -> None:
+    """Which of them is in force cannot be told."""
+    _lines(tmp_path / "documents.jsonl", [RULES[0], {**RULES[1], "effective_from": "2020-01-01"}])
+    _lines(tmp_path / "questions.jsonl", ASKED)
+    with pytest.raises(ValueError, match=r"documents.jsonl:2: field 'effective_from'"):
+        asof(tmp_path / "questions.jsonl", options={})
+
+
+def test_metrics_of_a_known_ranking() -> None:
+    """The numbers are those of the definitions."""
+    judged = {"a": 1, "b": 1}
+    assert metrics.ndcg(["a", "x", "b"], judged, 10) == pytest.approx(1.5 / (1 + 1 / 1.5849625), abs=1e-6)
+    assert metrics.reciprocal_rank(["x", "b"], judged, 10) == 0.5
+    assert metrics.recall(["x", "b"], judged, 100) == 0.5
+    assert metrics.precision(["x", "b"], judged, 5) == 0.5
