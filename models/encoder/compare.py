@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -88,7 +89,8 @@ def main() -> None:
     gold = [{ids.index(name) for name in names} for names in links.values()]
     texts = [corpus[name] for name in ids]
     short, long = [" ".join(text.split()[:13]) for text in texts[:60]], [" ".join(text.split()[:85]) for text in texts[60:120]]
-    vectors, report = {}, {"documents": len(ids), "queries": len(links)}
+    vectors: dict[str, NDArray[np.float32]] = {}
+    report: dict[str, Any] = {"documents": len(ids), "queries": len(links)}
     for name, encode in (("fp32", Encoder.load()), ("int8", Int8())):
         vectors[name] = encode.encode(texts)
         asked = encode.encode([queries[query] for query in links])

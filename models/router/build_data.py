@@ -185,6 +185,7 @@ class Builder:
         yield from self._general("unsupported")
 
     def _general(self, label: str) -> Iterator[Row]:
+        yield from self._seeded(label, 60, "smalltalk")
         for row in self.corpus.rows("injection/slabs/train_clean.jsonl.gz"):
             if row["label"] == 0 or len(row["text"]) % 5 == 0:
                 yield Row(row["text"][:400], label, "slabs")

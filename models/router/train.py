@@ -133,10 +133,10 @@ def urgent_floor(
     floor = round(max(by_recall, by_calm, by_traffic), 4)
     report: dict[str, Any] = {"ordinary_traffic_escalated": [rounded((ordinary >= floor).mean()), len(ordinary)]}
     for name, (scores, part) in left_out.items():
-        kinds = {"urgent": [], "self_care": [], "soon": []}
+        kinds: dict[str, list[bool]] = {"urgent": [], "self_care": [], "soon": []}
         for score, row in zip(scores, part, strict=True):
             kind = "urgent" if row["label"] == "urgent" else "soon" if row["source"] == "nursesim_soon" else "self_care"
-            kinds[kind].append(score >= floor)
+            kinds[kind].append(bool(score >= floor))
         report[name] = {f"{kind}_escalated": [rounded(np.mean(hits)), len(hits)] for kind, hits in kinds.items() if hits}
     return floor, report
 
