@@ -92,7 +92,7 @@ def measure(classifier: TextClassifier, rows: list[dict[str, Any]], vectors: Vec
     }
 
 
-def rounded(value: float) -> float:
+def rounded(value: float | np.floating[Any]) -> float:
     """Return four decimals."""
     return round(float(value), 4)
 
