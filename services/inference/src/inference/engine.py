@@ -60,8 +60,9 @@ def command(
     line += ["--served-model-name", spec.base_model, "--host", "127.0.0.1", "--port", str(port + engine.port_step)]
     line += ["--max-model-len", str(spec.max_model_len), "--max-num-seqs", str(spec.max_concurrency), "--dtype", _dtype(engine)]
     line += ["--enable-prefix-caching", "--enable-prompt-tokens-details"]
-    # A small model that may write any white space between two fields of JSON can write nothing else until its tokens are used up.
-    line += ["--structured-outputs-config", '{"backend": "xgrammar", "disable_any_whitespace": true}']
+    # A small model that may write any white space between two fields of JSON can write nothing else until its tokens are
+    # used up. Of the two backends that can forbid it, only this one takes the separators that the provider asks for.
+    line += ["--structured-outputs-config", '{"backend": "guidance", "disable_any_whitespace": true}']
     if adapters:
         line += ["--enable-lora", "--max-lora-rank", str(engine.max_lora_rank), "--max-loras", str(engine.max_loras)]
         line += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]

@@ -8,6 +8,9 @@ from inference.providers.base import Job, Message, Outcome
 from inference.providers.openai import OpenAIProvider, read_chunk, sampling, to_response_format
 from inference.providers.streaming import ChatClient
 
+# The white space of Python's json.dumps, in which adapters are trained: compact JSON made one leave every field null.
+_SPACED = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
+
 
 class VllmProvider(OpenAIProvider):
     """Adds to the protocol what vLLM can do beyond it; tools are its own decision only with `native_tools`."""
@@ -28,8 +31,8 @@ class VllmProvider(OpenAIProvider):
         if job.prefix:
             body["messages"].append({"role": "assistant", "content": job.prefix})
             body |= {"add_generation_prompt": False, "continue_final_message": True}
-        if (response_format := to_response_format(plan.schema)) is not None:
-            body["response_format"] = response_format
+        if plan.schema is not None:
+            body["response_format"] = to_response_format({**(plan.schema or {"type": "object"}), **_SPACED})
         decided: list[str] = []
         async for chunk in self._engine.stream(body):
             if text := read_chunk(chunk, outcome):
