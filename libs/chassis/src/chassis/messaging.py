@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-import nats
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError, Message
 from nats.aio.client import Client
@@ -99,19 +98,22 @@ class Bus:
 async def connect(settings: ServiceSettings, name: str) -> Bus:
     """Connect as `name`, and keep reconnecting for as long as the process lives."""
     closed = asyncio.Event()
+    client = Client()
 
     async def on_error(error: Exception) -> None:
         telemetry.BUS_ERRORS.inc()
         log.error("bus_error", error=str(error))
 
     async def on_disconnected() -> None:
-        log.warning("bus_disconnected")
+        # Leaving on purpose disconnects too.
+        if not (client.is_closed or client.is_draining):
+            log.warning("bus_disconnected")
 
     async def on_closed() -> None:
         closed.set()
 
     seed = settings.nats.seed_file or Credentials(name, settings.state_dir).nkey_seed_file
-    client = await nats.connect(
+    await client.connect(
         settings.nats_url,
         name=name,
         nkeys_seed=str(seed),

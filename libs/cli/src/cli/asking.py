@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cli.place import Place, at
 
-out, err = Console(), Console(stderr=True)
+out, err = Console(soft_wrap=True), Console(stderr=True)
 DEFAULT_STATE = Path(".strata")
 _TIMEOUT = httpx.Timeout(120.0, connect=5.0)
 
