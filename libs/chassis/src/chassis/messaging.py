@@ -121,7 +121,7 @@ async def connect(settings: ServiceSettings, name: str) -> Bus:
         ping_interval=int(settings.nats.ping_interval_seconds),
         max_outstanding_pings=2,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.25,
+        reconnect_time_wait=0.25,  # type: ignore[arg-type] # a float works, and a whole second is long
         error_cb=on_error,
         disconnected_cb=on_disconnected,
         closed_cb=on_closed,
