@@ -11,6 +11,7 @@ from guardrail.personal.pseudonyms import TOKEN
 from guardrail.sentences import Sentence, is_abstention
 
 _FEWEST_WORDS = 3
+_VERBATIM = 0.99
 # Days and months are common knowledge; a date stands or falls with its number.
 _NO_NAMES = frozenset(
     [
@@ -87,6 +88,11 @@ class GroundingCheck:
 
     def judge(self, claim: str, sources: Sequence[Source]) -> tuple[float, int]:
         """Return the probability that `sources` support `claim`, and the place of the best one."""
+        plain = " ".join(claim.split()).rstrip(".").casefold()
+        for place, source in enumerate(sources):
+            # What a passage says word for word needs no model; that saves most of the time of a careful answer.
+            if plain and plain in " ".join(source.text.split()).casefold():
+                return _VERBATIM, place
         # A title is a line of its own: it names what its passage is about.
         texts = [f"{source.title}\n{source.text}" if source.title else source.text for source in sources]
         found = self._scorer.score(TOKEN.sub("the patient", claim), texts)

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from guardrail.checks.base import CLEAR, Conversation, Decision, Finding, OnError
-from guardrail.personal.detection import Detector
+from guardrail.personal.detection import Detector, everywhere
 
 
 class PersonalDataCheck:
@@ -21,7 +21,8 @@ class PersonalDataCheck:
 
     def run(self, subject: Conversation, /) -> Finding:
         """Return the mentions of every piece, in order."""
-        mentions = tuple(tuple(self._detector.detect(piece.text)) for piece in subject.pieces)
+        texts = [piece.text for piece in subject.pieces]
+        mentions = tuple(tuple(found) for found in everywhere(texts, [self._detector.detect(text) for text in texts]))
         total = sum(map(len, mentions))
         if not total:
             return CLEAR

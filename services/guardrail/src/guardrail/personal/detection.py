@@ -42,6 +42,10 @@ _MEDICINE = re.compile(
 _PLACE_WORD = re.compile(r"\b(?:at|in|from|to|by|near|under|our|the)\s+$", re.IGNORECASE)
 
 
+# A shorter value, such as a first name of three letters, is too often a word.
+_SHORTEST_VALUE = 4
+
+
 @dataclass(frozen=True)
 class Mention:
     """A half-open span of characters that is personal data of one type."""
@@ -138,3 +142,15 @@ def merge(text: str, mentions: Iterable[Mention]) -> list[Mention]:
         start, end = last.start, max(last.end, mention.end)
         merged[-1] = Mention(*_trimmed(text, start, end), kind)
     return merged
+
+
+def everywhere(texts: Sequence[str], found: Sequence[Sequence[Mention]]) -> list[list[Mention]]:
+    """Return the mentions of each text, and every other place where a direct identifier of any text stands."""
+    values = {text[m.start : m.end]: m.type for text, ms in zip(texts, found, strict=True) for m in ms if m.type not in QUASI_TYPES}
+    values = {value: kind for value, kind in values.items() if len(value) >= _SHORTEST_VALUE}
+    if not values:
+        return [list(mentions) for mentions in found]
+    longest_first = sorted(values, key=len, reverse=True)
+    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, longest_first)) + r")(?!\w)")
+    again = [[Mention(*match.span(), values[match[0]]) for match in pattern.finditer(text)] for text in texts]
+    return [merge(text, [*mentions, *more]) for text, mentions, more in zip(texts, found, again, strict=True)]

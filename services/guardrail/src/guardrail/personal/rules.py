@@ -24,7 +24,7 @@ _STREET = (
 )
 _UNIT = r"(?:Apt\.?|Apartment|Suite|Ste\.?|Unit|Flat)\s*#?\d+[A-Za-z]?"
 _TAIL = rf"(?:,?\s+{_UNIT})?(?:,\s*{NAME}(?:\s{NAME}){{0,2}})?(?:,?\s+[A-Z]{{2}})?(?:,?\s+\d{{5}}(?:-\d{{4}})?)?"
-_EURO_STREET = r"(?:Rua|Rúa|Rue|Via|Avenida|Avenue|Calle|Camiño|ul\.|ulica|Boulevard|P\.?\s?O\.?\s+Box|PO\s+Box)"
+_EURO_STREET = r"(?:Rua|Rúa|Rue|Via|Avenida|Avenue|Calle|Camiño|ul\.|ulica|Boulevard)"
 _EURO_ENDING = r"(?:straat|laan|gade|vej|katu|tie|gatan|vägen|weg|strasse|straße|plein|gata|vei|veien|dreef|tér|u\.)"
 _FACILITY = (
     r"(?:Clinic|Hospital|Medical\s+C(?:en)?te?r|Med(?:ical)?(?:\s+Ct(?:e)?r)?|Health(?:\s+(?:Care|Center|System))?|Infirmary|General|Sinai"
@@ -74,7 +74,7 @@ _CONTACTS = (
     _rule("CARD", r"\bcard\b[^.?!\n]{0,40}?\b(?P<v>\d{4}(?:[ -]?\d{4}){2,3}(?:[ -]?\d{1,3})?)(?!\d)", score=0.9),
     _rule(
         "PHONE",
-        r"(?:phone|call|tel|mobile|cell|desk|fax|contact|office|number|reach|text)\w*\W{0,3}(?:\w+\W+){0,4}?"
+        r"(?:phone|call|tel|mobile|cell|desk|fax|contact|office)\w*[^\w(+]{0,3}(?:\w+[^\w(+]+){0,4}?"
         r"(?P<v>\+?\(?\d[\d ().-]{5,18}\d(?:\s?x\d{1,6})?)(?![\w-]*[\d])",
         score=0.75,
         valid=phone_like,
@@ -124,21 +124,28 @@ _ADDRESSES = (
     _rule(
         "ADDRESS", rf"\b\d{{1,6}}[A-Za-z]?\s+(?:[NSEW]\.?\s+)?(?:{NAME}\s+|\d+(?:st|nd|rd|th)\s+){{1,4}}{_STREET}\b\.?{_TAIL}", exact=True
     ),
-    _rule("ADDRESS", rf"\b(?:\d{{1,6}}\s+)?{_EURO_STREET}\s*[^\d\n,?!]{{0,40}}\d{{1,5}}(?:,?\s*{_UNIT})?", score=0.85),
+    _rule(
+        "ADDRESS",
+        rf"\b(?:\d{{1,6}}\s+)?{_EURO_STREET}\s+(?:[a-z]{{1,3}}\s+)*[A-ZÀ-Ž][^\d\n,?!]{{0,40}}\d{{1,5}}(?:,?\s*{_UNIT})?",
+        score=0.85,
+        exact=True,
+    ),
+    _rule("ADDRESS", rf"\b(?:\d{{1,6}}\s+)?P\.?\s?O\.?\s+Box\s+\d{{1,6}}(?:,?\s*{_UNIT})?", score=0.9),
     _rule("ADDRESS", rf"(?:\b\d{{1,6}}\s+)?\b[A-ZÀ-Ž][\wÀ-ž-]*{_EURO_ENDING}\s\d{{1,4}}\b(?:,?\s*{_UNIT})?", score=0.8, exact=True),
     _rule("ADDRESS", r"\b(?:PSC|Unit)\s\d+,?\sBox\s\d+\s+[AFD]PO\sA[AEP]\s\d{5}", score=1.0),
     _rule("ADDRESS", r"\bUS(?:S|NS|NV|CGC)\s[A-ZÀ-Ž][\w' -]*\s+[AFD]PO\sA[AEP]\s\d{5}", score=1.0),
     _rule("ADDRESS", rf"\b{_UNIT}(?=\W|$)", score=0.7),
     _rule("ADDRESS", r"\bzip(?:\s?code)?\s*(?:is|:)?\s*(?P<v>\d{3,6}(?:-\d{4})?)\b", score=0.9),
-    _rule("ADDRESS", r"^[>\s]*[A-ZÀ-Ž][\wÀ-ž'() -]{2,40}\s(?P<v>\d{4,6}(?:-\d{3,4})?)$", score=0.65, exact=True),
+    _rule("ADDRESS", r"(?<=\n)[> \t]*[A-ZÀ-Ž][\wÀ-ž'() -]{2,40}\s(?P<v>\d{4,6}(?:-\d{3,4})?)$", score=0.65, exact=True),
     _rule("ADDRESS", r"\b[A-ZÀ-Ž]{3,}\s(?:[A-Z]{2}|nan)\s(?P<v>\d{3,6}(?:[ -]\d{2,4})?)\b", score=0.65, exact=True),
     # What follows such a cue and holds a digit is an address, up to the end of the clause.
     _rule(
         "ADDRESS",
-        r"(?:\b(?:located\s+at|meet\s+(?:me|you)\s+at|(?:new\s+one|taxi|return|sent|ship(?:ped)?|deliver(?:ed)?|mail(?:ed)?)\s+(?:it\s+)?to"
-        r"|address(?:\s+is|:)|(?:lives?|living|reside[sd]?)\s+at|it\s+is|it's\s+in)|following\?)\s+"
-        r"(?P<v>(?=[^?!]{0,60}\d)(?=\w)(?:(?!\s+(?:after|in\s+case|because|when|and\s+(?:I|my))\b|\.\s+[A-Z][a-z]+\s+(?:serve|am|I)\b|\.$)[^?!;]){5,110})",
+        r"(?i:\b(?:located\s+at|meet\s+(?:me|you)\s+at|(?:new\s+one|taxi|return|sent|ship(?:ped)?|deliver(?:ed)?|mail(?:ed)?)\s+(?:it\s+)?to"
+        r"|address(?:\s+is|:)|(?:lives?|living|reside[sd]?)\s+at)|following\?)\s+"
+        r"(?P<v>(?=[^?!]{0,60}\d)(?!Stores?\b|Shop\b|Branch\b|S-\d)(?=[\dA-ZÀ-Ž]|ul\.|apt\b)(?:(?!\s+(?:after|in\s+case|because|when|and\s+(?:I|my))\b|\.\s+[A-Z][a-z]+\s+(?:serve|am|I)\b|\.$)[^?!;]){5,110})",
         score=0.75,
+        exact=True,
     ),
     # The lines of a letterhead: a number, a street and what hangs below.
     _rule(
