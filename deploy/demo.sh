@@ -4,7 +4,7 @@ set -euo pipefail
 state="$1"
 started=0
 # Two cores serve the model and everything around it here, so the deadlines of the domains are stretched.
-export STRATA_ORCHESTRATOR_DEADLINE_FACTOR="${STRATA_ORCHESTRATOR_DEADLINE_FACTOR:-4}"
+export STRATA_DEADLINE_FACTOR="${STRATA_DEADLINE_FACTOR:-4}"
 export STRATA_GATEWAY_MAX_WAIT_SECONDS="${STRATA_GATEWAY_MAX_WAIT_SECONDS:-120}"
 finish() { if [ "$started" = 1 ]; then strata down --state "$state"; fi; }
 trap finish EXIT

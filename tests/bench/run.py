@@ -148,7 +148,7 @@ def main() -> None:
         "steps": script("services/orchestrator/bench/bench_steps.py"),
     }
     with tempfile.TemporaryDirectory() as folder:
-        stack = Stack(Path(folder) / "state", free_port_offset(), {"STRATA_ORCHESTRATOR_DEADLINE_FACTOR": "10"})
+        stack = Stack(Path(folder) / "state", free_port_offset(), {"STRATA_DEADLINE_FACTOR": "10"})
         stack.up()
         try:
             asyncio.run(latency(stack, 1, 4))

@@ -35,7 +35,7 @@ SLOW = {"CheckInput": 0.1, "Route": 0.2, "Invoke": 0.3, "Retrieve": 0.4, "Genera
 async def process(stack: Stack, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the orchestrator as the process that an operator starts; it is killed when the block ends."""
     log = (stack.repository / f"orchestrator-{time.monotonic_ns()}.log").open("wb")
-    variables = {**os.environ, "STRATA_ORCHESTRATOR_DEADLINE_FACTOR": "10", **environment}
+    variables = {**os.environ, "STRATA_DEADLINE_FACTOR": "10", **environment}
     started = await asyncio.create_subprocess_exec(sys.executable, "-m", "orchestrator", stdout=log, stderr=log, env=variables)
     try:
         yield started
@@ -190,7 +190,10 @@ async def test_two_instances_share_the_work(stack: Stack) -> None:
     """Each of thirty requests runs on one of two instances, and each step of it once."""
     stack.script.delays = {"Retrieve": 0.2}
     names = [f"r{number}" for number in range(30)]
-    async with stack.orchestrator(workers=8, deadline_factor=5), stack.orchestrator(serve_health=False, workers=8, deadline_factor=5):
+    async with (
+        stack.orchestrator(workers=8, STRATA_DEADLINE_FACTOR=5),
+        stack.orchestrator(serve_health=False, workers=8, STRATA_DEADLINE_FACTOR=5),
+    ):
         for name in names:
             await stack.ask(name)
         answers = [await stack.answer(name, within=30) for name in names]

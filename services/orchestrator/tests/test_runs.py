@@ -154,7 +154,7 @@ async def test_a_peer_that_comes_back_costs_a_delay(stack: Stack) -> None:
 async def test_a_request_out_of_time_ends_with_its_code(stack: Stack) -> None:
     """The deadline of the route's class ends the run while a step is still busy."""
     stack.script.deadline_class, stack.script.delays = "administrative", {"Retrieve": 30}
-    async with stack.orchestrator(deadline_factor=0.3):
+    async with stack.orchestrator(STRATA_DEADLINE_FACTOR=0.3):
         began = time.monotonic()
         await stack.ask("r1")
         (window,) = await stack.answer("r1")
@@ -169,7 +169,7 @@ async def test_a_request_out_of_time_ends_with_its_code(stack: Stack) -> None:
 async def test_a_batch_request_has_no_deadline_of_its_own(stack: Stack) -> None:
     """A batch request is read by its own loop and outlives the deadline of its class."""
     stack.script.deadline_class, stack.script.delays = "administrative", {"Retrieve": 1.5}
-    async with stack.orchestrator(deadline_factor=0.3):
+    async with stack.orchestrator(STRATA_DEADLINE_FACTOR=0.3):
         await stack.ask("r1", request_class="batch")
         (window,) = await stack.answer("r1")
 

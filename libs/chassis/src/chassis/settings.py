@@ -56,6 +56,9 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", validation_alias="STRATA_LOG_LEVEL", description="Least severe level that is logged."
     )
+    deadline_factor: PositiveFloat = Field(
+        default=1.0, validation_alias="STRATA_DEADLINE_FACTOR", description="Stretches every deadline of a workflow, for slow machines."
+    )
     drain_seconds: PositiveFloat = Field(default=10.0, description="Longest wait for work in flight at shutdown.")
 
     @classmethod

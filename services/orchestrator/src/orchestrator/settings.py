@@ -13,7 +13,6 @@ class Settings(ServiceSettings):
 
     workers: PositiveInt = Field(default=64, description="Interactive requests that run at the same time.")
     batch_workers: PositiveInt = Field(default=4, description="Batch requests that run at the same time.")
-    deadline_factor: PositiveFloat = Field(default=1.0, description="Stretches every deadline and step timeout, for slow machines.")
     batch_deadline_seconds: PositiveFloat = Field(default=3600.0, description="Bound of a batch request, which has no deadline of its own.")
     step_attempts: PositiveInt = Field(default=30, description="Most attempts of a step whose peer does not answer, within the deadline.")
     record_limit_bytes: PositiveInt = Field(default=900_000, description="Largest run record that is written.")

@@ -139,7 +139,7 @@ class Delivery:
     def _waiting(self, deadline_seconds: float) -> Waiting:
         settings, request = self._parts.settings, self._request
         tenant, request_id = request.caller.tenant, request.request_id
-        seconds = min(deadline_seconds + settings.deadline_grace_seconds, settings.max_wait_seconds)
+        seconds = min((deadline_seconds + settings.deadline_grace_seconds) * settings.deadline_factor, settings.max_wait_seconds)
         return Waiting(
             self._parts.bus,
             self._parts.trail,
