@@ -39,6 +39,7 @@ def write_card(folder: Path, result: dict[str, Any]) -> None:
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     recipe, run = manifest["recipe"], manifest["run"]
     success = result["metrics"]["success"]
+    seen = min(run["rows"], run["steps"] * recipe["rows_per_step"])
     low, high = success["margin_interval"]
     sources = [f"| {key} | {manifest['train_rows_by_source'].get(key, 0)} | {text} |" for key, text in about["sources"].items()]
     lines = [
@@ -62,7 +63,7 @@ def write_card(folder: Path, result: dict[str, Any]) -> None:
         "## Data",
         f"Split {about['split']}; held-out rows that share half of their 5-grams with a train row are dropped.",
         "",
-        "| source | train rows | origin and licence |",
+        "| source | rows built | origin and licence |",
         "| --- | --- | --- |",
         *sources,
         "",
@@ -70,6 +71,7 @@ def write_card(folder: Path, result: dict[str, Any]) -> None:
         f"LoRA rank {recipe['rank']}, alpha {recipe['alpha']}, all linear layers of blocks {recipe['first_layer']} to 29; AdamW,",
         f"rate {recipe['learning_rate']} falling linearly, {recipe['rows_per_step']} rows a step, {run['steps']} of",
         f"{run['planned_steps']} planned steps, seed {recipe['seed']}, float32; {run['seconds']} s on a shared two-core CPU.",
+        f"Rows of up to {recipe['max_tokens']} tokens are used: {run['rows']}, of which {seen} were seen, each once.",
         f"Loss on the reply only: {run['loss_first_5']} (first five steps) to {run['loss_last_5']} (last five).",
         f"Script: `python models/adapters/train.py --adapter {name} --base BASE --recipe models/adapters/{name}/manifest.json`.",
         "A run is bounded by minutes, so another machine takes another number of steps.",
