@@ -6,8 +6,9 @@ from typing import Any
 
 from chassis import rpc
 from chassis.errors import InternalError, ServiceError, UnavailableError
-from orchestrator import citations
+from orchestrator import citations, notices
 from orchestrator.catalogue import Prompt
+from orchestrator.questions import question_of
 from orchestrator.runs import Run
 from orchestrator.workflows import Step
 from strata.gateway.v1.gateway_events_pb2 import Sampling
@@ -99,6 +100,12 @@ async def produce(
     return result
 
 
+def abstention(plan: Plan) -> dict[str, str]:
+    """Return what becomes of a result whose model found no answer: a notice, or the passages where the step says so."""
+    extract = plan.passages and plan.step.spec.get("on_abstain") == "extract"
+    return {"text": notices.ABSTAIN, "status": "extracted" if extract else "abstained"}
+
+
 def _request(run: Run, plan: Plan, max_tokens: int, prefix: str, *, varied: bool) -> GenerateRequest:
     sampling = Sampling()
     sampling.CopyFrom(run.request.sampling)
@@ -121,7 +128,9 @@ def _request(run: Run, plan: Plan, max_tokens: int, prefix: str, *, varied: bool
         request.tools.extend(run.request.tools)
         request.tool_choice_json = run.request.tool_choice_json
     passages = [{key: p[key] for key in ("n", "title", "text", "version", "date")} for p in plan.passages]
-    request.variables.update({"question": run.message, "passages": passages})
+    # The story around a question leads a small model astray; without passages the story is the task.
+    question = question_of(run.message) if plan.grounded else run.message
+    request.variables.update({"question": question, "passages": passages})
     return request
 
 

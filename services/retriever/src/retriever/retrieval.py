@@ -13,9 +13,18 @@ from knowledge.visibility import Visibility
 from retriever.fusion import Candidate, fuse
 from retriever.relevance import coverage, stems
 from retriever.settings import RankingSettings, Weights
+from retriever.windows import narrow
 
 T = TypeVar("T")
 LEGS = ("lexical", "vector")
+
+
+@dataclass(frozen=True)
+class Window:
+    """How long a passage may be in words, and what its sentences should match."""
+
+    words: int
+    focus: str = ""
 
 
 @dataclass
@@ -35,11 +44,16 @@ class Retrieval:
         self._index, self._encoder, self._ranking = index, encoder, ranking
         self._weights: Mapping[str, Weights] = {"fluid": ranking.fluid, "anchored": ranking.anchored}
 
-    async def search(self, query: str, visible: Visibility, top_k: int) -> Found:
+    async def search(self, query: str, visible: Visibility, top_k: int, window: Window | None = None) -> Found:
         """Return the passages that may ground an answer, best first; none when nothing is relevant."""
         found = await self.rank(query, visible)
         started = time.perf_counter()
-        found.passages = self._chosen(query, found.passages, top_k)
+        if window is None:
+            found.passages = self._chosen(query, found.passages, top_k)
+        else:
+            # Documents repeat each other, so some windows will turn out to be the same.
+            chosen = self._chosen(query, found.passages, 2 * top_k)
+            found.passages = narrow(chosen, window.focus or query, window.words)[:top_k]
         found.latency_ms["fuse"] += _since(started)
         return found
 

@@ -8,7 +8,7 @@ from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from chassis.rpc import Context
 from encoders import Encoder
 from retriever import wire
-from retriever.retrieval import Found, Retrieval
+from retriever.retrieval import Found, Retrieval, Window
 from retriever.settings import Settings
 from retriever.shelf import Shelf
 from strata.retriever.v1 import retriever_service_pb2 as pb
@@ -34,7 +34,8 @@ class RetrieverServicer(RetrieverServiceServicer):
         if not request.collections:
             return wire.to_response(Found([], {}), self._key)
         visible = wire.to_visibility(request, dt.datetime.now(dt.UTC))
-        found = await retrieval.search(request.query, visible, request.top_k or ranking.default_top_k)
+        window = Window(request.window_words, request.focus) if request.window_words else None
+        found = await retrieval.search(request.query, visible, request.top_k or ranking.default_top_k, window)
         for part, milliseconds in found.latency_ms.items():
             PARTS.labels(part=part).observe(milliseconds / 1000)
         PASSAGES.observe(len(found.passages))

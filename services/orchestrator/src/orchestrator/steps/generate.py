@@ -6,7 +6,7 @@ from typing import Any
 
 from orchestrator import notices, windows
 from orchestrator.drafts import Draft, check, may_leave
-from orchestrator.generation import Plan, plan, produce
+from orchestrator.generation import Plan, abstention, plan, produce
 from orchestrator.runs import Outcome, Run
 from orchestrator.verdicts import decision_name, describe
 from orchestrator.workflows import Step
@@ -27,7 +27,7 @@ async def generate(run: Run, step: Step) -> Outcome:
         if releaser.rejected is not None:
             result["rejected"] = releaser.rejected
     if not result["released_chars"] and result["text"].strip().startswith(notices.ABSTAIN):
-        result |= {"text": notices.ABSTAIN, "status": "abstained"}
+        result |= abstention(planned)
     details = _details(planned, result)
     if releaser is not None:
         details["windows"] = releaser.checks

@@ -12,7 +12,7 @@ from orchestrator import citations, notices
 from orchestrator.completion import complete
 from orchestrator.drafts import Draft, check, may_leave
 from orchestrator.endings import evaluate_rules, review
-from orchestrator.generation import plan, produce
+from orchestrator.generation import abstention, plan, produce
 from orchestrator.runs import Outcome, Run
 from orchestrator.verdicts import decision_name, describe
 from orchestrator.workflows import Step
@@ -74,6 +74,11 @@ def _first(run: Run, step: Step) -> tuple[Draft, dict[str, str] | None]:
 def _from_result(run: Run, source: Step, result: dict[str, Any]) -> Draft:
     if source.kind != "generate":
         return Draft(result["text"], Origin.ORIGIN_TEMPLATE, result["status"])
+    if result["status"] == "extracted":
+        text = citations.extract(plan(run, source).passages)
+        verdict, code = "abstain", "model_abstained"
+        passages = plan(run, source).passages
+        return Draft(text, Origin.ORIGIN_EXTRACT, "completed", code, verdict, passages, step=source, generated=result)
     if result["status"] == "abstained":
         generated = result if "model" in result else None
         return Draft(result["text"], Origin.ORIGIN_NOTICE, "abstained", verdict="abstain", step=source, generated=generated)
@@ -131,7 +136,7 @@ async def _again(run: Run, draft: Draft) -> Draft | None:
     for name in ("prompt_tokens", "completion_tokens", "cost_usd", "model_calls"):
         result[name] += draft.generated[name]
     if result["text"].strip().startswith(notices.ABSTAIN):
-        result |= {"text": notices.ABSTAIN, "status": "abstained"}
+        result |= abstention(planned)
     return _from_result(run, draft.step, result)
 
 

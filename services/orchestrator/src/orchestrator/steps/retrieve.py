@@ -1,6 +1,7 @@
 """Finds the passages that an answer may rest on."""
 
 from chassis import rpc
+from orchestrator.questions import question_of
 from orchestrator.runs import Outcome, Run
 from orchestrator.workflows import Step
 from strata.retriever.v1.retriever_service_pb2 import RetrievedPassage, RetrieveRequest, RetrieveResponse
@@ -15,6 +16,8 @@ async def retrieve(run: Run, step: Step) -> Outcome:
         collections=step.spec["collections"],
         top_k=step.spec.get("top_k", 0),
         filters=run.request.filters,
+        window_words=step.spec.get("window_words", 0),
+        focus=question_of(run.message),
     )
     if run.request.HasField("as_of"):
         request.as_of.CopyFrom(run.request.as_of)

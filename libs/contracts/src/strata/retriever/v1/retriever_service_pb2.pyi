@@ -54,6 +54,8 @@ class RetrieveRequest(_message.Message):
     FILTERS_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
+    WINDOW_WORDS_FIELD_NUMBER: _builtins.int
+    FOCUS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it belongs to."""
     query: _builtins.str
@@ -62,6 +64,10 @@ class RetrieveRequest(_message.Message):
     """Most passages to return; zero means 4."""
     encoder: _builtins.str
     """Identity of the encoder that the caller assumes; empty accepts the index's own."""
+    window_words: _builtins.int
+    """Longest passage in words; longer ones are narrowed to the sentences that match best. Zero returns whole chunks."""
+    focus: _builtins.str
+    """What the sentences should match; empty takes the query."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who asks; decides what is visible."""
@@ -89,10 +95,12 @@ class RetrieveRequest(_message.Message):
         filters: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
         encoder: _builtins.str = ...,
+        window_words: _builtins.int = ...,
+        focus: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller", "collections", b"collections", "encoder", b"encoder", "filters", b"filters", "query", b"query", "request_id", b"request_id", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller", "collections", b"collections", "encoder", b"encoder", "filters", b"filters", "focus", b"focus", "query", b"query", "request_id", b"request_id", "top_k", b"top_k", "window_words", b"window_words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

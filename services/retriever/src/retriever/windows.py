@@ -1,0 +1,47 @@
+"""Narrows a chunk to the consecutive sentences that match a question best, word for word."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from retriever.fusion import Candidate
+from retriever.relevance import stems
+
+# A sentence, a line, or an item of a list that was written into a line.
+_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9-])|\n+|\s+-\s+(?=[A-Z])")
+
+
+def narrow(candidates: Sequence[Candidate], question: str, words: int) -> list[Candidate]:
+    """Return the candidates with texts of at most `words` words where they have sentences; the same text only once."""
+    sentences = [stems(c.chunk.text[start:end]) for c in candidates for start, end in _sentences(c.chunk.text)]
+    weights = {stem: math.log(1 + len(sentences) / (1 + sum(stem in s for s in sentences))) for stem in stems(question)}
+    narrowed: dict[str, Candidate] = {}
+    for candidate in candidates:
+        start, end = _best(candidate.chunk.text, weights, words)
+        chunk = candidate.chunk
+        text = chunk.text[start:end]
+        narrowed.setdefault(text, replace(candidate, chunk=replace(chunk, text=text, start=chunk.start + start, end=chunk.start + end)))
+    return list(narrowed.values())
+
+
+def _sentences(text: str) -> list[tuple[int, int]]:
+    """Return the half-open ranges of the sentences of a text."""
+    ends = [(match.start(), match.end()) for match in _END.finditer(text)]
+    starts = [0, *(after for _, after in ends)]
+    stops = [*(before for before, _ in ends), len(text)]
+    return [(start, stop) for start, stop in zip(starts, stops, strict=True) if text[start:stop].strip()]
+
+
+def _best(text: str, weights: dict[str, float], words: int) -> tuple[int, int]:
+    """Return the range with the most weight; of equals the first and, from there, the longest."""
+    ranges, best, chosen = _sentences(text), -1.0, (0, len(text))
+    for first, (start, _) in enumerate(ranges):
+        for last, (_, end) in enumerate(ranges[first:], start=first):
+            if last > first and len(text[start:end].split()) > words:
+                break
+            found = stems(text[start:end])
+            score = sum(weight for stem, weight in weights.items() if stem in found)
+            if score > best or (score == best and start == chosen[0]):
+                best, chosen = score, (start, end)
+    return chosen
