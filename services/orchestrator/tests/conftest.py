@@ -70,6 +70,16 @@ WORKFLOWS = {
             tier: small
           - {id: release, kind: release, needs: [hours, answer], from: [hours, answer]}
         """,
+    "helpful": """
+        deadlines_seconds: {administrative: 2, standard: 3, complex: 25}
+        budget: {model_calls: 2, tool_calls: 0, output_tokens: 300}
+        steps:
+          - {id: input, kind: screen}
+          - {id: route, kind: route, needs: [input], domain: shop}
+          - {id: passages, kind: retrieve, needs: [route], collections: [policies], window_words: 40}
+          - {id: answer, kind: generate, needs: [passages], task: answer@v1, tier: small, on_abstain: extract}
+          - {id: release, kind: release, needs: [answer], from: [answer]}
+        """,
     "urgent": """
         budget: {model_calls: 0, tool_calls: 1, output_tokens: 10}
         steps:

@@ -208,6 +208,31 @@ async def test_a_model_that_abstains_is_taken_at_its_word(stack: Stack) -> None:
     assert (windows[0].completion.status, windows[0].completion.model) == ("abstained", "base")
 
 
+async def test_a_workflow_may_show_the_passages_where_the_model_abstains(stack: Stack) -> None:
+    """With `on_abstain: extract` relevant passages are quoted and cited instead of a bare refusal."""
+    stack.script.words = ["I could not find this ", "in the available documents."]
+    async with stack.orchestrator():
+        await stack.ask("r1", workflow="helpful")
+        (window,) = await stack.answer("r1")
+
+    done = window.completion
+    assert (done.status, done.origin, done.verdict, done.code) == ("completed", "extract", "abstain", "model_abstained")
+    assert '"Goods can be returned within 30 days." [1]' in window.release.text
+    assert [request.window_words for request in stack.script.requests["Retrieve"]] == [40]
+
+
+async def test_a_model_that_is_too_slow_is_replaced_by_the_passages(stack: Stack) -> None:
+    """A degraded answer that says so comes within the deadline."""
+    stack.script.deadline_class, stack.script.delays = "standard", {"Generate": 30}
+    async with stack.orchestrator():
+        began = time.monotonic()
+        await stack.ask("r1", workflow="helpful")
+        (window,) = await stack.answer("r1")
+
+    assert (window.completion.status, window.completion.origin, window.completion.code) == ("completed", "extract", "deadline_exceeded")
+    assert time.monotonic() - began < 5
+
+
 async def test_an_unsupported_answer_is_made_once_more_and_then_replaced_by_passages(stack: Stack) -> None:
     """The second rejection leads to the passages themselves, which the text says and cites."""
     stack.script.judge = lambda r: (guard.DECISION_REGENERATE, "unsupported_claim") if r.origin == guard.ORIGIN_MODEL else (ALLOW, "")

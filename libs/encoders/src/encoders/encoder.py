@@ -91,6 +91,10 @@ class Encoder:
         )
         return cls(_open_session(weights, json.loads(paths[1].read_text()), threads), tokenizer, identity)
 
+    def is_word(self, text: str) -> bool:
+        """Return whether the vocabulary has this word as a whole."""
+        return self._tokenizer.token_to_id(text.lower()) is not None
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return float32 unit vectors (n, 384), one row per text, in order."""
         rows: list[Vectors | None] = [self._remembered(text) for text in texts]

@@ -133,6 +133,10 @@ class SupportScorer:
             raise SupportFileError(f"{str(path)!r} needs encoder {content['encoder']!r}, not {encoder.identity.key()!r}")
         return cls(encoder, weights, float(bias), float(threshold), str(version))
 
+    def is_word(self, text: str) -> bool:
+        """Return whether the encoder's vocabulary has this word as a whole."""
+        return self._encoder.is_word(text)
+
     def score(self, claim: str, passages: Sequence[str]) -> SupportScore:
         """Return how well `passages` support one claim; citation marks in it are ignored."""
         evidence = gather(claim, passages)

@@ -17,6 +17,8 @@ from strata.inference.v1.inference_service_pb2 import Generated, GenerateRequest
 # Sees the whole text so far; False stops the generation.
 OnText = Callable[[str], Awaitable[bool]]
 _VARIED_TEMPERATURE = 0.7
+# Kept free for checking and releasing the passages when a generation takes too long.
+RESERVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,21 @@ async def produce(
     return result
 
 
+def interrupted(plan: Plan, released: str) -> dict[str, Any]:
+    """Return the result of a generation whose time was up after `released` had left: its rest will be an extract."""
+    result = _result(plan, released, Generated(finish_reason="stop", adapter=plan.adapter))
+    # Two calls, so that there is no second generation, for which there would be no time.
+    return result | {"model_calls": 2, "rejected": {"decision": "regenerate", "code": "deadline_exceeded"}}
+
+
+def shows_passages(plan: Plan) -> bool:
+    """Return whether the passages themselves may stand in for a text."""
+    return bool(plan.passages) and plan.step.spec.get("on_abstain") == "extract"
+
+
 def abstention(plan: Plan) -> dict[str, str]:
     """Return what becomes of a result whose model found no answer: a notice, or the passages where the step says so."""
-    extract = plan.passages and plan.step.spec.get("on_abstain") == "extract"
-    return {"text": notices.ABSTAIN, "status": "extracted" if extract else "abstained"}
+    return {"text": notices.ABSTAIN, "status": "extracted" if shows_passages(plan) else "abstained"}
 
 
 def _request(run: Run, plan: Plan, max_tokens: int, prefix: str, *, varied: bool) -> GenerateRequest:

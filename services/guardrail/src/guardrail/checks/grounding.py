@@ -1,5 +1,6 @@
 """Judges each sentence of an answer by the passages it may rest on."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,6 +13,8 @@ from guardrail.sentences import Sentence, is_abstention
 
 _FEWEST_WORDS = 3
 _VERBATIM = 0.99
+_SHORTEST_NEW_WORD = 6
+_WORD = re.compile(r"[a-z]+")
 # Days and months are common knowledge; a date stands or falls with its number.
 _NO_NAMES = frozenset(
     [
@@ -84,6 +87,8 @@ class GroundingCheck:
         reason = "not supported" if probability < self.threshold else ""
         if not reason and strange_names(sentence.claim, sources):
             reason = "a name that no passage holds"
+        if not reason and any(not self._scorer.is_word(word) for word in new_words(sentence.claim, sources)):
+            reason = "a word that neither a passage nor the language holds"
         return Support(sentence, probability, chosen[best].id, reason)
 
     def judge(self, claim: str, sources: Sequence[Source]) -> tuple[float, int]:
@@ -103,6 +108,13 @@ def is_claim(sentence: Sentence) -> bool:
     """Return whether a sentence asserts anything that needs support."""
     text = sentence.claim
     return len(text.split()) >= _FEWEST_WORDS and not text.endswith(("?", ":")) and not is_abstention(text)
+
+
+def new_words(claim: str, sources: Sequence[Source]) -> frozenset[str]:
+    """Return the longer words of `claim` that are in no passage; small models glue pieces of words together."""
+    known = " ".join(f"{source.title} {source.text}" for source in sources).casefold()
+    words = (word for word in _WORD.findall(TOKEN.sub(" ", claim).casefold()) if len(word) >= _SHORTEST_NEW_WORD)
+    return frozenset(word for word in words if word not in known)
 
 
 def strange_names(claim: str, sources: Sequence[Source]) -> frozenset[str]:

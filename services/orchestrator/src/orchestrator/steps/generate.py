@@ -4,9 +4,10 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
+from chassis.errors import DeadlineError
 from orchestrator import notices, windows
 from orchestrator.drafts import Draft, check, may_leave
-from orchestrator.generation import Plan, abstention, plan, produce
+from orchestrator.generation import RESERVE_SECONDS, Plan, abstention, interrupted, plan, produce, shows_passages
 from orchestrator.runs import Outcome, Run
 from orchestrator.verdicts import decision_name, describe
 from orchestrator.workflows import Step
@@ -21,7 +22,13 @@ async def generate(run: Run, step: Step) -> Outcome:
         return Outcome({"text": notices.ABSTAIN, "status": "abstained"}, details={"status": "abstained", "passages": 0})
     prefix = run.answer.released_text
     releaser = _Releaser(run, planned, released_chars=len(prefix)) if _may_stream(run, planned) else None
-    result = await produce(run, planned, prefix=prefix, on_text=releaser, timeout=run.timeout(step))
+    reserve = RESERVE_SECONDS * run.tools.settings.deadline_factor if shows_passages(planned) else 0.0
+    try:
+        result = await produce(run, planned, prefix=prefix, on_text=releaser, timeout=run.timeout(step) - reserve)
+    except DeadlineError:
+        if not reserve:
+            raise
+        result = interrupted(planned, run.answer.released_text)
     if releaser is not None:
         result["released_chars"] = releaser.released_chars
         if releaser.rejected is not None:

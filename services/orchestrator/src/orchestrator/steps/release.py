@@ -12,7 +12,7 @@ from orchestrator import citations, notices
 from orchestrator.completion import complete
 from orchestrator.drafts import Draft, check, may_leave
 from orchestrator.endings import evaluate_rules, review
-from orchestrator.generation import abstention, plan, produce
+from orchestrator.generation import RESERVE_SECONDS, abstention, plan, produce
 from orchestrator.runs import Outcome, Run
 from orchestrator.verdicts import decision_name, describe
 from orchestrator.workflows import Step
@@ -21,8 +21,6 @@ from strata.guardrail.v1.guardrail_service_pb2 import Origin
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
 
 log = get_logger("release")
-# Kept free for the extract when a second generation takes too long.
-_RESERVE_SECONDS = 1.0
 
 
 async def release(run: Run, step: Step) -> Outcome:
@@ -125,7 +123,7 @@ async def _again(run: Run, draft: Draft) -> Draft | None:
     if draft.step is None or draft.generated is None or draft.generated.get("model_calls") != 1 or run.answer.sequence:
         return None
     planned = plan(run, draft.step)
-    seconds = run.remaining() - _RESERVE_SECONDS * run.tools.settings.deadline_factor
+    seconds = run.remaining() - RESERVE_SECONDS * run.tools.settings.deadline_factor
     if seconds <= 0:
         return None
     try:
