@@ -233,6 +233,16 @@ async def test_a_model_that_is_too_slow_is_replaced_by_the_passages(stack: Stack
     assert time.monotonic() - began < 5
 
 
+async def test_a_model_that_is_away_is_replaced_by_the_passages(stack: Stack) -> None:
+    """An engine that restarts for longer than a moment costs the wording, not the answer."""
+    stack.script.failing = {"Generate": 100}
+    async with stack.orchestrator():
+        await stack.ask("r1", workflow="helpful")
+        (window,) = await stack.answer("r1")
+
+    assert (window.completion.status, window.completion.origin, window.completion.code) == ("completed", "extract", "service_unavailable")
+
+
 async def test_an_unsupported_answer_is_made_once_more_and_then_replaced_by_passages(stack: Stack) -> None:
     """The second rejection leads to the passages themselves, which the text says and cites."""
     stack.script.judge = lambda r: (guard.DECISION_REGENERATE, "unsupported_claim") if r.origin == guard.ORIGIN_MODEL else (ALLOW, "")

@@ -102,11 +102,11 @@ async def produce(
     return result
 
 
-def interrupted(plan: Plan, released: str) -> dict[str, Any]:
-    """Return the result of a generation whose time was up after `released` had left: its rest will be an extract."""
+def interrupted(plan: Plan, released: str, code: str) -> dict[str, Any]:
+    """Return the result of a generation that ended with `code` after `released` had left: its rest will be an extract."""
     result = _result(plan, released, Generated(finish_reason="stop", adapter=plan.adapter))
     # Two calls, so that there is no second generation, for which there would be no time.
-    return result | {"model_calls": 2, "rejected": {"decision": "regenerate", "code": "deadline_exceeded"}}
+    return result | {"model_calls": 2, "rejected": {"decision": "regenerate", "code": code}}
 
 
 def shows_passages(plan: Plan) -> bool:

@@ -75,6 +75,8 @@ class Run:
     model_calls: int = 0
     tool_calls: int = 0
     output_tokens: int = 0
+    # When a model first failed to answer; None while none has.
+    model_away_since: float | None = None
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     _changes: int = 0
     _written: int = 0

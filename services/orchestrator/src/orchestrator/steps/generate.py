@@ -1,10 +1,11 @@
 """Makes a text with a model; while the client streams, whole sentences are released as they come."""
 
 import hashlib
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from chassis.errors import DeadlineError
+from chassis.errors import DeadlineError, ServiceError
 from orchestrator import notices, windows
 from orchestrator.drafts import Draft, check, may_leave
 from orchestrator.generation import RESERVE_SECONDS, Plan, abstention, interrupted, plan, produce, shows_passages
@@ -13,6 +14,9 @@ from orchestrator.verdicts import decision_name, describe
 from orchestrator.workflows import Step
 from strata.guardrail.v1.guardrail_service_pb2 import Origin
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
+
+# A model that restarts quickly is waited for; one that does not is replaced by the passages.
+_PATIENCE_SECONDS = 4.0
 
 
 async def generate(run: Run, step: Step) -> Outcome:
@@ -25,10 +29,10 @@ async def generate(run: Run, step: Step) -> Outcome:
     reserve = RESERVE_SECONDS * run.tools.settings.deadline_factor if shows_passages(planned) else 0.0
     try:
         result = await produce(run, planned, prefix=prefix, on_text=releaser, timeout=run.timeout(step) - reserve)
-    except DeadlineError:
-        if not reserve:
+    except ServiceError as error:
+        if not reserve or not _is_hopeless(run, error):
             raise
-        result = interrupted(planned, run.answer.released_text)
+        result = interrupted(planned, run.answer.released_text, error.code)
     if releaser is not None:
         result["released_chars"] = releaser.released_chars
         if releaser.rejected is not None:
@@ -39,6 +43,14 @@ async def generate(run: Run, step: Step) -> Outcome:
     if releaser is not None:
         details["windows"] = releaser.checks
     return Outcome(result, details=details)
+
+
+def _is_hopeless(run: Run, error: ServiceError) -> bool:
+    """Return whether there is no time left for a model, or none has answered for a while."""
+    if not error.retryable:
+        return isinstance(error, DeadlineError)
+    run.model_away_since = run.model_away_since or time.monotonic()
+    return time.monotonic() - run.model_away_since > _PATIENCE_SECONDS
 
 
 @dataclass
