@@ -10,9 +10,10 @@ import pytest
 import scripted
 
 from chassis import process
-from contracts.streams import IDEMPOTENCY
+from contracts.streams import IDEMPOTENCY, RUNS
 from gateway.main import start
 from gateway.settings import Settings
+from strata.orchestrator.v1.orchestrator_events_pb2 import RunRecord
 
 _ASK = [{"role": "user", "content": "Hello?"}]
 _CHAT = "/v1/chat/completions"
@@ -102,6 +103,21 @@ async def test_a_client_that_leaves_breaks_nothing_and_can_read_its_answer_later
     assert ends == [("failed", "client_gone"), ("succeeded", "")]
     stack.orchestrator.script = scripted.hello
     await stack.openai().chat.completions.create(model="auto", messages=_ASK)
+
+
+async def test_an_answer_is_for_who_asked_or_may_trace(stack, admin) -> None:
+    """Names may be restored in an answer for the role that asked, so another key of the tenant does not find it."""
+    stranger, auditor = await stack.new_key(role="app"), await stack.new_key(role="reviewer")
+    async with stack.http() as http:
+        name = (await http.post(_CHAT, json={"messages": _ASK})).headers["x-request-id"]
+        (request,) = stack.orchestrator.seen
+        bucket = await admin.jetstream().key_value(RUNS)
+        await bucket.put(f"{request.caller.tenant}.{name}", RunRecord(request=request).SerializeToString())
+        own = await http.get(f"/v1/requests/{name}")
+        others = [await http.get(f"/v1/requests/{name}", headers={"authorization": f"Bearer {key}"}) for key in (stranger, auditor)]
+
+    assert own.status_code == 200
+    assert [answer.status_code for answer in others] == [404, 200]
 
 
 async def test_a_request_that_has_not_begun_is_pending_and_a_failed_one_finished(stack) -> None:

@@ -5,12 +5,15 @@ import secrets
 from typing import Any
 
 from nats.errors import Error as NatsError
+from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KeyValue
 
 from chassis import rpc
 from chassis.errors import NotFoundError, UnavailableError
 from chassis.messaging import to_json
 from contracts.errors import known
 from contracts.releases import ReleaseInvalidError
+from contracts.streams import RUNS
 from contracts.subjects import RESPONSE, TOKEN
 from gateway import refusals
 from gateway.assembly import Assembly, Window
@@ -21,6 +24,7 @@ from gateway.refusals import RefusedError
 from gateway.responses import stored
 from strata.audit.v1.audit_service_pb2 import GetTraceRequest, GetTraceResponse
 from strata.gateway.v1.gateway_events_pb2 import Caller
+from strata.orchestrator.v1.orchestrator_events_pb2 import RunRecord
 
 READ_TRACE = "trace:read"
 
@@ -31,6 +35,7 @@ class Lookups:
     def __init__(self, parts: Parts, get_trace: Any) -> None:
         """Bind the parts and audit's method."""
         self._parts, self._get_trace = parts, get_trace
+        self._runs: KeyValue | None = None
 
     def _caller(self, exchange: Exchange) -> Caller:
         return self._parts.authenticator.authenticate(exchange.header(b"authorization"))
@@ -54,9 +59,9 @@ class Lookups:
         ]
 
     async def request(self, exchange: Exchange, request_id: str) -> None:
-        """Return the state of a request of the caller's tenant, and its answer when there is one."""
+        """Return the state of a request that the caller made or may trace, and its answer when there is one."""
         caller = self._caller(exchange)
-        if not TOKEN.fullmatch(request_id):
+        if not TOKEN.fullmatch(request_id) or not await self._may_read(caller, request_id):
             raise RefusedError("not_found")
         assembly, windows = await self._stored(caller.tenant, request_id)
         if assembly.error_code:
@@ -66,6 +71,20 @@ class Lookups:
                 raise RefusedError("not_found")
             return await _json(exchange, {"id": request_id, "object": "request", "status": "pending"})
         return await _json(exchange, await self._finished(caller, request_id, assembly.trace_id, windows))
+
+    async def _may_read(self, caller: Caller, request_id: str) -> bool:
+        """Return whether the answer was made for this caller; names in it may be restored for who asked alone."""
+        if READ_TRACE in caller.permissions:
+            return True
+        try:
+            self._runs = self._runs or await self._parts.bus.js.key_value(RUNS)
+            entry = await self._runs.get(f"{caller.tenant}.{request_id}")
+        except KeyNotFoundError:
+            return True
+        except (TimeoutError, NatsError) as error:
+            raise UnavailableError(f"the runs cannot be read: {error!r}") from error
+        asked = RunRecord.FromString(entry.value or b"").request.caller
+        return (asked.key_id, asked.user) == (caller.key_id, caller.user)
 
     async def _stored(self, tenant: str, request_id: str) -> tuple[Assembly, list[Window]]:
         assembly = Assembly(self._parts.keys, tenant=tenant, request_id=request_id)
