@@ -109,12 +109,17 @@ async def throughput(stack: Stack, requests: int, concurrency: int = 16) -> dict
 
 
 def script(path: str, *arguments: str) -> dict[str, Any]:
-    """Run a service's own benchmark and return the JSON object that it prints last."""
+    """Run a service's own benchmark and return what it prints; several objects by their concurrency."""
     result = subprocess.run([sys.executable, str(ROOT / path), *arguments], capture_output=True, text=True, check=False)
     if result.returncode:
         raise RuntimeError(f"{path}: {result.stderr[-2000:]}")
-    printed: dict[str, Any] = json.loads(result.stdout[result.stdout.index("{") :])
-    return printed
+    decoder, text, printed = json.JSONDecoder(), result.stdout[result.stdout.index("{") :].strip(), []
+    while text:
+        value, end = decoder.raw_decode(text)
+        # Lines with an event are logs of the processes under test.
+        printed += [value] if "event" not in value else []
+        text = text[end:].strip()
+    return printed[0] if len(printed) == 1 else {f"at_{value['concurrency']}": value for value in printed}
 
 
 def flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
