@@ -44,10 +44,10 @@ types: setup ## Mypy, strict, package by package.
 test: test-unit test-system ## All tests.
 
 test-unit: setup ## Tests of each package against real NATS, gRPC, SQLite and LanceDB; no model.
-	pytest libs services domains models tests -m "not model and not system"
+	python deploy/run_tests.py "not model and not system" 2
 
 test-system: setup ## The whole stack with real vLLM: flows, kills, contracts.
-	pytest tests services libs models -m "model or system"
+	python deploy/run_tests.py "model or system" 1
 
 bench: setup ## Measure: latency by step, gateway CPU, Strata against direct vLLM, steps against bare KV.
 	python tests/bench/run.py

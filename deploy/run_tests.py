@@ -1,0 +1,44 @@
+"""Run each package's own tests in a process of its own, two at a time, and sum up."""
+
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("libs/*/tests", "services/*/tests", "domains/tests", "models/*/tests", "tests")
+NOTHING_SELECTED = 5
+
+
+def run(folder: Path, marker: str) -> tuple[Path, int, str, float]:
+    """Run the tests of one folder that match the marker; return its exit code, output and seconds."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "pytest", str(folder), "-m", marker, "--durations=3", "-o", "addopts=--import-mode=importlib"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return folder, result.returncode, result.stdout + result.stderr, time.monotonic() - started
+
+
+def main(marker: str, workers: int) -> int:
+    """Run all folders; return 1 when anything failed."""
+    folders = sorted(path for pattern in FOLDERS for path in ROOT.glob(pattern) if path.is_dir())
+    passed = failed = broken = 0
+    with ThreadPoolExecutor(workers) as pool:
+        for folder, code, output, seconds in pool.map(lambda path: run(path, marker), folders):
+            counts = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|error)", output.rsplit("\n=", 1)[-1])}
+            passed += counts.get("passed", 0)
+            failed += counts.get("failed", 0) + counts.get("error", 0)
+            good = code in {0, NOTHING_SELECTED}
+            broken += not good
+            print(
+                f"{'ok  ' if good else 'FAIL'} {folder.relative_to(ROOT)}: {counts.get('passed', 0)} passed in {seconds:.0f} s", flush=True
+            )
+            if not good:
+                print(output, flush=True)
+    print(f"{passed} passed, {failed} failed")
+    return 1 if broken or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))
