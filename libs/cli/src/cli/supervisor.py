@@ -106,6 +106,7 @@ class Supervisor:
             assert child.process is not None  # noqa: S101 - set by _spawn
             code = await child.process.wait()
             child.ready = False
+            _end_group(child.process.pid)
             if self._stopping.is_set():
                 return
             lived = time.monotonic() - child.started_at
@@ -201,9 +202,15 @@ class Supervisor:
             await asyncio.wait_for(child.process.wait(), child.spec.stop_seconds)
         except TimeoutError:
             self._report(child.spec.name, f"did not stop within {child.spec.stop_seconds:.0f} s, killed")
-            with suppress(ProcessLookupError):
-                os.killpg(child.process.pid, signal.SIGKILL)
+            child.process.kill()
             await child.process.wait()
+        _end_group(child.process.pid)
+
+
+def _end_group(leader: int) -> None:
+    """End what a process that has ended left behind: the engine's workers would keep its memory and its port."""
+    with suppress(ProcessLookupError):
+        os.killpg(leader, signal.SIGKILL)
 
 
 async def _http_ok(port: int, path: str) -> bool:
