@@ -1,4 +1,4 @@
-# Strata. `make demo` and `make test` need nothing but Python 3.11 or newer, and install what is missing.
+# Strata. `make demo` and `make test` need nothing but Python 3.11, and install what is missing.
 SHELL := /bin/bash
 VENV ?= $(or $(VIRTUAL_ENV),.venv)
 BIN := $(abspath $(VENV))/bin

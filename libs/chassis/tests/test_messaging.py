@@ -63,7 +63,7 @@ async def test_a_message_is_handled_at_once_though_more_could_come(bus: NatsServ
     task = asyncio.create_task(consumer.run())
     await asyncio.sleep(0.2)
     await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"))
-    await asyncio.wait_for(done.wait(), 0.3)
+    await asyncio.wait_for(done.wait(), 0.6)
 
     await consumer.stop(5)
     await task

@@ -120,7 +120,7 @@ def test_stored_chunks_come_back_as_they_went_in(index: LanceIndex) -> None:
 def test_no_query_is_a_syntax_error(index: LanceIndex, query: str) -> None:
     """Whatever a person types is words, not operators."""
     _put(index, _chunks("a"))
-    index.lexical(query, _see(), 10)
+    assert isinstance(index.lexical(query, _see(), 10), list)
 
 
 def test_another_encoder_has_no_index(index: LanceIndex, tmp_path: Path) -> None:
