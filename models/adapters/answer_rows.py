@@ -1,5 +1,6 @@
 """Sentences, neighbours and passages: what both answer adapters build their rows from."""
 
+import datetime as dt
 import math
 import random
 import re
@@ -8,6 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rows import ABSTAIN, Row, words
+
+from knowledge import schema
+from knowledge.preparation import cut
+from retriever.fusion import Candidate
+from retriever.windows import narrow
 
 _STOP = frozenset(
     [
@@ -93,6 +99,20 @@ def content(text: str) -> set[str]:
 def cite(picked: list[str], number: int) -> str:
     """Join sentences, each ending in the number of its passage."""
     return " ".join(f"{sentence.strip().rstrip('.!?;: ')} [{number}]." for sentence in picked)
+
+
+# What the workflows ask retriever for: `window_words` and the most chunks of one document.
+WINDOW_WORDS, CHUNKS_PER_DOCUMENT = 45, 2
+_NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+
+
+def served(question: str, documents: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Return (document id, title, window) of documents (id, title, text) as retriever would narrow them for the question."""
+    candidates = []
+    for name, title, text in documents:
+        document = schema.Document("training", schema.Kind.ANCHORED, name, title, text, effective_from=_NOW)
+        candidates += [Candidate(chunk, 0.0, 0.0, 0.0) for chunk in cut(document, "", _NOW)[:CHUNKS_PER_DOCUMENT]]
+    return [(c.chunk.document_id, c.chunk.title, c.chunk.text) for c in narrow(candidates, question, WINDOW_WORDS)]
 
 
 class Neighbours:

@@ -3,11 +3,11 @@
 import random
 import re
 
-from answer_rows import Document, Neighbours, assemble, content, sentences
+from answer_rows import Document, Neighbours, assemble, content, sentences, served
 from rows import DATA, Row, read_jsonl, share
 
 SOURCE = "medquad"
-TRAIN_ROWS, HELD_OUT_ROWS = 860, 140
+TRAIN_ROWS, HELD_OUT_ROWS = 1400, 140
 _DEBRIS = re.compile(r"Phenotype Ontology|^These resources address|^Frequently Asked|MedlinePlus offer")
 _FACET_WORDS = {
     "symptoms": {"symptoms", "signs", "include", "characterized", "experience"},
@@ -24,19 +24,42 @@ _FACET_WORDS = {
     "considerations": {"should", "avoid", "eating", "diet"},
 }
 _ASK = {
-    "information": ["What is {x}?", "Can you tell me what {x} is?", "Do you have information about {x}?"],
-    "symptoms": ["What are the symptoms of {x}?", "How do I know if I have {x}?", "What signs does {x} cause?"],
-    "treatment": ["How is {x} treated?", "What are the treatments for {x}?", "What can be done about {x}?"],
-    "causes": ["What causes {x}?", "Why do people get {x}?"],
+    "information": [
+        "What is {x}?",
+        "Can you tell me what {x} is?",
+        "Do you have information about {x}?",
+        "I was told that I have {x}. What is it?",
+        "My doctor mentioned {x}. What does that mean?",
+    ],
+    "symptoms": [
+        "What are the symptoms of {x}?",
+        "How do I know if I have {x}?",
+        "What signs does {x} cause?",
+        "I think my daughter may have {x}. What are the signs?",
+        "What should I look out for with {x}?",
+    ],
+    "treatment": [
+        "How is {x} treated?",
+        "What are the treatments for {x}?",
+        "What can be done about {x}?",
+        "I have {x}. What helps?",
+        "My husband has {x}. How is it treated?",
+        "What can I take for {x}?",
+    ],
+    "causes": ["What causes {x}?", "Why do people get {x}?", "Why did I get {x}?"],
     "genetic changes": ["Which genetic changes are related to {x}?", "What gene causes {x}?"],
     "inheritance": ["Is {x} inherited?", "Can {x} be passed on in a family?"],
     "frequency": ["How many people have {x}?", "How common is {x}?"],
-    "exams and tests": ["How is {x} diagnosed?", "Which tests are used for {x}?"],
-    "prevention": ["How can I prevent {x}?", "Can {x} be prevented?"],
-    "outlook": ["What is the outlook for {x}?", "What happens in the long run with {x}?"],
-    "susceptibility": ["Who is at risk for {x}?", "Who gets {x}?"],
-    "complications": ["What are the complications of {x}?", "What problems can {x} lead to?"],
-    "considerations": ["What should I know about living with {x}?", "What should I eat or avoid with {x}?"],
+    "exams and tests": ["How is {x} diagnosed?", "Which tests are used for {x}?", "My doctor thinks I have {x}. How will it be checked?"],
+    "prevention": ["How can I prevent {x}?", "Can {x} be prevented?", "How do I keep my children from getting {x}?"],
+    "outlook": ["What is the outlook for {x}?", "What happens in the long run with {x}?", "I have {x}. What should I expect?"],
+    "susceptibility": ["Who is at risk for {x}?", "Who gets {x}?", "Am I at risk of {x}?"],
+    "complications": ["What are the complications of {x}?", "What problems can {x} lead to?", "I have {x}. What could go wrong?"],
+    "considerations": [
+        "What should I know about living with {x}?",
+        "What should I eat or avoid with {x}?",
+        "I have {x}. What should I do at home?",
+    ],
 }
 _GREETINGS = ["Hello, ", "Hi doctor. ", "Quick question: ", "My mother asked me: "]
 
@@ -58,18 +81,7 @@ def load_documents() -> list[Document]:
 def title_of(document: Document, rng: random.Random) -> str:
     """Return the bare subject, the subject with its facet, or the question as NIH titles it."""
     asked = _ASK[document.facet][0].format(x=document.title)
-    return rng.choice([document.title, document.title, f"{document.title}: {document.facet}", asked])
-
-
-def passage(document: Document, rng: random.Random) -> list[str]:
-    """Return the first sentences of a document, up to a word budget drawn for this row."""
-    budget = rng.choice([25, 35, 45, 60, 110])
-    kept: list[str] = []
-    for sentence in sentences(document.text):
-        if kept and sum(len(s.split()) for s in kept) + len(sentence.split()) > budget:
-            break
-        kept.append(sentence)
-    return kept
+    return rng.choice([document.title, f"{document.title}: {document.facet}", f"{document.title}: {document.facet}", asked])
 
 
 def answer(question: str, document: Document, shown: list[str]) -> list[str]:
@@ -79,43 +91,49 @@ def answer(question: str, document: Document, shown: list[str]) -> list[str]:
     def rank(index: int) -> float:
         return len(wanted & content(shown[index])) - 0.7 * index
 
-    usable = [i for i, s in enumerate(shown) if 6 <= len(s.split()) <= 32 and " - " not in s and "?" not in s]
+    usable = [i for i, s in enumerate(shown) if 6 <= len(s.split()) <= 40 and " - " not in s and "?" not in s]
     best = sorted(usable, key=rank, reverse=True)[:2]
     if len(best) == 2 and rank(best[1]) < 0.2 and len(shown[best[0]].split()) > 12:
         best = best[:1]
     return [shown[index] for index in sorted(best)]
 
 
-def _distractors(document: Document, near: Neighbours, pool: list[Document], count: int, rng: random.Random) -> list[tuple[str, str]]:
+def _distractors(document: Document, near: Neighbours, pool: list[Document], rng: random.Random, *, answerable: bool) -> list[Document]:
+    """Return other documents; where the answer is missing, mostly of the same disease, so that the name alone does not decide."""
     others = near.near(document, same_subject=False)
     same = [d for d in near.near(document, same_subject=True) if d.facet not in {document.facet, "information"}]
-    candidates = [rng.choice(others)] if others and rng.random() < 0.7 else []
-    if same and rng.random() < 0.4:
-        candidates.append(rng.choice(same))
-    candidates += rng.sample(pool, 3)
-    shown = [(title_of(d, rng), " ".join(passage(d, rng))) for d in candidates if d.id != document.id]
-    return [(title, text) for title, text in shown if len(text.split()) <= 130][:count]
+    candidates = rng.sample(same, min(len(same), 2)) if rng.random() < (0.5 if answerable else 0.7) else []
+    candidates += rng.sample(others, min(len(others), 2)) if rng.random() < 0.8 else []
+    return [*candidates, *rng.sample(pool, 2)]
 
 
 def _row(document: Document, near: Neighbours, pool: list[Document]) -> Row | None:
     rng = random.Random(document.id)
     question = rng.choice(_ASK[document.facet]).format(x=document.title)
-    shown = passage(document, rng)
-    reply = answer(question, document, shown)
-    answerable = rng.random() >= 0.22
-    if answerable and (not reply or len(" ".join(shown).split()) > 130):
-        return None
+    answerable = rng.random() >= 0.2
     if rng.random() < 0.15:
         question = rng.choice(_GREETINGS) + question
-    count = rng.choice([0, 1, 1, 2, 2]) if answerable else rng.choice([1, 2, 2, 3, 3])
+    others = [
+        d
+        for d in _distractors(document, near, pool, rng, answerable=answerable)
+        if (d.subject, d.facet) != (document.subject, document.facet)
+    ]
+    documents = ([document] if answerable else []) + others
+    windows = served(question, [(d.id, title_of(d, rng), d.text) for d in {d.id: d for d in documents}.values()])
+    mine = [(title, text) for name, title, text in windows if name == document.id]
+    gold = max(mine, key=lambda part: len(content(question) & content(part[1])), default=None)
+    reply = answer(question, document, sentences(gold[1])) if gold else []
+    if answerable and not reply:
+        return None
+    rest = [(title, text) for _, title, text in windows if (title, text) != gold]
     return assemble(
         key=f"medquad-{document.id}",
         source=SOURCE,
         group=document.subject,
         question=question,
-        gold=(title_of(document, rng), " ".join(shown)) if answerable else None,
+        gold=gold,
         answer=reply,
-        distractors=_distractors(document, near, pool, count, rng),
+        distractors=rest[: rng.choice([0, 1, 2, 2, 2]) if gold else rng.choice([1, 2, 3, 3, 3])],
         rng=rng,
     )
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from answer_rows import Document, Neighbours, assemble, content, sentences
+from answer_rows import Document, Neighbours, assemble, content, sentences, served
 from rows import DATA, Row, read_jsonl, share
 
-TRAIN_ROWS, HELD_OUT_ROWS = 860, 140
+TRAIN_ROWS, HELD_OUT_ROWS = 1400, 140
 QUESTIONS = Path(__file__).with_name("retail_questions.yaml")
 _CATEGORY = re.compile(
     r"^doc_(?:business_)?(?:bank_accounts|credit_cards|checking_accounts|savings_accounts|buy_now_pay_later|everyone_pay)_"
@@ -98,12 +98,8 @@ def policy_sections() -> list[Document]:
     return documents
 
 
-def window(found: list[str], picked: list[int], budget: int) -> str:
-    """Return the units around the picked ones, up to about `budget` words."""
-    first, last = min(picked), max(picked)
-    while sum(len(u.split()) for u in found[first : last + 1]) < budget and (first > 0 or last < len(found) - 1):
-        first, last = max(0, first - 1), min(len(found) - 1, last + 1)
-    return " ".join(unit if unit[-1] in ".!?:;" else f"{unit}." for unit in found[first : last + 1])
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"[*`|]", " ", text).split())
 
 
 def _lower_first(text: str) -> str:
@@ -122,34 +118,41 @@ class Builder:
         self._documents = documents
         self._near = Neighbours(documents)
 
-    def _others(self, document: Document, rng: random.Random, count: int) -> list[tuple[str, str]]:
+    def _others(self, document: Document, rng: random.Random) -> list[Document]:
         near = [d for d in self._near.near(document, same_subject=False) if d.facet != document.facet or rng.random() < 0.5]
+        same = [d for d in self._near.near(document, same_subject=True) if d.facet != document.facet] if document.facet else []
         chosen = [*rng.sample(near, min(len(near), 2)), *rng.sample(self._documents, 2)]
-        shown = []
-        for other in chosen:
-            found = units(other.text)
-            if other.subject != document.subject and found:
-                shown.append((_title(other, rng), window(found, [rng.randrange(len(found))], rng.choice([15, 25, 40]))))
-        return [(title, text) for title, text in shown if len(text.split()) <= 110][:count]
+        return chosen + (rng.sample(same, min(len(same), 2)) if rng.random() < 0.5 else [])
 
     def row(self, key: str, document: Document, question: str, picked: list[int], *, answerable: bool | None = None) -> Row | None:
-        """Write one row on `document`, or one without its passage."""
+        """Write one row on `document`, or one without its passages."""
         rng = random.Random(key)
         found = units(document.text)
-        gold = window(found, picked, rng.choice([20, 30, 45, 60, 90])) if picked else ""
         if answerable is None:
             answerable = rng.random() >= 0.2
-        if answerable and (not picked or len(gold.split()) > 130 or any(not 2 <= len(found[i].split()) <= 40 for i in picked)):
+        if answerable and (not picked or any(not 2 <= len(found[i].split()) <= 40 for i in picked)):
             return None
-        count = rng.choice([0, 1, 1, 2, 2]) if answerable else rng.choice([1, 2, 2, 3])
+        others = {d.id: d for d in self._others(document, rng) if d.id != document.id and (answerable or d.subject != document.subject)}
+        documents = ([document] if answerable else []) + list(others.values())
+        windows = served(question, [(d.id, _title(d, rng), d.text) for d in documents])
+        mine = [(title, text) for name, title, text in windows if name == document.id]
+        gold, answer = None, list[str]()
+        for title, text in mine:
+            # Only what the window shows may be said; a window may show one of two sentences.
+            shown = [found[i] for i in picked if _plain(found[i]).rstrip(".") in _plain(text)]
+            if len(shown) > len(answer):
+                gold, answer = (title, text), shown
+        if answerable and gold is None:
+            return None
+        rest = [(title, text) for _, title, text in windows if (title, text) != gold]
         return assemble(
             key=key,
             source=key.split(":", maxsplit=1)[0],
             group=document.subject,
             question=question,
-            gold=(_title(document, rng), gold) if answerable else None,
-            answer=[found[i] for i in picked],
-            distractors=self._others(document, rng, count),
+            gold=gold,
+            answer=answer,
+            distractors=rest[: rng.choice([0, 1, 2, 2, 2]) if gold else rng.choice([1, 2, 3, 3])],
             rng=rng,
         )
 
@@ -196,7 +199,7 @@ def _support_rows(builder: Builder, documents: list[Document], questions: dict[s
             picked = [i for i, unit in enumerate(found) if unit.startswith(starts)][:2]
             if not picked:
                 raise ValueError(f"{document.id}: no sentence starts with {starts}")
-            for number, asked in enumerate(entry["ask"] * 2):
+            for number, asked in enumerate(entry["ask"] * 5):
                 key = f"support_policy:{document.id}:{starts[0][:30]}:{number}"
                 rows.append(builder.row(key, document, asked, picked, answerable=number % 5 != 4))
     return rows
