@@ -36,11 +36,13 @@ _TOOL = ToolSpec(
 
 
 @pytest_asyncio.fixture
-async def stub(serve: Serve, vllm: Vllm, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    """Tier small is the engine as vllm, tier large the same URL as any OpenAI-compatible one."""
+async def stub(serve: Serve, vllm: Vllm, other_vllm: Vllm, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """Tier small is one engine as vllm, tier large a second process as any OpenAI-compatible URL, with a key of its own."""
     monkeypatch.setenv("STRATA_TEST_ENGINE_KEY", vllm.api_key)
-    fields = {"base_model": BASE_MODEL, "api_key_env": "STRATA_TEST_ENGINE_KEY"}
-    content = configuration({"v": deployment(vllm.url, kind="vllm", **fields), "o": deployment(vllm.url, **fields)}, "v")
+    monkeypatch.setenv("STRATA_TEST_OTHER_KEY", other_vllm.api_key)
+    ours = deployment(vllm.url, kind="vllm", base_model=BASE_MODEL, api_key_env="STRATA_TEST_ENGINE_KEY")
+    other = deployment(other_vllm.url, base_model=BASE_MODEL, api_key_env="STRATA_TEST_OTHER_KEY")
+    content = configuration({"v": ours, "o": other}, "v")
     content["tiers"]["large"] = "o"
     names = [name for name in vllm.models() if name != BASE_MODEL]
     content["adapters"] = dict.fromkeys(names, "v") | {
@@ -61,11 +63,21 @@ async def test_text_streams(stub: Any, tier: str) -> None:
     pieces, done = await generate(stub, ask(_QUESTION, tier=tier, sampling=_short()), seconds=500)
 
     assert "Paris" in done.text
-    assert len(pieces) > 2
+    assert len(pieces) > 1
     assert "".join(pieces) == done.text
     assert done.usage.prompt_tokens > 20
     assert 2 < done.usage.completion_tokens <= 12
     assert 0 < done.first_token_ms < done.total_ms
+
+
+async def test_two_engines_answer_at_the_same_time(stub: Any, vllm: Vllm, other_vllm: Vllm) -> None:
+    """Each tier is answered by the deployment that the configuration names, both at once and counted apart."""
+    requests = [ask(_QUESTION, tier=tier, sampling=_short()) for tier in ("small", "large")]
+    answers = await asyncio.gather(*(generate(stub, request, seconds=500) for request in requests))
+
+    assert vllm.url != other_vllm.url
+    assert [done.deployment for _, done in answers] == ["v", "o"]
+    assert all("Paris" in done.text for _, done in answers)
 
 
 async def test_a_released_beginning_is_continued(stub: Any) -> None:

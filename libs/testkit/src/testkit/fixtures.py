@@ -37,3 +37,10 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
         return
     with vllm_server(tmp_path_factory.mktemp("vllm")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def other_vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
+    """A second real engine, always a process of its own with a key of its own."""
+    with vllm_server(tmp_path_factory.mktemp("other-vllm")) as server:
+        yield server
