@@ -33,8 +33,27 @@ class Holding:
     chunks: int
 
 
+@dataclass(frozen=True)
+class Entry:
+    """What the index says of one chunk without its text: enough to tell whether it is what the source says."""
+
+    chunk_id: str
+    document_key: str
+    collection: str
+    version: str
+    position: int
+    content_hash: str
+    metadata_hash: str
+    access_hash: str
+    embedded: bool
+    closed: bool
+
+
 class Index(Protocol):
-    """The fluid and the anchored index of one encoder."""
+    """The fluid and the anchored index of one encoder.
+
+    One process writes; any number read. A reader sees a write as soon as the call that made it has returned.
+    """
 
     @property
     def encoder(self) -> str:
@@ -57,8 +76,24 @@ class Index(Protocol):
         """Return every stored chunk of every version of the documents, by document key."""
         ...
 
-    def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]]) -> int:
-        """Make these the only chunks of these documents in one commit; return the version that holds them."""
+    def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]], positions: Mapping[str, int] | None = None) -> int:
+        """Make these the only chunks of these documents in one commit; return the version that holds them.
+
+        `positions` are the places of the changes in their source by document key: a document of which the index holds a
+        later change is left as it is, so that a repeat or a change that arrives late moves nothing back.
+        """
+        ...
+
+    def update(self, kind: Kind, chunks: Sequence[Chunk]) -> int:
+        """Overwrite chunks that are there, by chunk id, in one commit; others are not added. Return the version."""
+        ...
+
+    def without_vector(self, kind: Kind, limit: int) -> list[Chunk]:
+        """Return chunks that wait for their vector, those of the earliest changes first."""
+        ...
+
+    def inventory(self, kind: Kind, collection: str) -> list[Entry]:
+        """Return every stored chunk of a collection without its text, in no order."""
         ...
 
     def tidy(self) -> None:

@@ -9,16 +9,20 @@ from typing import Any, Self
 
 import lancedb
 import pyarrow as pa
+import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
 
 from encoders.encoder import Vectors
-from knowledge.index import Hit, Holding, IndexMissingError
+from knowledge.index import Entry, Hit, Holding, IndexMissingError
 from knowledge.schema import COLUMNS, SCHEMA, Chunk, Kind, table_name
 from knowledge.visibility import Visibility, literals
 
 _KEPT = dt.timedelta(minutes=10)
 _FOUND = [name for name in COLUMNS if name not in {"vector", "search_text"}]
 _KEYS_AT_ONCE = 200
+_ENTRY = [
+    "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash", "closed_position",
+]  # fmt: skip
 _SEARCH = {"search_text": FTS(with_position=False, stem=True, remove_stop_words=True), "document_key": BTree()}
 
 
@@ -84,7 +88,9 @@ class LanceIndex:
 
         def leg(kind: Kind) -> pa.Table:
             search = self._tables[kind].search(vector, vector_column_name="vector").distance_type("cosine")
-            return self._seen(search, kind, visible).select([*_FOUND, "_distance"]).limit(limit).to_arrow()
+            found = self._seen(search, kind, visible).select([*_FOUND, "_distance"]).limit(limit).to_arrow()
+            # A chunk that waits for its vector is at no distance from anything.
+            return found.filter(pc.is_valid(found["_distance"]))
 
         return self._merged(leg, limit, lambda row: 1.0 - float(row["_distance"]))
 
@@ -98,9 +104,17 @@ class LanceIndex:
                 found[row["document_key"]].append(_chunk(row))
         return found
 
-    def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]]) -> int:
-        """Make these the only chunks of these documents in one commit; return the version that holds them."""
+    def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]], positions: Mapping[str, int] | None = None) -> int:
+        """Make these the only chunks of these documents in one commit; return the version that holds them.
+
+        Documents of which the table holds a later change than `positions` says are left as they are.
+        """
         table = self._tables[kind]
+        if positions:
+            later = self._later(table, positions)
+            documents = {key: chunks for key, chunks in documents.items() if key not in later}
+        if not documents:
+            return int(table.version)
         scope = f"document_key IN ({literals(documents)})"
         rows = [chunk.row() for chunks in documents.values() for chunk in chunks]
         if not rows:
@@ -109,6 +123,42 @@ class LanceIndex:
         merge = table.merge_insert("chunk_id").when_matched_update_all().when_not_matched_insert_all()
         merge.when_not_matched_by_source_delete(scope).execute(pa.Table.from_pylist(rows, schema=SCHEMA))
         return int(table.version)
+
+    def update(self, kind: Kind, chunks: Sequence[Chunk]) -> int:
+        """Overwrite chunks that are there, by chunk id, in one commit; others are not added. Return the version."""
+        table = self._tables[kind]
+        if chunks:
+            rows = pa.Table.from_pylist([chunk.row() for chunk in chunks], schema=SCHEMA)
+            table.merge_insert("chunk_id").when_matched_update_all().execute(rows)
+        return int(table.version)
+
+    def without_vector(self, kind: Kind, limit: int) -> list[Chunk]:
+        """Return chunks that wait for their vector, those of the earliest changes first."""
+        rows = self._tables[kind].search().where("vector IS NULL").limit(limit).to_arrow().to_pylist()
+        return sorted((_chunk(row) for row in rows), key=lambda chunk: chunk.position)
+
+    def inventory(self, kind: Kind, collection: str) -> list[Entry]:
+        """Return every stored chunk of a collection without its text, in no order."""
+        scope = f"collection = {literals([collection])}"
+        rows = self._tables[kind].search().where(scope).select(_ENTRY).limit(None).to_arrow().to_pylist()
+        waiting = self._tables[kind].search().where(f"{scope} AND vector IS NULL").select(["chunk_id"]).limit(None).to_arrow()
+        missing = set(waiting["chunk_id"].to_pylist())
+        return [
+            Entry(
+                **{name: row[name] for name in _ENTRY[:-1]},
+                embedded=row["chunk_id"] not in missing,
+                closed=row["closed_position"] is not None,
+            )
+            for row in rows
+        ]
+
+    def _later(self, table: Any, positions: Mapping[str, int]) -> set[str]:
+        later, keys = set[str](), list(positions)
+        for first in range(0, len(keys), _KEYS_AT_ONCE):
+            scope = f"document_key IN ({literals(keys[first : first + _KEYS_AT_ONCE])}) AND closed_position IS NULL"
+            rows = table.search().where(scope).select(["document_key", "position"]).limit(None).to_arrow().to_pylist()
+            later |= {row["document_key"] for row in rows if row["position"] > positions[row["document_key"]]}
+        return later
 
     def tidy(self) -> None:
         """Fold recent changes into the search structures and drop table versions that no reader needs."""
@@ -120,10 +170,10 @@ class LanceIndex:
         chunks: dict[str, int] = {}
         current: dict[str, set[str]] = {}
         for table in self._tables.values():
-            columns = ["collection", "document_key", "superseded_at", "withdrawn_at"]
+            columns = ["collection", "document_key", "superseded_at", "withdrawn_at", "closed_position"]
             for row in table.search().select(columns).limit(None).to_arrow().to_pylist():
                 chunks[row["collection"]] = chunks.get(row["collection"], 0) + 1
-                if row["superseded_at"] is None and row["withdrawn_at"] is None:
+                if row["superseded_at"] is None and row["withdrawn_at"] is None and row["closed_position"] is None:
                     current.setdefault(row["collection"], set()).add(row["document_key"])
         return {name: Holding(len(current.get(name, ())), count) for name, count in chunks.items()}
 

@@ -24,11 +24,14 @@ def content_hash(document: Document, encoder: str) -> str:
     return digest(document.title, document.text, CHUNKER, encoder)
 
 
-def attributes_hash(document: Document) -> str:
-    """Return what changes when access, dates or provenance of the version do."""
+def access_hash(document: Document) -> str:
+    """Return what changes when somebody else may see the version."""
+    return digest(document.tenant, label_key(document.labels))
+
+
+def metadata_hash(document: Document) -> str:
+    """Return what changes when metadata, dates or provenance of the version do."""
     return digest(
-        document.tenant,
-        label_key(document.labels),
         metadata_pairs(document.metadata),
         document.effective_from,
         document.expires_at,
@@ -44,7 +47,13 @@ def search_text(title: str, text: str) -> str:
 
 def cut(document: Document, encoder: str, now: dt.datetime) -> list[Chunk]:
     """Return the chunks of a version, still without vectors."""
-    content, attributes, sha = content_hash(document, encoder), attributes_hash(document), digest_text(document.text)
+    content, metadata, access, sha = (
+        content_hash(document, encoder),
+        metadata_hash(document),
+        access_hash(document),
+        digest_text(document.text),
+    )
+    position = document.position or position_of(now)
     return [
         Chunk(
             chunk_id=f"{document.key}@{document.version}#{number}",
@@ -55,7 +64,7 @@ def cut(document: Document, encoder: str, now: dt.datetime) -> list[Chunk]:
             title=document.title,
             text=document.text[start:end],
             search_text=search_text(document.title, document.text[start:end]),
-            vector=[],
+            vector=None,
             version=document.version,
             effective_from=document.effective_from or now,
             superseded_at=None,
@@ -70,10 +79,17 @@ def cut(document: Document, encoder: str, now: dt.datetime) -> list[Chunk]:
             end=end,
             document_sha256=sha,
             content_hash=content,
-            attributes_hash=attributes,
+            metadata_hash=metadata,
+            access_hash=access,
+            position=position,
         )
         for number, (start, end) in enumerate(chunk_spans(document.text))
     ]
+
+
+def position_of(moment: dt.datetime) -> int:
+    """Return the place of a change that was made by hand: microseconds since 1970."""
+    return int(moment.timestamp() * 1_000_000)
 
 
 def digest_text(text: str) -> str:
@@ -90,6 +106,11 @@ def embed(chunks: Sequence[Chunk], encoder: Embeds, known: Mapping[str, list[flo
     return [replace(chunk, vector=vectors[chunk.search_text]) for chunk in chunks]
 
 
+def reuse(chunks: Sequence[Chunk], known: Mapping[str, list[float]]) -> list[Chunk]:
+    """Return the chunks with the vectors of `known` search texts; the others have to be embedded yet."""
+    return [replace(chunk, vector=known.get(chunk.search_text)) for chunk in chunks]
+
+
 def known_vectors(chunks: Iterable[Chunk]) -> dict[str, list[float]]:
-    """Return the vector of each stored search text."""
-    return {chunk.search_text: chunk.vector for chunk in chunks}
+    """Return the vector of each stored search text that has one."""
+    return {chunk.search_text: chunk.vector for chunk in chunks if chunk.vector is not None}

@@ -12,6 +12,8 @@ import pyarrow as pa
 from encoders.encoder import DIMENSIONS
 
 LABEL_SEPARATOR = " "
+# Part of the names of tables; another set of columns never meets an old table.
+SCHEMA_VERSION = "2"
 
 
 class Kind(StrEnum):
@@ -38,6 +40,8 @@ class Document:
     metadata: dict[str, str] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
+    # Place of the change in its source: a commit LSN, or microseconds since 1970 for what is put by hand; 0 takes now.
+    position: int = 0
 
     @property
     def key(self) -> str:
@@ -47,7 +51,11 @@ class Document:
 
 @dataclass(frozen=True, eq=False)
 class Chunk:
-    """A piece of one version; `start` and `end` are characters of that version's text."""
+    """A piece of one version; `start` and `end` are characters of that version's text.
+
+    Two time axes: valid time from `effective_from` to `superseded_at`, and the source's own from `position` to
+    `closed_position`. `vector` is None until an encoder has got to it; words find the chunk before that.
+    """
 
     chunk_id: str
     document_key: str
@@ -57,7 +65,7 @@ class Chunk:
     title: str
     text: str
     search_text: str
-    vector: list[float]
+    vector: list[float] | None
     version: str
     effective_from: dt.datetime
     superseded_at: dt.datetime | None
@@ -72,7 +80,10 @@ class Chunk:
     end: int
     document_sha256: str
     content_hash: str
-    attributes_hash: str
+    metadata_hash: str
+    access_hash: str
+    position: int
+    closed_position: int | None = None
 
     def row(self) -> dict[str, Any]:
         """Return the fields by column name."""
@@ -89,7 +100,7 @@ SCHEMA = pa.schema([
     pa.field("title", pa.string(), nullable=False),
     pa.field("text", pa.string(), nullable=False),
     pa.field("search_text", pa.string(), nullable=False),
-    pa.field("vector", pa.list_(pa.float32(), DIMENSIONS), nullable=False),
+    pa.field("vector", pa.list_(pa.float32(), DIMENSIONS)),
     pa.field("version", pa.string(), nullable=False),
     pa.field("effective_from", _TIME, nullable=False),
     pa.field("superseded_at", _TIME),
@@ -104,14 +115,17 @@ SCHEMA = pa.schema([
     pa.field("end", pa.int64(), nullable=False),
     pa.field("document_sha256", pa.string(), nullable=False),
     pa.field("content_hash", pa.string(), nullable=False),
-    pa.field("attributes_hash", pa.string(), nullable=False),
+    pa.field("metadata_hash", pa.string(), nullable=False),
+    pa.field("access_hash", pa.string(), nullable=False),
+    pa.field("position", pa.int64(), nullable=False),
+    pa.field("closed_position", pa.int64()),
 ])  # fmt: skip
 COLUMNS: tuple[str, ...] = tuple(part.name for part in dataclasses.fields(Chunk))
 
 
 def table_name(kind: str, encoder: str) -> str:
     """Return the table of one kind; vectors of two encoders never share one."""
-    return f"{kind}_{encoder}"
+    return f"{kind}-{SCHEMA_VERSION}_{encoder}"
 
 
 def document_key(collection: str, document_id: str, tenant: str = "") -> str:

@@ -19,6 +19,10 @@ class Visibility:
     collections: tuple[str, ...]
     at: dt.datetime
     filters: Mapping[str, str] = field(default_factory=dict)
+    # A pinned version is shown whether it is in force or not; a withdrawn one never.
+    version: str = ""
+    # By collection: what was there when its source had come this far. A collection without one shows its present.
+    positions: Mapping[str, int] = field(default_factory=dict)
 
     def allowed(self, label_keys: Iterable[str]) -> list[str]:
         """Return those sets of labels of which the caller holds every one."""
@@ -34,14 +38,29 @@ class Visibility:
             f"collection IN ({literals(self.collections or (_NOTHING,))})",
             f"tenant IN ({literals(('', self.tenant))})",
             f"label_key IN ({literals(self.allowed(label_keys) or [_NOTHING])})",
-            f"effective_from <= {moment}",
-            f"(superseded_at IS NULL OR superseded_at > {moment})",
             f"(expires_at IS NULL OR expires_at > {moment})",
             "withdrawn_at IS NULL",
+            self._recorded(),
         ]
+        if self.version:
+            clauses.append(f"version = {literals([self.version])}")
+        else:
+            clauses += [f"effective_from <= {moment}", f"(superseded_at IS NULL OR superseded_at > {moment})"]
         if self.filters:
             clauses.append(f"array_has_all(metadata, make_array({literals(metadata_pairs(dict(self.filters)))}))")
         return " AND ".join(clauses)
+
+    def _recorded(self) -> str:
+        """Return the predicate over the source's own time axis."""
+        past = {name: int(place) for name, place in self.positions.items() if name in self.collections}
+        if not past:
+            return "closed_position IS NULL"
+        parts = [f"(collection NOT IN ({literals(past)}) AND closed_position IS NULL)"]
+        parts += [
+            f"(collection = {literals([name])} AND position <= {place} AND (closed_position IS NULL OR closed_position > {place}))"
+            for name, place in past.items()
+        ]
+        return f"({' OR '.join(parts)})"
 
 
 def literals(values: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from chassis.errors import InvalidArgumentError, ServiceError
 from ingestor import versions
 from ingestor.ledger import Change, Ledger, searchable
 from knowledge.index import Index
-from knowledge.preparation import Embeds, attributes_hash, content_hash, cut, digest_text, embed, known_vectors
+from knowledge.preparation import Embeds, access_hash, content_hash, cut, digest_text, embed, known_vectors, metadata_hash
 from knowledge.schema import Chunk, Document, Kind, digest, document_key
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
@@ -50,7 +50,7 @@ class Library:
 
     def fingerprint(self, document: Document) -> str:
         """Return what changes when the document would be stored differently."""
-        return digest(content_hash(document, self._index.encoder), attributes_hash(document))
+        return _hash(document, self._index.encoder)
 
     def put(self, documents: Sequence[Document]) -> list[Outcome]:
         """Store a group of one kind in one commit; each document has its own outcome, in order."""
@@ -112,9 +112,8 @@ class Library:
         document = versions.normalised(document)
         stored = plan.stored[document.key]
         same = [chunk for chunk in stored if document.kind is Kind.FLUID or chunk.version == document.version]
-        content, attributes = content_hash(document, self._index.encoder), attributes_hash(document)
-        hashes = (document.version, content, attributes, None)
-        if same and (same[0].version, same[0].content_hash, same[0].attributes_hash, same[0].withdrawn_at) == hashes:
+        expected = (document.version, _hash(document, self._index.encoder), None)
+        if same and (same[0].version, _hash_of(same[0]), same[0].withdrawn_at) == expected:
             return Outcome(document, chunks=len(same))
         sha256 = digest_text(document.text)
         versions.check(document, sha256, stored)
@@ -124,7 +123,7 @@ class Library:
         supersedes = versions.before(after, document.version) if document.kind is Kind.ANCHORED else ""
         change = Change(
             uuid.uuid4().hex, document.kind.value, document.collection, document.key, document.document_id, document.tenant,
-            "upserted", document.version, digest(content, attributes),
+            "upserted", document.version, expected[1],
             in_force=is_now, no_longer=was if was != is_now else "", supersedes=supersedes,
             chunks=len(fresh), document_sha256=sha256,
         )  # fmt: skip
@@ -160,7 +159,15 @@ class Library:
         self._ledger.done([searchable(change, index_version, at) for change in changes])
 
 
+def _hash(document: Document, encoder: str) -> str:
+    return digest(content_hash(document, encoder), metadata_hash(document), access_hash(document))
+
+
+def _hash_of(chunk: Chunk) -> str:
+    return digest(chunk.content_hash, chunk.metadata_hash, chunk.access_hash)
+
+
 def _happened(change: Change, stored: Sequence[Chunk]) -> bool:
     if change.change == "deleted":
         return all(chunk.version != change.version or chunk.withdrawn_at is not None for chunk in stored) if change.version else not stored
-    return any(chunk.version == change.version and digest(chunk.content_hash, chunk.attributes_hash) == change.hash for chunk in stored)
+    return any(chunk.version == change.version and _hash_of(chunk) == change.hash for chunk in stored)
