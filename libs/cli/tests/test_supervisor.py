@@ -95,6 +95,6 @@ def test_compose_runs_the_same_processes() -> None:
     expected = {spec.name.replace("_", "-") for spec in specs(Place(Path("s"), 0))}
 
     assert expected <= set(compose)
-    for identity in SERVICES:
+    for identity in (s for s in SERVICES if s.name != "cdc"):
         if identity.name != "cli":
             assert compose[identity.name.replace("_", "-")]["command"][-1] == identity.name

@@ -13,7 +13,20 @@ from contracts.streams import (
     STATUS,
     Durable,
 )
-from contracts.subjects import ADMITTED, AUDIT, ESCALATION, KNOWLEDGE, RESPONSE, Subject
+from contracts.subjects import (
+    ADMITTED,
+    APPLIED,
+    AUDIT,
+    CDC_PATTERN,
+    CDC_STREAM,
+    ESCALATION,
+    FRESHNESS,
+    KNOWLEDGE,
+    RESPONSE,
+    REVIEW_DUE,
+    Subject,
+    dead,
+)
 
 NATS_PORT = 4222
 VLLM_PORT = 8100
@@ -29,6 +42,7 @@ class Identity:
     grpc_port: int | None = None
     callers: tuple[str, ...] = ()
     publishes: tuple[Subject, ...] = ()
+    publishes_raw: tuple[str, ...] = ()
     subscribes: tuple[str, ...] = ()
     durables: tuple[Durable, ...] = ()
     reads_streams: tuple[str, ...] = ()
@@ -63,7 +77,18 @@ SERVICES: tuple[Identity, ...] = (
     ),
     Identity("router", 9111, 9211, callers=("orchestrator", "cli")),
     Identity("retriever", 9112, 9212, callers=("orchestrator", "cli"), subscribes=(KNOWLEDGE.pattern,)),
-    Identity("ingestor", 9113, 9213, callers=("gateway", "cli"), publishes=(KNOWLEDGE, AUDIT)),
+    Identity(
+        "ingestor",
+        9113,
+        9213,
+        callers=("gateway", "cli", "retriever"),
+        publishes=(KNOWLEDGE, APPLIED, FRESHNESS, REVIEW_DUE, AUDIT),
+        publishes_raw=(CDC_PATTERN, dead(CDC_STREAM)),
+        subscribes=(CDC_PATTERN,),
+        reads_streams=(CDC_STREAM,),
+    ),
+    # A Debezium Server, or whatever else sends change events; it may do nothing else.
+    Identity("cdc", 0, publishes_raw=(CDC_PATTERN,)),
     Identity("inference", 9114, 9214, callers=("orchestrator", "gateway", "cli")),
     Identity("tool_sandbox", 9115, 9215, callers=("orchestrator", "cli"), publishes=(AUDIT,)),
     Identity("guardrail", 9116, 9216, callers=("orchestrator", "gateway", "cli"), publishes=(ESCALATION, AUDIT)),
@@ -81,7 +106,7 @@ def inbox_prefix(name: str) -> str:
 
 def permissions(identity: Identity) -> dict[str, list[str]]:
     """Return the subjects that a service may publish and subscribe to, and nothing beyond."""
-    publish = [subject.pattern for subject in identity.publishes]
+    publish = [*(subject.pattern for subject in identity.publishes), *identity.publishes_raw]
     if identity.durables:
         publish.append("strata.v1.dead.*")
     for durable in identity.durables:

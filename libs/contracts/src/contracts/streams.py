@@ -14,7 +14,17 @@ from nats.js.api import (
 )
 from nats.js.errors import BadRequestError, NotFoundError
 
-from contracts.subjects import ADMITTED, AUDIT, ESCALATION, KNOWLEDGE, REQUEST, RESPONSE
+from contracts.subjects import (
+    ADMITTED,
+    APPLIED,
+    AUDIT,
+    CDC_PATTERN,
+    CDC_STREAM,
+    ESCALATION,
+    KNOWLEDGE,
+    REQUEST,
+    RESPONSE,
+)
 
 HOUR = 3600.0
 DAY = 24 * HOUR
@@ -52,7 +62,18 @@ STREAMS: tuple[StreamConfig, ...] = (
         deny_purge=True,
     ),
     StreamConfig(name="ESCALATIONS", subjects=[ESCALATION.pattern], max_age=30 * DAY, max_bytes=GIB),
-    StreamConfig(name="KNOWLEDGE", subjects=[KNOWLEDGE.pattern], max_age=7 * DAY, max_bytes=GIB),
+    StreamConfig(name="KNOWLEDGE", subjects=[KNOWLEDGE.pattern, APPLIED.pattern], max_age=7 * DAY, max_bytes=GIB),
+    StreamConfig(name="SIGNALS", subjects=["strata.v1.signal.*"], max_age=30 * DAY, max_bytes=GIB),
+    # Full means that the source keeps its log until there is room again; dropping what is old would lose changes.
+    StreamConfig(
+        name=CDC_STREAM,
+        subjects=[CDC_PATTERN],
+        discard=DiscardPolicy.NEW,
+        max_age=7 * DAY,
+        max_bytes=2 * GIB,
+        duplicate_window=300.0,
+        allow_direct=True,
+    ),
     StreamConfig(name="DEAD", subjects=["strata.v1.dead.*"], max_age=30 * DAY, max_bytes=GIB),
 )
 

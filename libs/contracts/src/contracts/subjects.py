@@ -8,7 +8,7 @@ from google.protobuf.message import Message
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, RequestReceived
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated
-from strata.ingestor.v1.ingestor_events_pb2 import KnowledgeChanged
+from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied, KnowledgeChanged, ReviewDue
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
 
 TOKEN = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
@@ -88,7 +88,34 @@ KNOWLEDGE = Subject(
     summary="The index holds a change of the knowledge.",
 )
 
-SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, AUDIT, ESCALATION, KNOWLEDGE)
+APPLIED = Subject(
+    "strata.v1.applied.{source}",
+    "KNOWLEDGE",
+    KnowledgeApplied,
+    json=True,
+    summary="A group of change events of a source is searchable.",
+)
+FRESHNESS = Subject(
+    "strata.v1.signal.freshness",
+    "SIGNALS",
+    FreshnessChanged,
+    json=True,
+    summary="A source stops or starts again to hold its freshness promise.",
+)
+REVIEW_DUE = Subject(
+    "strata.v1.signal.review_due",
+    "SIGNALS",
+    ReviewDue,
+    json=True,
+    summary="The review of a collection is due.",
+)
+
+SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, AUDIT, ESCALATION, KNOWLEDGE, APPLIED, FRESHNESS, REVIEW_DUE)
+
+# Change events are Debezium's JSON envelopes on `cdc.<source>.<schema>.<table>`, not messages of ours.
+CDC_STREAM = "CDC"
+CDC_PREFIX = "cdc"
+CDC_PATTERN = "cdc.>"
 
 DEAD_PREFIX = "strata.v1.dead"
 
