@@ -10,7 +10,7 @@ from rows import DATA, Row, read_jsonl, share
 SOURCE = "avey_vignettes"
 _NUMBER = r"(?:\d+|an?|one|two|three|four|five|six|seven|eight|nine|ten|several|few|couple of)"
 _SPAN = re.compile(rf"\b({_NUMBER})[ -](hour|day|week|month|year)s?\b(?![ -]old)", re.IGNORECASE)
-_HABIT = re.compile(r"smok|pack|drink|alcohol|married|last child|cigar|history of (?:hyper|diab)", re.IGNORECASE)
+_HABIT = re.compile(r"smok|pack|drink|alcohol|married|last child|cigar|history of (?:hyper|diab)|gestation|pregnan", re.IGNORECASE)
 _VERBS = {"is": "am", "has": "have", "was": "was", "does": "do", "denies": "deny", "goes": "go", "tries": "try"}
 
 
@@ -115,13 +115,72 @@ def _row(record: dict[str, str], variant: int) -> Row:
     )
 
 
+_SPANS = ("two days", "three days", "4 days", "a week", "2 weeks", "five hours", "a month", "10 days", "several days", "3 months")
+_PEOPLE = {"male": ("son", "husband", "father", "little boy"), "female": ("daughter", "wife", "mother", "little girl")}
+
+
+def _joined(items: list[str], word: str) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + f" {word} {items[-1]}"
+
+
+def _with_article(complaint: str, rng: random.Random) -> str:
+    """Write a complaint the way people do: a fever of 39, a bad cough."""
+    if complaint == "fever" and rng.random() < 0.5:
+        return rng.choice(["a fever of 39", "a fever of 38.5", "a high fever", "a fever"])
+    takes_one = re.fullmatch(r"(?:\w+ )?(?:cough|rash|headache|fever|lump|sore throat|ulcer|swelling)", complaint)
+    return f"a {rng.choice(['', '', 'bad ', 'mild '])}{complaint}" if takes_one else complaint
+
+
+def _short_row(record: dict[str, str], variant: int) -> Row | None:
+    """Return a message of one or two sentences, as most messages of a portal are."""
+    key = f"short|{record['demographics']}|{record['correct_diagnosis']}|{record['presentation'][:60]}|{variant}"
+    rng, found = random.Random(key), _demographics(record["demographics"])
+    complaints = [item for item in _items(record["chief_complaints"]) if len(item.split()) <= 4 and not item.startswith(("no ", "not "))][: rng.choice([1, 2, 2, 3])]
+    if found is None or not complaints:
+        return None
+    span = rng.choice(_SPANS) if rng.random() < 0.65 else None
+    denied = absent(record["absent_findings"])[: rng.choice([0, 0, 0, 1, 2])]
+    listed = _joined([_with_article(item, rng) for item in complaints], "and")
+    since = f" for {span}" if span else ""
+    other, stated = rng.random() < 0.3, rng.random() < 0.3
+    if other:
+        age = f"{found[0]} year old " if stated else ""
+        who = rng.choice(_PEOPLE[found[1]])
+        text = rng.choice([f"My {age}{who} has had {listed}{since}.", f"My {age}{who} has {listed}{since}. What should I do?"])
+    else:
+        opening = rng.choice([f"I am {found[0]}, {found[1]}. ", f"I am a {found[0]} year old {found[1]}. "]) if stated else ""
+        forms = [
+            f"I have had {listed}{since}.",
+            f"I have {listed}{since}.",
+            f"I've had {listed}{since} now.",
+            f"{listed[0].upper()}{listed[1:]}{since}.",
+        ]
+        text = opening + rng.choice(forms)
+    reply: dict[str, Any] = {
+        "age": found[0] if stated else None,
+        "sex": found[1] if stated or other else None,
+        "chief_complaints": complaints,
+        "absent_findings": denied,
+        "duration": span,
+    }
+    denial = rng.choice([f" No {_joined(denied, 'or')}.", f" I don't have {_joined(denied, 'or')}."]) if denied else ""
+    return Row(
+        id=f"avey-s{share(key, 'id'):.10f}"[:17],
+        source="avey_short",
+        group=record["correct_diagnosis"].lower(),
+        variables={"question": text + denial},
+        target=json.dumps(reply, ensure_ascii=False),
+        gold=[],
+    )
+
+
 def build() -> tuple[list[Row], list[Row]]:
     """Return train and held-out rows; a diagnosis is wholly on one side."""
     train: list[Row] = []
     held_out: list[Row] = []
     for record in load_vignettes():
         if share(record["correct_diagnosis"].lower(), "symptom-split") < 0.2:
-            held_out.append(_row(record, 0))
+            held_out += filter(None, (_row(record, 0), _short_row(record, 0)))
         else:
-            train.extend(_row(record, variant) for variant in range(2))
+            train += filter(None, (_row(record, 0), _row(record, 1), _short_row(record, 0), _short_row(record, 1)))
     return train, held_out
