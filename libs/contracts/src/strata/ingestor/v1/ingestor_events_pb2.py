@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(strata/ingestor/v1/ingestor_events.proto\x12\x12strata.ingestor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\x10KnowledgeChanged\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1a\n\x12superseded_version\x18\x04 \x01(\t\x12\x0e\n\x06\x63hange\x18\x05 \x01(\t\x12\x15\n\rindex_version\x18\x06 \x01(\x04\x12\x31\n\rsearchable_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x9f\x02\n\x10KnowledgeApplied\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x04\x12\x15\n\rlast_position\x18\x03 \x01(\x04\x12\x10\n\x08upserted\x18\x04 \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\x05 \x03(\t\x12\x16\n\x0eupserted_count\x18\x06 \x01(\r\x12\x15\n\rdeleted_count\x18\x07 \x01(\r\x12\x15\n\rindex_version\x18\x08 \x01(\x04\x12\x30\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rsearchable_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa3\x01\n\x10\x46reshnessChanged\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05holds\x18\x02 \x01(\x08\x12\x13\n\x0bsla_seconds\x18\x03 \x01(\x01\x12\x13\n\x0blag_seconds\x18\x04 \x01(\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12&\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\tReviewDue\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0breview_date\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(strata/ingestor/v1/ingestor_events.proto\x12\x12strata.ingestor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc2\x01\n\x10KnowledgeChanged\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x1a\n\x12superseded_version\x18\x04 \x01(\t\x12\x0e\n\x06\x63hange\x18\x05 \x01(\t\x12\x15\n\rindex_version\x18\x06 \x01(\x04\x12\x31\n\rsearchable_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x02\n\x10KnowledgeApplied\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x04\x12\x15\n\rlast_position\x18\x03 \x01(\x04\x12\x10\n\x08upserted\x18\x04 \x03(\t\x12\x0f\n\x07\x64\x65leted\x18\x05 \x03(\t\x12\x16\n\x0eupserted_count\x18\x06 \x01(\r\x12\x15\n\rdeleted_count\x18\x07 \x01(\r\x12\x15\n\rindex_version\x18\x08 \x01(\x04\x12\x30\n\x0c\x63ommitted_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rsearchable_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x63ollections\x18\x0b \x03(\t\"\xa3\x01\n\x10\x46reshnessChanged\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\r\n\x05holds\x18\x02 \x01(\x08\x12\x13\n\x0bsla_seconds\x18\x03 \x01(\x01\x12\x13\n\x0blag_seconds\x18\x04 \x01(\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12&\n\x02\x61t\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"C\n\tReviewDue\x12\x12\n\ncollection\x18\x01 \x01(\t\x12\r\n\x05owner\x18\x02 \x01(\t\x12\x13\n\x0breview_date\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KNOWLEDGECHANGED']._serialized_start=98
   _globals['_KNOWLEDGECHANGED']._serialized_end=292
   _globals['_KNOWLEDGEAPPLIED']._serialized_start=295
-  _globals['_KNOWLEDGEAPPLIED']._serialized_end=582
-  _globals['_FRESHNESSCHANGED']._serialized_start=585
-  _globals['_FRESHNESSCHANGED']._serialized_end=748
-  _globals['_REVIEWDUE']._serialized_start=750
-  _globals['_REVIEWDUE']._serialized_end=817
+  _globals['_KNOWLEDGEAPPLIED']._serialized_end=603
+  _globals['_FRESHNESSCHANGED']._serialized_start=606
+  _globals['_FRESHNESSCHANGED']._serialized_end=769
+  _globals['_REVIEWDUE']._serialized_start=771
+  _globals['_REVIEWDUE']._serialized_end=838
 # @@protoc_insertion_point(module_scope)

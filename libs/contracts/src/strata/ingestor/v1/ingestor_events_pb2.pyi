@@ -83,6 +83,7 @@ class KnowledgeApplied(_message.Message):
     INDEX_VERSION_FIELD_NUMBER: _builtins.int
     COMMITTED_AT_FIELD_NUMBER: _builtins.int
     SEARCHABLE_AT_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
     source: _builtins.str
     """Source that the changes came from."""
     first_position: _builtins.int
@@ -111,6 +112,10 @@ class KnowledgeApplied(_message.Message):
     def searchable_at(self) -> _timestamp_pb2.Timestamp:
         """When it was searchable."""
 
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Collections that the changes went into."""
+
     def __init__(
         self,
         *,
@@ -124,10 +129,11 @@ class KnowledgeApplied(_message.Message):
         index_version: _builtins.int = ...,
         committed_at: _timestamp_pb2.Timestamp | None = ...,
         searchable_at: _timestamp_pb2.Timestamp | None = ...,
+        collections: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["committed_at", b"committed_at", "searchable_at", b"searchable_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed_at", b"committed_at", "deleted", b"deleted", "deleted_count", b"deleted_count", "first_position", b"first_position", "index_version", b"index_version", "last_position", b"last_position", "searchable_at", b"searchable_at", "source", b"source", "upserted", b"upserted", "upserted_count", b"upserted_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collections", b"collections", "committed_at", b"committed_at", "deleted", b"deleted", "deleted_count", b"deleted_count", "first_position", b"first_position", "index_version", b"index_version", "last_position", b"last_position", "searchable_at", b"searchable_at", "source", b"source", "upserted", b"upserted", "upserted_count", b"upserted_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -317,3 +317,428 @@ class ListCollectionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListCollectionsResponse: _TypeAlias = ListCollectionsResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """GetStatusRequest has no parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """GetStatusResponse is the health of the knowledge."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class IndexVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class FragmentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
+    ENCODER_FIELD_NUMBER: _builtins.int
+    BACKEND_FIELD_NUMBER: _builtins.int
+    INDEX_VERSIONS_FIELD_NUMBER: _builtins.int
+    FRAGMENTS_FIELD_NUMBER: _builtins.int
+    encoder: _builtins.str
+    """Identity of the encoder of the indexes."""
+    backend: _builtins.str
+    """embedded or opensearch."""
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceStatus]:
+        """One entry for each source of change events."""
+
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollectionHealth]:
+        """One entry for each collection."""
+
+    @_builtins.property
+    def index_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Version of each index by name."""
+
+    @_builtins.property
+    def fragments(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Fragments that the embedded tables are in, by name; they grow with commits and shrink with compaction."""
+
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___SourceStatus] | None = ...,
+        collections: _abc.Iterable[Global___CollectionHealth] | None = ...,
+        encoder: _builtins.str = ...,
+        backend: _builtins.str = ...,
+        index_versions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        fragments: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "collections", b"collections", "encoder", b"encoder", "fragments", b"fragments", "index_versions", b"index_versions", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class SourceStatus(_message.Message):
+    """SourceStatus is the health of one source of change events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    COLLECTIONS_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    LAST_CHANGE_AT_FIELD_NUMBER: _builtins.int
+    LAG_P50_SECONDS_FIELD_NUMBER: _builtins.int
+    LAG_P95_SECONDS_FIELD_NUMBER: _builtins.int
+    LAG_P99_SECONDS_FIELD_NUMBER: _builtins.int
+    SLA_SECONDS_FIELD_NUMBER: _builtins.int
+    SLA_HOLDS_FIELD_NUMBER: _builtins.int
+    SLOT_LAG_BYTES_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    DEAD_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
+    WITHOUT_VECTOR_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    SURPLUS_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    RECONCILED_AT_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name."""
+    state: _builtins.str
+    """snapshot, streaming, waiting, lost or stopped."""
+    position: _builtins.int
+    """Place up to which everything is searchable."""
+    lag_p50_seconds: _builtins.float
+    """Time from commit to searchable, in seconds, of recent changes."""
+    lag_p95_seconds: _builtins.float
+    """The same, 95th percentile."""
+    lag_p99_seconds: _builtins.float
+    """The same, 99th percentile."""
+    sla_seconds: _builtins.float
+    """Promise; zero means none."""
+    sla_holds: _builtins.bool
+    """Whether the promise holds."""
+    slot_lag_bytes: _builtins.int
+    """Bytes of log that the source keeps for us; zero where there is no slot."""
+    applied: _builtins.int
+    """Events applied since the start."""
+    dead: _builtins.int
+    """Events that nobody could read."""
+    embedded: _builtins.int
+    """Texts embedded since the start."""
+    without_vector: _builtins.int
+    """Chunks that wait for their vector; words find them already."""
+    missing: _builtins.int
+    """Documents missing in the index at the last comparison."""
+    surplus: _builtins.int
+    """Documents too many at the last comparison."""
+    stale: _builtins.int
+    """Documents that said something else at the last comparison."""
+    problem: _builtins.str
+    """What is wrong, in one line; empty when nothing is."""
+    @_builtins.property
+    def collections(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Collections that it feeds."""
+
+    @_builtins.property
+    def last_change_at(self) -> _timestamp_pb2.Timestamp:
+        """When the last change that was seen was committed in the source."""
+
+    @_builtins.property
+    def reconciled_at(self) -> _timestamp_pb2.Timestamp:
+        """When they were compared last."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        collections: _abc.Iterable[_builtins.str] | None = ...,
+        position: _builtins.int = ...,
+        last_change_at: _timestamp_pb2.Timestamp | None = ...,
+        lag_p50_seconds: _builtins.float = ...,
+        lag_p95_seconds: _builtins.float = ...,
+        lag_p99_seconds: _builtins.float = ...,
+        sla_seconds: _builtins.float = ...,
+        sla_holds: _builtins.bool = ...,
+        slot_lag_bytes: _builtins.int = ...,
+        applied: _builtins.int = ...,
+        dead: _builtins.int = ...,
+        embedded: _builtins.int = ...,
+        without_vector: _builtins.int = ...,
+        missing: _builtins.int = ...,
+        surplus: _builtins.int = ...,
+        stale: _builtins.int = ...,
+        reconciled_at: _timestamp_pb2.Timestamp | None = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_change_at", b"last_change_at", "reconciled_at", b"reconciled_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "collections", b"collections", "dead", b"dead", "embedded", b"embedded", "lag_p50_seconds", b"lag_p50_seconds", "lag_p95_seconds", b"lag_p95_seconds", "lag_p99_seconds", b"lag_p99_seconds", "last_change_at", b"last_change_at", "missing", b"missing", "name", b"name", "position", b"position", "problem", b"problem", "reconciled_at", b"reconciled_at", "sla_holds", b"sla_holds", "sla_seconds", b"sla_seconds", "slot_lag_bytes", b"slot_lag_bytes", "stale", b"stale", "state", b"state", "surplus", b"surplus", "without_vector", b"without_vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceStatus: _TypeAlias = SourceStatus  # noqa: Y015
+
+@_typing.final
+class CollectionHealth(_message.Message):
+    """CollectionHealth is the health of one collection."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    WITHDRAWN_FIELD_NUMBER: _builtins.int
+    REVIEW_DUE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name."""
+    documents: _builtins.int
+    """Documents in force."""
+    chunks: _builtins.int
+    """Chunks of all versions."""
+    superseded: _builtins.int
+    """Versions that a later one superseded."""
+    expired: _builtins.int
+    """Documents past their expiry that are still stored; no query sees them."""
+    withdrawn: _builtins.int
+    """Versions that were withdrawn."""
+    review_due: _builtins.bool
+    """Whether its review is due."""
+    position: _builtins.int
+    """Place up to which its source is searchable; zero for collections without a source."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        superseded: _builtins.int = ...,
+        expired: _builtins.int = ...,
+        withdrawn: _builtins.int = ...,
+        review_due: _builtins.bool = ...,
+        position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunks", b"chunks", "documents", b"documents", "expired", b"expired", "name", b"name", "position", b"position", "review_due", b"review_due", "superseded", b"superseded", "withdrawn", b"withdrawn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectionHealth: _TypeAlias = CollectionHealth  # noqa: Y015
+
+@_typing.final
+class ReconcileRequest(_message.Message):
+    """ReconcileRequest names what to compare."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    source: _builtins.str
+    """Source; empty means all."""
+    def __init__(
+        self,
+        *,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileRequest: _TypeAlias = ReconcileRequest  # noqa: Y015
+
+@_typing.final
+class ReconcileResponse(_message.Message):
+    """ReconcileResponse tells what differed and was mended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MISSING_FIELD_NUMBER: _builtins.int
+    SURPLUS_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    REPAIRED_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
+    BUCKETS_FIELD_NUMBER: _builtins.int
+    DIFFERING_FIELD_NUMBER: _builtins.int
+    missing: _builtins.int
+    """Documents that were missing in the index."""
+    surplus: _builtins.int
+    """Documents that were too many."""
+    stale: _builtins.int
+    """Documents that said something else."""
+    repaired: _builtins.int
+    """Documents that were written again or removed."""
+    embedded: _builtins.int
+    """Texts that had to be embedded for it."""
+    buckets: _builtins.int
+    """Buckets that were compared."""
+    differing: _builtins.int
+    """Buckets that differed."""
+    def __init__(
+        self,
+        *,
+        missing: _builtins.int = ...,
+        surplus: _builtins.int = ...,
+        stale: _builtins.int = ...,
+        repaired: _builtins.int = ...,
+        embedded: _builtins.int = ...,
+        buckets: _builtins.int = ...,
+        differing: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buckets", b"buckets", "differing", b"differing", "embedded", b"embedded", "missing", b"missing", "repaired", b"repaired", "stale", b"stale", "surplus", b"surplus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReconcileResponse: _TypeAlias = ReconcileResponse  # noqa: Y015
+
+@_typing.final
+class ProveDeletionRequest(_message.Message):
+    """ProveDeletionRequest names a document."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection it was in."""
+    document_id: _builtins.str
+    """Identifier of the document."""
+    tenant: _builtins.str
+    """Tenant that it belonged to; empty for documents of all tenants."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "document_id", b"document_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProveDeletionRequest: _TypeAlias = ProveDeletionRequest  # noqa: Y015
+
+@_typing.final
+class ProveDeletionResponse(_message.Message):
+    """ProveDeletionResponse tells where it was looked for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ABSENT_FIELD_NUMBER: _builtins.int
+    PLACES_FIELD_NUMBER: _builtins.int
+    DELETED_AT_FIELD_NUMBER: _builtins.int
+    absent: _builtins.bool
+    """Whether it is in none of the places."""
+    @_builtins.property
+    def places(self) -> _containers.RepeatedCompositeFieldContainer[Global___Absence]:
+        """One entry for each place that was looked at."""
+
+    @_builtins.property
+    def deleted_at(self) -> _timestamp_pb2.Timestamp:
+        """When the deletion was applied; absent when none is recorded."""
+
+    def __init__(
+        self,
+        *,
+        absent: _builtins.bool = ...,
+        places: _abc.Iterable[Global___Absence] | None = ...,
+        deleted_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deleted_at", b"deleted_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "deleted_at", b"deleted_at", "places", b"places"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProveDeletionResponse: _TypeAlias = ProveDeletionResponse  # noqa: Y015
+
+@_typing.final
+class Absence(_message.Message):
+    """Absence is what was found in one place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    place: _builtins.str
+    """Index, table version, ledger or cache."""
+    absent: _builtins.bool
+    """Whether the document is not there."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when, where that is known."""
+
+    def __init__(
+        self,
+        *,
+        place: _builtins.str = ...,
+        absent: _builtins.bool = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "place", b"place", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Absence: _TypeAlias = Absence  # noqa: Y015

@@ -50,6 +50,21 @@ class KnowledgeServiceStub:
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.SerializeToString,
                 response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/strata.ingestor.v1.KnowledgeService/GetStatus',
+                request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
+        self.Reconcile = channel.unary_unary(
+                '/strata.ingestor.v1.KnowledgeService/Reconcile',
+                request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileRequest.SerializeToString,
+                response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileResponse.FromString,
+                _registered_method=True)
+        self.ProveDeletion = channel.unary_unary(
+                '/strata.ingestor.v1.KnowledgeService/ProveDeletion',
+                request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionRequest.SerializeToString,
+                response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionResponse.FromString,
+                _registered_method=True)
 
 
 class KnowledgeServiceServicer:
@@ -77,6 +92,27 @@ class KnowledgeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """GetStatus tells how fresh each source is and whether its index is what the source says.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reconcile(self, request, context):
+        """Reconcile compares source, ledger and index now and mends what differs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProveDeletion(self, request, context):
+        """ProveDeletion tells since when a document is in no index, no older table version and no ledger.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KnowledgeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +130,21 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.ListCollections,
                     request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.FromString,
                     response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.GetStatusRequest.FromString,
+                    response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'Reconcile': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reconcile,
+                    request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileRequest.FromString,
+                    response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileResponse.SerializeToString,
+            ),
+            'ProveDeletion': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProveDeletion,
+                    request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionRequest.FromString,
+                    response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +229,87 @@ class KnowledgeService:
             '/strata.ingestor.v1.KnowledgeService/ListCollections',
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.SerializeToString,
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.ingestor.v1.KnowledgeService/GetStatus',
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.GetStatusRequest.SerializeToString,
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reconcile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.ingestor.v1.KnowledgeService/Reconcile',
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileRequest.SerializeToString,
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProveDeletion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.ingestor.v1.KnowledgeService/ProveDeletion',
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionRequest.SerializeToString,
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionResponse.FromString,
             options,
             channel_credentials,
             insecure,

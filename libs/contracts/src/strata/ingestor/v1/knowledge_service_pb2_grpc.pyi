@@ -39,6 +39,12 @@ class KnowledgeServiceStub:
     """DeleteDocument removes a fluid document or withdraws an anchored version."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListCollectionsRequest, _knowledge_service_pb2.ListCollectionsResponse]
     """ListCollections tells what each collection holds."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.GetStatusRequest, _knowledge_service_pb2.GetStatusResponse]
+    """GetStatus tells how fresh each source is and whether its index is what the source says."""
+    Reconcile: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReconcileRequest, _knowledge_service_pb2.ReconcileResponse]
+    """Reconcile compares source, ledger and index now and mends what differs."""
+    ProveDeletion: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ProveDeletionRequest, _knowledge_service_pb2.ProveDeletionResponse]
+    """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
 
 @_typing.type_check_only
 class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
@@ -51,6 +57,12 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     """DeleteDocument removes a fluid document or withdraws an anchored version."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListCollectionsRequest, _knowledge_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """ListCollections tells what each collection holds."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.GetStatusRequest, _knowledge_service_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """GetStatus tells how fresh each source is and whether its index is what the source says."""
+    Reconcile: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReconcileRequest, _knowledge_service_pb2.ReconcileResponse]  # type: ignore[assignment]
+    """Reconcile compares source, ledger and index now and mends what differs."""
+    ProveDeletion: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ProveDeletionRequest, _knowledge_service_pb2.ProveDeletionResponse]  # type: ignore[assignment]
+    """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """KnowledgeService takes documents in and tells what is indexed."""
@@ -78,5 +90,29 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_knowledge_service_pb2.ListCollectionsResponse, _abc.Awaitable[_knowledge_service_pb2.ListCollectionsResponse]]:
         """ListCollections tells what each collection holds."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _knowledge_service_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.GetStatusResponse, _abc.Awaitable[_knowledge_service_pb2.GetStatusResponse]]:
+        """GetStatus tells how fresh each source is and whether its index is what the source says."""
+
+    @_abc_1.abstractmethod
+    def Reconcile(
+        self,
+        request: _knowledge_service_pb2.ReconcileRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.ReconcileResponse, _abc.Awaitable[_knowledge_service_pb2.ReconcileResponse]]:
+        """Reconcile compares source, ledger and index now and mends what differs."""
+
+    @_abc_1.abstractmethod
+    def ProveDeletion(
+        self,
+        request: _knowledge_service_pb2.ProveDeletionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.ProveDeletionResponse, _abc.Awaitable[_knowledge_service_pb2.ProveDeletionResponse]]:
+        """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

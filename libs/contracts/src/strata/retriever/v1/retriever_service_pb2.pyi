@@ -46,6 +46,46 @@ class RetrieveRequest(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class AtLeastEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PositionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
@@ -56,6 +96,11 @@ class RetrieveRequest(_message.Message):
     ENCODER_FIELD_NUMBER: _builtins.int
     WINDOW_WORDS_FIELD_NUMBER: _builtins.int
     FOCUS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    WAIT_SECONDS_FIELD_NUMBER: _builtins.int
+    ACCEPT_STALE_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it belongs to."""
     query: _builtins.str
@@ -68,6 +113,12 @@ class RetrieveRequest(_message.Message):
     """Longest passage in words; longer ones are narrowed to the sentences that match best. Zero returns whole chunks."""
     focus: _builtins.str
     """What the sentences should match; empty takes the query."""
+    wait_seconds: _builtins.float
+    """Longest wait for `at_least` in seconds."""
+    accept_stale: _builtins.bool
+    """After that wait: answer anyway and say how far the index is, instead of refusing."""
+    version: _builtins.str
+    """A pinned version, in force or not; empty takes the one in force."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who asks; decides what is visible."""
@@ -84,6 +135,14 @@ class RetrieveRequest(_message.Message):
     def as_of(self) -> _timestamp_pb2.Timestamp:
         """Versions in force then are searched; absent means now."""
 
+    @_builtins.property
+    def at_least(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By collection: the place in its source (LSN) that must be searchable before the query is answered."""
+
+    @_builtins.property
+    def positions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By collection: answer as it was when its source had come this far; what was searchable then is found again."""
+
     def __init__(
         self,
         *,
@@ -97,10 +156,15 @@ class RetrieveRequest(_message.Message):
         encoder: _builtins.str = ...,
         window_words: _builtins.int = ...,
         focus: _builtins.str = ...,
+        at_least: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        wait_seconds: _builtins.float = ...,
+        accept_stale: _builtins.bool = ...,
+        positions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller", "collections", b"collections", "encoder", b"encoder", "filters", b"filters", "focus", b"focus", "query", b"query", "request_id", b"request_id", "top_k", b"top_k", "window_words", b"window_words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_stale", b"accept_stale", "as_of", b"as_of", "at_least", b"at_least", "caller", b"caller", "collections", b"collections", "encoder", b"encoder", "filters", b"filters", "focus", b"focus", "positions", b"positions", "query", b"query", "request_id", b"request_id", "top_k", b"top_k", "version", b"version", "wait_seconds", b"wait_seconds", "window_words", b"window_words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -230,10 +294,52 @@ class RetrieveResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class WatermarksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class StaleSecondsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PASSAGES_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
     INDEX_VERSIONS_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
+    WATERMARKS_FIELD_NUMBER: _builtins.int
+    STALE_SECONDS_FIELD_NUMBER: _builtins.int
     encoder: _builtins.str
     """Identity of the encoder that was used."""
     @_builtins.property
@@ -248,6 +354,14 @@ class RetrieveResponse(_message.Message):
     def latency_ms(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """Time of each part in milliseconds: encode, lexical, vector, fuse."""
 
+    @_builtins.property
+    def watermarks(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By collection with a source: the place up to which everything was searchable."""
+
+    @_builtins.property
+    def stale_seconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """By collection: seconds since its source's last change became searchable; only where `at_least` was not reached."""
+
     def __init__(
         self,
         *,
@@ -255,10 +369,12 @@ class RetrieveResponse(_message.Message):
         encoder: _builtins.str = ...,
         index_versions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         latency_ms: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        watermarks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        stale_seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "index_versions", b"index_versions", "latency_ms", b"latency_ms", "passages", b"passages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "index_versions", b"index_versions", "latency_ms", b"latency_ms", "passages", b"passages", "stale_seconds", b"stale_seconds", "watermarks", b"watermarks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
