@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -75,7 +75,7 @@ async def _boundary(context: Context, method: str, allowed: frozenset[str]) -> A
 
 
 class _BoundaryInterceptor(aio.ServerInterceptor):
-    """Wrap every unary and server-streaming method in the boundary."""
+    """Wrap every method in the boundary; none streams both ways."""
 
     def __init__(self, callers: tuple[str, ...]) -> None:
         self._allowed = frozenset(dns_name(caller) for caller in callers)
@@ -92,6 +92,10 @@ class _BoundaryInterceptor(aio.ServerInterceptor):
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(
                 self._unary(handler.unary_unary, method), handler.request_deserializer, handler.response_serializer
+            )
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(
+                self._unary(handler.stream_unary, method), handler.request_deserializer, handler.response_serializer
             )
         return grpc.unary_stream_rpc_method_handler(
             self._stream(handler.unary_stream, method), handler.request_deserializer, handler.response_serializer
@@ -183,5 +187,25 @@ async def stream(method: Any, request: Any, *, timeout: float) -> AsyncIterator[
             yield response
     except aio.AioRpcError as error:
         raise to_service_error(error) from error
+    finally:
+        pending.cancel()
+
+
+async def send(method: Any, requests: AsyncIterable[Any], *, timeout: float) -> Any:  # noqa: ASYNC109
+    """Call a client-streaming method; the callee may answer early. Raise ServiceError, or what `requests` raises."""
+    pending = method(timeout=max(timeout, 0.001), metadata=outgoing_metadata())
+    try:
+        async for request in requests:
+            await pending.write(request)
+        await pending.done_writing()
+        return await pending
+    except aio.AioRpcError as error:
+        raise to_service_error(error) from error
+    except asyncio.InvalidStateError:
+        # The callee has ended the call; what it said is the answer.
+        try:
+            return await pending
+        except aio.AioRpcError as error:
+            raise to_service_error(error) from error
     finally:
         pending.cancel()

@@ -168,6 +168,218 @@ class PutDocumentResponse(_message.Message):
 Global___PutDocumentResponse: _TypeAlias = PutDocumentResponse  # noqa: Y015
 
 @_typing.final
+class UploadHeader(_message.Message):
+    """UploadHeader says what the bytes that follow are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    CONTENT_TYPE_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection it goes into."""
+    file_name: _builtins.str
+    """Name of the file; its ending says what it is, where its first bytes do not."""
+    content_type: _builtins.str
+    """Media type that the sender states; may be empty."""
+    size_bytes: _builtins.int
+    """Number of bytes, where it is known before; 0 otherwise."""
+    @_builtins.property
+    def document(self) -> Global___Document:
+        """Fields of the document; what is empty is taken from the file, its text always."""
+
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+        content_type: _builtins.str = ...,
+        document: Global___Document | None = ...,
+        size_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "content_type", b"content_type", "document", b"document", "file_name", b"file_name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadHeader: _TypeAlias = UploadHeader  # noqa: Y015
+
+@_typing.final
+class UploadDocumentRequest(_message.Message):
+    """UploadDocumentRequest is one piece of an upload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    content: _builtins.bytes
+    """The next bytes of the file."""
+    @_builtins.property
+    def header(self) -> Global___UploadHeader:
+        """What follows."""
+
+    def __init__(
+        self,
+        *,
+        header: Global___UploadHeader | None = ...,
+        content: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "header", b"header", "part", b"part"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "header", b"header", "part", b"part"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "content"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___UploadDocumentRequest: _TypeAlias = UploadDocumentRequest  # noqa: Y015
+
+@_typing.final
+class UploadDocumentResponse(_message.Message):
+    """UploadDocumentResponse tells what happened, and what the file was taken for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    SUPERSEDES_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    CHARACTERS_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """Whether anything changed; the same content again changes nothing."""
+    chunks: _builtins.int
+    """Number of chunks it was cut into."""
+    supersedes: _builtins.str
+    """Version that it superseded; empty for the first."""
+    document_id: _builtins.str
+    """Identifier within the collection."""
+    version: _builtins.str
+    """Version, empty for fluid documents."""
+    title: _builtins.str
+    """Title that was given or found."""
+    format: _builtins.str
+    """markdown, html, pdf, docx or text."""
+    characters: _builtins.int
+    """Length of the text that was found, in characters."""
+    def __init__(
+        self,
+        *,
+        changed: _builtins.bool = ...,
+        chunks: _builtins.int = ...,
+        supersedes: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        title: _builtins.str = ...,
+        format: _builtins.str = ...,
+        characters: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "characters", b"characters", "chunks", b"chunks", "document_id", b"document_id", "format", b"format", "supersedes", b"supersedes", "title", b"title", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadDocumentResponse: _TypeAlias = UploadDocumentResponse  # noqa: Y015
+
+@_typing.final
+class ListDueReviewsRequest(_message.Message):
+    """ListDueReviewsRequest asks as of one day."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ON_FIELD_NUMBER: _builtins.int
+    on: _builtins.str
+    """Day as YYYY-MM-DD; empty for today."""
+    def __init__(
+        self,
+        *,
+        on: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["on", b"on"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDueReviewsRequest: _TypeAlias = ListDueReviewsRequest  # noqa: Y015
+
+@_typing.final
+class DueReview(_message.Message):
+    """DueReview is one collection or document whose review is due."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    REVIEW_DATE_FIELD_NUMBER: _builtins.int
+    DAYS_OVER_FIELD_NUMBER: _builtins.int
+    collection: _builtins.str
+    """Collection."""
+    document_id: _builtins.str
+    """Document within it; empty where the whole collection is due."""
+    tenant: _builtins.str
+    """Tenant of the document; empty for all tenants."""
+    version: _builtins.str
+    """Version in force."""
+    owner: _builtins.str
+    """Who answers for it."""
+    review_date: _builtins.str
+    """When it was to be reviewed, as a date."""
+    days_over: _builtins.int
+    """Days since then."""
+    def __init__(
+        self,
+        *,
+        collection: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        version: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        review_date: _builtins.str = ...,
+        days_over: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "days_over", b"days_over", "document_id", b"document_id", "owner", b"owner", "review_date", b"review_date", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DueReview: _TypeAlias = DueReview  # noqa: Y015
+
+@_typing.final
+class ListDueReviewsResponse(_message.Message):
+    """ListDueReviewsResponse lists what is due, longest overdue first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DUE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def due(self) -> _containers.RepeatedCompositeFieldContainer[Global___DueReview]:
+        """One entry for each."""
+
+    def __init__(
+        self,
+        *,
+        due: _abc.Iterable[Global___DueReview] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["due", b"due"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDueReviewsResponse: _TypeAlias = ListDueReviewsResponse  # noqa: Y015
+
+@_typing.final
 class DeleteDocumentRequest(_message.Message):
     """DeleteDocumentRequest names what to remove."""
 

@@ -40,6 +40,11 @@ class KnowledgeServiceStub:
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PutDocumentRequest.SerializeToString,
                 response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PutDocumentResponse.FromString,
                 _registered_method=True)
+        self.UploadDocument = channel.stream_unary(
+                '/strata.ingestor.v1.KnowledgeService/UploadDocument',
+                request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.UploadDocumentRequest.SerializeToString,
+                response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.UploadDocumentResponse.FromString,
+                _registered_method=True)
         self.DeleteDocument = channel.unary_unary(
                 '/strata.ingestor.v1.KnowledgeService/DeleteDocument',
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.DeleteDocumentRequest.SerializeToString,
@@ -49,6 +54,11 @@ class KnowledgeServiceStub:
                 '/strata.ingestor.v1.KnowledgeService/ListCollections',
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.SerializeToString,
                 response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.FromString,
+                _registered_method=True)
+        self.ListDueReviews = channel.unary_unary(
+                '/strata.ingestor.v1.KnowledgeService/ListDueReviews',
+                request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListDueReviewsRequest.SerializeToString,
+                response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListDueReviewsResponse.FromString,
                 _registered_method=True)
         self.GetStatus = channel.unary_unary(
                 '/strata.ingestor.v1.KnowledgeService/GetStatus',
@@ -78,6 +88,13 @@ class KnowledgeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadDocument(self, request_iterator, context):
+        """UploadDocument stores one version of a document that is sent as a file, in pieces; the header comes first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteDocument(self, request, context):
         """DeleteDocument removes a fluid document or withdraws an anchored version.
         """
@@ -87,6 +104,13 @@ class KnowledgeServiceServicer:
 
     def ListCollections(self, request, context):
         """ListCollections tells what each collection holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDueReviews(self, request, context):
+        """ListDueReviews names the collections and the documents in force whose review is due.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,6 +145,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PutDocumentRequest.FromString,
                     response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PutDocumentResponse.SerializeToString,
             ),
+            'UploadDocument': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadDocument,
+                    request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.UploadDocumentRequest.FromString,
+                    response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.UploadDocumentResponse.SerializeToString,
+            ),
             'DeleteDocument': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteDocument,
                     request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.DeleteDocumentRequest.FromString,
@@ -130,6 +159,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.ListCollections,
                     request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.FromString,
                     response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.SerializeToString,
+            ),
+            'ListDueReviews': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDueReviews,
+                    request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListDueReviewsRequest.FromString,
+                    response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListDueReviewsResponse.SerializeToString,
             ),
             'GetStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetStatus,
@@ -186,6 +220,33 @@ class KnowledgeService:
             _registered_method=True)
 
     @staticmethod
+    def UploadDocument(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/strata.ingestor.v1.KnowledgeService/UploadDocument',
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.UploadDocumentRequest.SerializeToString,
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.UploadDocumentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteDocument(request,
             target,
             options=(),
@@ -229,6 +290,33 @@ class KnowledgeService:
             '/strata.ingestor.v1.KnowledgeService/ListCollections',
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsRequest.SerializeToString,
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListCollectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDueReviews(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.ingestor.v1.KnowledgeService/ListDueReviews',
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListDueReviewsRequest.SerializeToString,
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ListDueReviewsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,10 +35,14 @@ class KnowledgeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> KnowledgeServiceAsyncStub: ...
     PutDocument: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.PutDocumentRequest, _knowledge_service_pb2.PutDocumentResponse]
     """PutDocument stores one version of a document and indexes it before it returns."""
+    UploadDocument: _grpc.StreamUnaryMultiCallable[_knowledge_service_pb2.UploadDocumentRequest, _knowledge_service_pb2.UploadDocumentResponse]
+    """UploadDocument stores one version of a document that is sent as a file, in pieces; the header comes first."""
     DeleteDocument: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.DeleteDocumentRequest, _knowledge_service_pb2.DeleteDocumentResponse]
     """DeleteDocument removes a fluid document or withdraws an anchored version."""
     ListCollections: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListCollectionsRequest, _knowledge_service_pb2.ListCollectionsResponse]
     """ListCollections tells what each collection holds."""
+    ListDueReviews: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListDueReviewsRequest, _knowledge_service_pb2.ListDueReviewsResponse]
+    """ListDueReviews names the collections and the documents in force whose review is due."""
     GetStatus: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.GetStatusRequest, _knowledge_service_pb2.GetStatusResponse]
     """GetStatus tells how fresh each source is and whether its index is what the source says."""
     Reconcile: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReconcileRequest, _knowledge_service_pb2.ReconcileResponse]
@@ -53,10 +57,14 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutDocument: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.PutDocumentRequest, _knowledge_service_pb2.PutDocumentResponse]  # type: ignore[assignment]
     """PutDocument stores one version of a document and indexes it before it returns."""
+    UploadDocument: _aio.StreamUnaryMultiCallable[_knowledge_service_pb2.UploadDocumentRequest, _knowledge_service_pb2.UploadDocumentResponse]  # type: ignore[assignment]
+    """UploadDocument stores one version of a document that is sent as a file, in pieces; the header comes first."""
     DeleteDocument: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.DeleteDocumentRequest, _knowledge_service_pb2.DeleteDocumentResponse]  # type: ignore[assignment]
     """DeleteDocument removes a fluid document or withdraws an anchored version."""
     ListCollections: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListCollectionsRequest, _knowledge_service_pb2.ListCollectionsResponse]  # type: ignore[assignment]
     """ListCollections tells what each collection holds."""
+    ListDueReviews: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ListDueReviewsRequest, _knowledge_service_pb2.ListDueReviewsResponse]  # type: ignore[assignment]
+    """ListDueReviews names the collections and the documents in force whose review is due."""
     GetStatus: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.GetStatusRequest, _knowledge_service_pb2.GetStatusResponse]  # type: ignore[assignment]
     """GetStatus tells how fresh each source is and whether its index is what the source says."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReconcileRequest, _knowledge_service_pb2.ReconcileResponse]  # type: ignore[assignment]
@@ -76,6 +84,14 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         """PutDocument stores one version of a document and indexes it before it returns."""
 
     @_abc_1.abstractmethod
+    def UploadDocument(
+        self,
+        request_iterator: _MaybeAsyncIterator[_knowledge_service_pb2.UploadDocumentRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.UploadDocumentResponse, _abc.Awaitable[_knowledge_service_pb2.UploadDocumentResponse]]:
+        """UploadDocument stores one version of a document that is sent as a file, in pieces; the header comes first."""
+
+    @_abc_1.abstractmethod
     def DeleteDocument(
         self,
         request: _knowledge_service_pb2.DeleteDocumentRequest,
@@ -90,6 +106,14 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_knowledge_service_pb2.ListCollectionsResponse, _abc.Awaitable[_knowledge_service_pb2.ListCollectionsResponse]]:
         """ListCollections tells what each collection holds."""
+
+    @_abc_1.abstractmethod
+    def ListDueReviews(
+        self,
+        request: _knowledge_service_pb2.ListDueReviewsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.ListDueReviewsResponse, _abc.Awaitable[_knowledge_service_pb2.ListDueReviewsResponse]]:
+        """ListDueReviews names the collections and the documents in force whose review is due."""
 
     @_abc_1.abstractmethod
     def GetStatus(
