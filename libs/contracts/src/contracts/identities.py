@@ -76,7 +76,7 @@ SERVICES: tuple[Identity, ...] = (
         writes_buckets=(RUNS,),
     ),
     Identity("router", 9111, 9211, callers=("orchestrator", "cli")),
-    Identity("retriever", 9112, 9212, callers=("orchestrator", "cli"), subscribes=(KNOWLEDGE.pattern,)),
+    Identity("retriever", 9112, 9212, callers=("orchestrator", "cli"), subscribes=(KNOWLEDGE.pattern, APPLIED.pattern)),
     Identity(
         "ingestor",
         9113,

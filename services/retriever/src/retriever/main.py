@@ -12,6 +12,7 @@ from retriever.servicer import RetrieverServicer
 from retriever.settings import Settings
 from retriever.shelf import Shelf
 from retriever.subscribers import following
+from retriever.watermarks import Watermarks
 from strata.retriever.v1.retriever_service_pb2_grpc import add_RetrieverServiceServicer_to_server
 
 NAME = "retriever"
@@ -26,10 +27,11 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     shelf = Shelf(settings.index_dir, encoder.identity.key())
     runtime.health.checks["index"] = lambda: shelf.ready
     watching = asyncio.create_task(shelf.watch(settings.poll_seconds))
-    servicer = RetrieverServicer(shelf, encoder, settings)
+    watermarks = Watermarks()
+    servicer = RetrieverServicer(shelf, encoder, settings, watermarks)
     try:
         async with (
-            following(runtime.bus, shelf),
+            following(settings, runtime.bus, shelf, watermarks),
             rpc_server(settings, NAME, partial(add_RetrieverServiceServicer_to_server, servicer)),
         ):
             yield

@@ -11,6 +11,7 @@ from retriever import wire
 from retriever.retrieval import Found, Retrieval, Window
 from retriever.settings import Settings
 from retriever.shelf import Shelf
+from retriever.watermarks import Watermarks
 from strata.retriever.v1 import retriever_service_pb2 as pb
 from strata.retriever.v1.retriever_service_pb2_grpc import RetrieverServiceServicer
 
@@ -22,8 +23,8 @@ PASSAGES = Histogram("strata_retrieval_passages", "Passages that a query brought
 class RetrieverServicer(RetrieverServiceServicer):
     """The contract over the index on a shelf."""
 
-    def __init__(self, shelf: Shelf, encoder: Encoder, settings: Settings) -> None:
-        self._shelf, self._encoder, self._settings = shelf, encoder, settings
+    def __init__(self, shelf: Shelf, encoder: Encoder, settings: Settings, watermarks: Watermarks) -> None:
+        self._shelf, self._encoder, self._settings, self._watermarks = shelf, encoder, settings, watermarks
         self._key = encoder.identity.key()
 
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:  # noqa: ARG002, N802 - the name in the contract
@@ -33,13 +34,20 @@ class RetrieverServicer(RetrieverServiceServicer):
         retrieval = Retrieval(self._shelf.index(), self._encoder, ranking)
         if not request.collections:
             return wire.to_response(Found([], {}), self._key)
+        seconds = min(request.wait_seconds, self._settings.longest_wait_seconds)
+        stale = await self._watermarks.demand(dict(request.at_least), seconds, accept_stale=request.accept_stale)
+        # Taken before the search: what is searched is at least this far.
+        watermarks = self._watermarks.of(request.collections)
         visible = wire.to_visibility(request, dt.datetime.now(dt.UTC))
         window = Window(request.window_words, request.focus) if request.window_words else None
         found = await retrieval.search(request.query, visible, request.top_k or ranking.default_top_k, window)
         for part, milliseconds in found.latency_ms.items():
             PARTS.labels(part=part).observe(milliseconds / 1000)
         PASSAGES.observe(len(found.passages))
-        return wire.to_response(found, self._key)
+        response = wire.to_response(found, self._key)
+        response.watermarks.update(watermarks)
+        response.stale_seconds.update(stale)
+        return response
 
     def _check(self, request: pb.RetrieveRequest) -> None:
         if request.encoder and request.encoder != self._key:

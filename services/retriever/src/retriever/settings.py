@@ -39,6 +39,8 @@ class Settings(ServiceSettings):
 
     encoder_threads: PositiveInt = Field(default=1, description="Threads that encode one query.")
     poll_seconds: PositiveFloat = Field(default=0.5, description="Longest time between two looks at the index's version.")
+    ask_seconds: PositiveFloat = Field(default=5.0, description="Time between two questions to ingestor how far its sources are.")
+    longest_wait_seconds: PositiveFloat = Field(default=10.0, description="Longest wait for a place in a source that a query demands.")
     longest_query_characters: PositiveInt = Field(default=20_000, description="Longest query that is taken.")
     ranking: RankingSettings = Field(default_factory=RankingSettings, description="How passages are ranked and chosen.")
 

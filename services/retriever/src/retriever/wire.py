@@ -16,6 +16,8 @@ def to_visibility(request: pb.RetrieveRequest, now: dt.datetime) -> Visibility:
         collections=tuple(request.collections),
         at=request.as_of.ToDatetime(tzinfo=dt.UTC) if request.HasField("as_of") else now,
         filters=dict(request.filters),
+        version=request.version,
+        positions=dict(request.positions),
     )
 
 
