@@ -21,7 +21,12 @@ class Embeds(Protocol):
 
 def content_hash(document: Document, encoder: str) -> str:
     """Return what changes when chunks or vectors of the version would."""
-    return digest(document.title, document.text, CHUNKER, encoder)
+    return content_hash_of(document.title, digest_text(document.text), document.chunker or CHUNKER, encoder)
+
+
+def content_hash_of(title: str, document_sha256: str, chunker: str, encoder: str) -> str:
+    """Return the content hash from what every chunk of the version knows."""
+    return digest(title, document_sha256, chunker, encoder)
 
 
 def access_hash(document: Document) -> str:
@@ -78,6 +83,7 @@ def cut(document: Document, encoder: str, now: dt.datetime) -> list[Chunk]:
             start=start,
             end=end,
             document_sha256=sha,
+            chunker=document.chunker or CHUNKER,
             content_hash=content,
             metadata_hash=metadata,
             access_hash=access,

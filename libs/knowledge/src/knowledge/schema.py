@@ -42,6 +42,8 @@ class Document:
     licence: str = ""
     # Place of the change in its source: a commit LSN, or microseconds since 1970 for what is put by hand; 0 takes now.
     position: int = 0
+    # How it is cut; empty takes the default.
+    chunker: str = ""
 
     @property
     def key(self) -> str:
@@ -79,6 +81,7 @@ class Chunk:
     start: int
     end: int
     document_sha256: str
+    chunker: str
     content_hash: str
     metadata_hash: str
     access_hash: str
@@ -114,6 +117,7 @@ SCHEMA = pa.schema([
     pa.field("start", pa.int64(), nullable=False),
     pa.field("end", pa.int64(), nullable=False),
     pa.field("document_sha256", pa.string(), nullable=False),
+    pa.field("chunker", pa.string(), nullable=False),
     pa.field("content_hash", pa.string(), nullable=False),
     pa.field("metadata_hash", pa.string(), nullable=False),
     pa.field("access_hash", pa.string(), nullable=False),
