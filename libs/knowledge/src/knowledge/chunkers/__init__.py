@@ -1,0 +1,1 @@
+"""The ways to cut a text, one module each; their names and versions are in `knowledge.chunking`."""
