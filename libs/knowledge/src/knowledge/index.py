@@ -47,6 +47,7 @@ class Entry:
     access_hash: str
     embedded: bool
     closed: bool
+    withdrawn: bool
 
 
 class Index(Protocol):

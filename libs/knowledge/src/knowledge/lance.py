@@ -21,7 +21,8 @@ _KEPT = dt.timedelta(minutes=10)
 _FOUND = [name for name in COLUMNS if name not in {"vector", "search_text"}]
 _KEYS_AT_ONCE = 200
 _ENTRY = [
-    "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash", "closed_position",
+    "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash",
+    "closed_position", "withdrawn_at",
 ]  # fmt: skip
 _SEARCH = {"search_text": FTS(with_position=False, stem=True, remove_stop_words=True), "document_key": BTree()}
 
@@ -145,9 +146,10 @@ class LanceIndex:
         missing = set(waiting["chunk_id"].to_pylist())
         return [
             Entry(
-                **{name: row[name] for name in _ENTRY[:-1]},
+                **{name: row[name] for name in _ENTRY[:-2]},
                 embedded=row["chunk_id"] not in missing,
                 closed=row["closed_position"] is not None,
+                withdrawn=row["withdrawn_at"] is not None,
             )
             for row in rows
         ]

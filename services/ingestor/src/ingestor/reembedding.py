@@ -1,0 +1,138 @@
+"""Builds the index of another encoder beside the one that is searched, holds it against that one, and switches."""
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+
+from chassis.errors import FailedPreconditionError
+from chassis.logging import get_logger
+from encoders.encoder import Vectors
+from knowledge.index import Entry, Index
+from knowledge.preparation import Embeds, content_hash_of, embed, known_vectors
+from knowledge.schema import Chunk, Kind
+from knowledge.visibility import Visibility
+
+log = get_logger("ingestor")
+_DOCUMENTS_AT_ONCE = 64
+_GATE_QUERIES = 100
+_GATE_DEPTH = 10
+# How much less often the new index may find a chunk by its own words before the switch is refused.
+_GATE_TOLERANCE = 0.03
+_PASSES = 20
+
+
+@dataclass
+class Report:
+    """What building and holding against each other brought."""
+
+    documents: int = 0
+    embedded: int = 0
+    passes: int = 0
+    recall_before: float = 0.0
+    recall_after: float = 0.0
+    kinds: dict[str, int] = field(default_factory=dict)
+
+
+class Reembedding:
+    """Copies one index into that of another encoder while the first goes on being searched and written."""
+
+    def __init__(self, source: Index, target: Index, source_encoder: Embeds, target_encoder: Embeds) -> None:
+        """Read `source`, write `target`; vectors that the target has already are used again."""
+        self._source, self._target = source, target
+        self._source_encoder, self._encoder = source_encoder, target_encoder
+
+    def run(self, writing: AbstractContextManager[object], switch: Callable[[], None], visible: Visibility) -> Report:
+        """Copy until nothing differs, pass the gate, then `switch` while nobody writes.
+
+        `writing` is held by every writer of the source; `visible` is what the queries of the gate may see. Raise
+        FailedPreconditionError with code `retrieval_gate_failed` when the new index finds less; nothing has switched then.
+        """
+        report = Report()
+        while self._copy(report) and report.passes < _PASSES:
+            log.info("reembedding_pass", passes=report.passes, documents=report.documents, embedded=report.embedded)
+        self._target.tidy()
+        self._gate(report, visible)
+        with writing:
+            # What was written since the last pass; few documents, so that writers wait only for a moment.
+            self._copy(report)
+            switch()
+        log.info("reembedding_done", documents=report.documents, embedded=report.embedded)
+        return report
+
+    def _copy(self, report: Report) -> int:
+        """Bring every document that differs to the target; return how many did."""
+        report.passes += 1
+        differing = 0
+        for kind in Kind:
+            for keys in self._differing(kind):
+                stored = self._source.documents(kind, keys)
+                already = known_vectors(chunk for chunks in self._target.documents(kind, keys).values() for chunk in chunks)
+                moved = {key: self._moved(chunks, already, report) for key, chunks in stored.items()}
+                self._target.replace(kind, moved)
+                differing += len(keys)
+        report.documents += differing
+        return differing
+
+    def _moved(self, chunks: Sequence[Chunk], already: dict[str, list[float]], report: Report) -> list[Chunk]:
+        named = [
+            replace(c, vector=None, content_hash=content_hash_of(c.title, c.document_sha256, c.chunker, self._target.encoder))
+            for c in chunks
+        ]  # fmt: skip
+        report.embedded += len({chunk.search_text for chunk in named} - already.keys())
+        return embed(named, self._encoder, already)
+
+    def _differing(self, kind: Kind) -> Iterator[list[str]]:
+        collections = {*self._source.holdings(), *self._target.holdings()}
+        for collection in sorted(collections):
+            built = self._target.inventory(kind, collection)
+            here, there = _by_document(self._source.inventory(kind, collection)), _by_document(built)
+            unfinished = {entry.document_key for entry in built if not entry.embedded}
+            keys = sorted(key for key in {*here, *there} if here.get(key) != there.get(key) or key in unfinished)
+            for first in range(0, len(keys), _DOCUMENTS_AT_ONCE):
+                yield keys[first : first + _DOCUMENTS_AT_ONCE]
+
+    def _gate(self, report: Report, visible: Visibility) -> None:
+        """Ask both for chunks by sentences of their own; the new index must find them about as often."""
+        questions = self._questions(visible)
+        if not questions:
+            return
+        report.recall_before = _recall(self._source, self._source_encoder, questions, visible)
+        report.recall_after = _recall(self._target, self._encoder, questions, visible)
+        if report.recall_after < report.recall_before - _GATE_TOLERANCE:
+            message = (
+                f"of {len(questions)} chunks the new encoder finds {report.recall_after:.2f}, the one in use {report.recall_before:.2f}"
+            )
+            raise FailedPreconditionError(f"{message}; nothing was switched", code="retrieval_gate_failed")
+
+    def _questions(self, visible: Visibility) -> list[tuple[str, str]]:
+        """Return (question, document key): the second half of chunks, which no title gives away."""
+        entries = [
+            entry for kind in Kind for name in visible.collections for entry in self._source.inventory(kind, name) if not entry.closed
+        ]
+        some = random.Random(7).sample(sorted(entries, key=lambda entry: entry.chunk_id), min(_GATE_QUERIES, len(entries)))
+        wanted, questions = {entry.chunk_id for entry in some}, list[tuple[str, str]]()
+        for kind in Kind:
+            for key, chunks in self._source.documents(kind, sorted({entry.document_key for entry in some})).items():
+                for chunk in chunks:
+                    words = chunk.text.split()
+                    if chunk.chunk_id in wanted and len(words) >= 8:
+                        questions.append((" ".join(words[len(words) // 2 :][:24]), key))
+        return questions
+
+
+def _recall(index: Index, encoder: Embeds, questions: Sequence[tuple[str, str]], visible: Visibility) -> float:
+    vectors: Vectors = encoder.encode([question for question, _ in questions])
+    found = 0
+    for (_, key), vector in zip(questions, vectors, strict=True):
+        found += any(hit.chunk.document_key == key for hit in index.nearest(vector, visible, _GATE_DEPTH))
+    return found / len(questions)
+
+
+def _by_document(entries: Sequence[Entry]) -> dict[str, set[tuple[object, ...]]]:
+    """Return what each document consists of, but for what only the encoder decides."""
+    found: dict[str, set[tuple[object, ...]]] = {}
+    for e in entries:
+        state = (e.chunk_id, e.version, e.position, e.metadata_hash, e.access_hash, e.closed, e.withdrawn)
+        found.setdefault(e.document_key, set()).add(state)
+    return found
