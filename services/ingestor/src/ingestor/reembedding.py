@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from chassis.errors import FailedPreconditionError
 from chassis.logging import get_logger
@@ -31,7 +31,6 @@ class Report:
     passes: int = 0
     recall_before: float = 0.0
     recall_after: float = 0.0
-    kinds: dict[str, int] = field(default_factory=dict)
 
 
 class Reembedding:

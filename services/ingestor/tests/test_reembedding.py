@@ -1,0 +1,171 @@
+"""Another encoder's index is built beside the one in use and takes its place as one step."""
+
+import datetime as dt
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from chassis.errors import FailedPreconditionError
+from encoders import Encoder
+from encoders.encoder import Vectors
+from ingestor.ledger import Ledger
+from ingestor.library import Library
+from ingestor.reembedding import Reembedding
+from knowledge.generations import Generation, Generations
+from knowledge.lance import LanceIndex
+from knowledge.schema import Document, Kind
+from knowledge.visibility import Visibility
+
+NOW = dt.datetime(2026, 6, 1, tzinfo=dt.UTC)
+SEEN = Visibility("acme", frozenset(), ("rules",), NOW)
+TOPICS = ("parking", "bicycles", "visitors", "laundry", "gardens", "heating", "deliveries", "roofs")
+
+
+class Turned:
+    """The vectors of an encoder, turned: another space with the same neighbours."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self.texts = 0
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors with their components in another order."""
+        self.texts += len(texts)
+        return np.roll(self._encoder.encode(texts), 100, axis=1)
+
+
+class Blind:
+    """An encoder that cannot tell texts apart."""
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return the same vector for every text."""
+        return np.tile(np.eye(1, 384, dtype=np.float32), (len(texts), 1))
+
+
+def _document(number: int, version: int = 1) -> Document:
+    topic = TOPICS[number % len(TOPICS)]
+    text = f"Rule {number} is about {topic}. Whoever looks after {topic} on floor {number} writes down number {number * 37} at the gate."
+    date = NOW - dt.timedelta(days=100 - version)
+    return Document("rules", Kind.ANCHORED, f"rule-{number}", topic, text, version=str(version), effective_from=date)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    """Return the encoder, loaded once."""
+    return Encoder.load()
+
+
+@pytest.fixture
+def library(tmp_path: Path, encoder: Encoder) -> Library:
+    """Return a library of forty documents."""
+    library = Library(LanceIndex.create(tmp_path, "one"), encoder, Ledger(tmp_path / "ledger.db"), longest_text_bytes=10_000)
+    library.put([_document(number) for number in range(40)])
+    return library
+
+
+def test_every_version_arrives_and_only_once(tmp_path: Path, library: Library, encoder: Encoder) -> None:
+    """The new index holds what the old one holds, and building it again embeds nothing."""
+    library.put([replace(_document(3, 2), text="Rule 3 is about bicycles and says something else now.")])
+    source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "two")
+    generations, other = Generations(tmp_path), Turned(encoder)
+    generations.begin(Generation("one"))
+
+    report = Reembedding(source, target, encoder, other).run(threading.RLock(), lambda: _switch(generations, "two"), SEEN)
+
+    key = _document(3).key
+    assert sorted(chunk.version for chunk in target.documents(Kind.ANCHORED, [key])[key]) == ["1", "2"]
+    assert report.embedded == 41
+    state = generations.read()
+    assert state is not None
+    assert (state.serving, state.previous) == (Generation("two"), Generation("one"))
+    again = Reembedding(source, target, encoder, other).run(threading.RLock(), lambda: None, SEEN)
+    assert (again.documents, again.embedded) == (0, 0)
+
+
+def test_what_is_written_while_it_is_built_arrives_too(tmp_path: Path, library: Library, encoder: Encoder) -> None:
+    """Puts and withdrawals between the passes, and until the switch, are in the index that is searched afterwards."""
+    source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "two")
+
+    class Busy(Turned):
+        """Somebody else writes whenever it embeds."""
+
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            if self.texts == 0:
+                library.put([_document(100)])
+                library.remove(Kind.ANCHORED, "rules", "rule-5", version="1", reason="wrong")
+            return super().encode(texts)
+
+    Reembedding(source, target, encoder, Busy(encoder)).run(threading.RLock(), lambda: None, SEEN)
+
+    late, gone = _document(100).key, _document(5).key
+    stored = target.documents(Kind.ANCHORED, [late, gone])
+    assert len(stored[late]) == 1
+    assert stored[gone][0].withdrawn_at is not None
+
+
+def test_readers_never_see_fewer_documents_nor_two_spaces(tmp_path: Path, library: Library, encoder: Encoder) -> None:
+    """At every moment the generation that is served holds all documents, all of them with vectors of its encoder."""
+    source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "two")
+    generations, seen, over = Generations(tmp_path), set[tuple[str, int]](), threading.Event()
+    generations.begin(Generation("one"))
+
+    def read() -> None:
+        while not over.is_set():
+            state = generations.read()
+            assert state is not None
+            entries = LanceIndex.open(tmp_path, state.serving.encoder).inventory(Kind.ANCHORED, "rules")
+            seen.add((state.serving.encoder, sum(entry.embedded for entry in entries)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        Reembedding(source, target, encoder, Turned(encoder)).run(threading.RLock(), lambda: _switch(generations, "two"), SEEN)
+    finally:
+        over.set()
+        reader.join()
+
+    assert seen <= {("one", 40), ("two", 40)}
+    assert library is not None
+
+
+def test_an_encoder_that_finds_less_is_not_switched_to(tmp_path: Path, library: Library, encoder: Encoder) -> None:
+    """The gate refuses it with a stable code and what is served stays."""
+    source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "blind")
+    generations = Generations(tmp_path)
+    generations.begin(Generation("one"))
+
+    with pytest.raises(FailedPreconditionError) as caught:
+        Reembedding(source, target, encoder, Blind()).run(threading.RLock(), lambda: _switch(generations, "blind"), SEEN)
+
+    assert caught.value.code == "retrieval_gate_failed"
+    state = generations.read()
+    assert state is not None
+    assert state.serving == Generation("one")
+    assert library is not None
+
+
+def test_nobody_writes_during_the_switch(tmp_path: Path, library: Library, encoder: Encoder) -> None:
+    """The lock of the writers is held while the switch is made."""
+    source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "two")
+    held, at_switch = False, list[bool]()
+
+    @contextmanager
+    def writing() -> Iterator[None]:
+        nonlocal held
+        held = True
+        yield
+        held = False
+
+    Reembedding(source, target, encoder, Turned(encoder)).run(writing(), lambda: at_switch.append(held), SEEN)
+
+    assert at_switch == [True]
+    assert library is not None
+
+
+def _switch(generations: Generations, encoder: str) -> None:
+    generations.switch(Generation(encoder))
