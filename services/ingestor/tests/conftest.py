@@ -1,6 +1,7 @@
 """A library over a real index and the real encoder, and a folder of domains."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from encoders.encoder import Vectors
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from knowledge.lance import LanceIndex
+
+# The tests share the module that makes files.
+sys.path.insert(0, str(Path(__file__).parent))
 
 
 class CountingEncoder:

@@ -1,0 +1,1 @@
+"""Turns files into titles, Markdown-like texts and metadata, one module for each format."""

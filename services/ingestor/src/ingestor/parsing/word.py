@@ -1,0 +1,131 @@
+"""Word documents: headings, lists, tables and code by their styles; never unpacked beyond a bound."""
+
+import io
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import docx
+import lxml.etree
+from docx.opc.exceptions import OpcError
+from docx.oxml.ns import qn
+
+from ingestor.parsing.parsed import Format, Limits, Parsed, UnparsableError, too_large, unreadable, without_text
+from ingestor.parsing.tables import table
+
+_MOST_PARTS = 5000
+_BREAKS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
+_HEADING = re.compile(r"heading (\d)")
+
+
+def word(data: bytes, name: str, limits: Limits) -> Parsed:
+    """Return the text of a document's body; raise UnparsableError for damage, a password, a bomb, or no text."""
+    _check(data, limits)
+    try:
+        document = docx.Document(io.BytesIO(data))
+        styles = {style.style_id: (style.name or "").lower() for style in document.styles}
+        text = "\n\n".join(_blocks(document.element.body, styles))
+        about = _metadata(document.core_properties)
+    except (OpcError, zipfile.BadZipFile, lxml.etree.LxmlError, KeyError, ValueError, AttributeError, TypeError, OSError) as error:
+        raise unreadable(f"the document is damaged: {type(error).__name__}: {str(error)[:200]}") from error
+    if not text.strip():
+        raise without_text("the document has no text")
+    heading = next((line.lstrip("#").strip() for line in text.split("\n") if line.startswith("#")), "")
+    return Parsed(Format.DOCX, about.pop("title", "") or heading or PurePosixPath(name).stem, text, metadata=about)
+
+
+def _check(data: bytes, limits: Limits) -> None:
+    """Refuse what would grow too far; the archive's own figures bound what is ever read of it."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            parts = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError) as error:
+        raise unreadable(f"the document is damaged: {error}") from error
+    if any(part.flag_bits & 1 for part in parts):
+        raise UnparsableError("encrypted_document", "the document is protected by a password")
+    unpacked = sum(part.file_size for part in parts)
+    if len(parts) > _MOST_PARTS or unpacked > limits.unpacked_bytes:
+        raise too_large(
+            f"the document unpacks to {unpacked} bytes in {len(parts)} parts; the limit is {limits.unpacked_bytes} in {_MOST_PARTS}"
+        )
+
+
+def _blocks(body: Any, styles: dict[str, str]) -> Iterator[str]:
+    """Yield the blocks in order; items of a list, and lines of code, that follow each other are one."""
+    pending: list[str] = []
+    kind = ""
+    for element in _content(body):
+        style = _style(element, styles)
+        now, text = _kind(element, style), _block(element, style)
+        if pending and now != kind:
+            yield _joined(pending, kind)
+            pending = []
+        kind = now
+        if not text.strip():
+            continue
+        if kind:
+            pending.append(text)
+        else:
+            yield text
+    if pending:
+        yield _joined(pending, kind)
+
+
+def _content(body: Any) -> Iterator[Any]:
+    """Yield the paragraphs and tables of a body, also those inside of content controls."""
+    for element in body:
+        if element.tag in {qn("w:p"), qn("w:tbl")}:
+            yield element
+        elif element.tag == qn("w:sdt"):
+            for inner in element.iterfind(qn("w:sdtContent")):
+                yield from _content(inner)
+
+
+def _joined(lines: list[str], kind: str) -> str:
+    text = "\n".join(lines)
+    return f"```\n{text}\n```" if kind == "code" else text
+
+
+def _style(element: Any, styles: dict[str, str]) -> str:
+    found = element.find(f"{qn('w:pPr')}/{qn('w:pStyle')}")
+    return "" if found is None else styles.get(found.get(qn("w:val")), "")
+
+
+def _kind(element: Any, style: str) -> str:
+    if element.tag == qn("w:tbl"):
+        return ""
+    if "code" in style or "preformatted" in style or "plain text" in style:
+        return "code"
+    numbered = element.find(f"{qn('w:pPr')}/{qn('w:numPr')}") is not None
+    return "list" if (numbered or style.startswith("list")) and not _HEADING.match(style) else ""
+
+
+def _block(element: Any, style: str) -> str:
+    if element.tag == qn("w:tbl"):
+        rows = element.iterfind(qn("w:tr"))
+        return table([" ".join(_text(part) for part in cell.iter(qn("w:p"))) for cell in row.iterfind(qn("w:tc"))] for row in rows)
+    text = _text(element)
+    if _kind(element, style) == "code":
+        return text
+    text = "\n".join(" ".join(line.split()) for line in text.split("\n")).strip()
+    if style == "title" or (match := _HEADING.match(style)):
+        level = 1 if style == "title" else int(match[1])  # type: ignore[index]
+        return f"{'#' * level} {' '.join(text.split())}" if text else ""
+    if _kind(element, style) == "list" and text:
+        depth = element.find(f"{qn('w:pPr')}/{qn('w:numPr')}/{qn('w:ilvl')}")
+        indent = "  " * min(int(depth.get(qn("w:val"))), 8) if depth is not None else ""
+        return f"{indent}{'1.' if 'number' in style else '-'} {text}"
+    return text
+
+
+def _text(paragraph: Any) -> str:
+    runs = paragraph.iter(qn("w:t"), *_BREAKS)
+    return "".join((run.text or "") if run.tag == qn("w:t") else _BREAKS[run.tag] for run in runs)
+
+
+def _metadata(properties: Any) -> dict[str, str]:
+    date = properties.modified or properties.created
+    found = {"title": properties.title, "author": properties.author, "date": date.date().isoformat() if date else ""}
+    return {name: " ".join(value.split())[:200] for name, value in found.items() if value and value.strip()}
