@@ -140,3 +140,26 @@ def test_an_index_that_is_being_made_is_not_there_yet(tmp_path: Path) -> None:
     database.create_table("fluid_enc", schema=SCHEMA, exist_ok=True)
     LanceIndex.create(tmp_path, "enc")
     assert _found(LanceIndex.open(tmp_path, "enc"), _see()) == []
+
+
+def test_a_chunk_may_wait_for_its_vector(index: LanceIndex) -> None:
+    """Words find it at once, vectors only when its own has come; which chunks wait is known."""
+    waiting = [replace(chunk, vector=None) for chunk in _chunks("a", "a kettle")]
+    _put(index, waiting)
+    visible = _see()
+    assert [hit.chunk.vector for hit in index.lexical("kettle", visible, 10)] == [None]
+    assert index.nearest(VECTOR, visible, 10) == []
+    assert [chunk.chunk_id for chunk in index.without_vector(Kind.FLUID, 10)] == [waiting[0].chunk_id]
+    index.update(Kind.FLUID, [replace(waiting[0], vector=VECTOR.tolist())])
+    assert [hit.chunk.document_id for hit in index.nearest(VECTOR, visible, 10)] == ["a"]
+    assert index.without_vector(Kind.FLUID, 10) == []
+    assert [entry.embedded for entry in index.inventory(Kind.FLUID, waiting[0].collection)] == [True]
+
+
+def test_fragments_grow_with_commits_and_are_joined(index: LanceIndex) -> None:
+    """Every commit leaves a piece; tidying makes few of many."""
+    for number in range(5):
+        _put(index, _chunks(f"d{number}"))
+    before = index.fragments()["fluid"]
+    index.tidy()
+    assert (before, index.fragments()["fluid"]) == (5, 1)

@@ -1,6 +1,7 @@
 """The embedded index: two LanceDB tables in a folder, written by one process and read by any number."""
 
 import datetime as dt
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,13 +18,15 @@ from knowledge.index import Entry, Hit, Holding, IndexMissingError
 from knowledge.schema import COLUMNS, SCHEMA, Chunk, Kind, table_name
 from knowledge.visibility import Visibility, literals
 
-_KEPT = dt.timedelta(minutes=10)
+# Readers follow every commit; an older version serves only queries that run now, and a deletion is complete when it is gone.
+_KEPT = dt.timedelta(minutes=1)
 _FOUND = [name for name in COLUMNS if name not in {"vector", "search_text"}]
 _KEYS_AT_ONCE = 200
 _ENTRY = [
     "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash",
     "closed_position", "withdrawn_at",
 ]  # fmt: skip
+_HOLDING = ["collection", "document_key", "version", "superseded_at", "withdrawn_at", "expires_at", "closed_position"]
 _SEARCH = {"search_text": FTS(with_position=False, stem=True, remove_stop_words=True), "document_key": BTree()}
 
 
@@ -122,15 +125,14 @@ class LanceIndex:
             table.delete(scope)
             return int(table.version)
         merge = table.merge_insert("chunk_id").when_matched_update_all().when_not_matched_insert_all()
-        merge.when_not_matched_by_source_delete(scope).execute(pa.Table.from_pylist(rows, schema=SCHEMA))
+        _execute(merge.when_not_matched_by_source_delete(scope), rows)
         return int(table.version)
 
     def update(self, kind: Kind, chunks: Sequence[Chunk]) -> int:
         """Overwrite chunks that are there, by chunk id, in one commit; others are not added. Return the version."""
         table = self._tables[kind]
         if chunks:
-            rows = pa.Table.from_pylist([chunk.row() for chunk in chunks], schema=SCHEMA)
-            table.merge_insert("chunk_id").when_matched_update_all().execute(rows)
+            _execute(table.merge_insert("chunk_id").when_matched_update_all(), [chunk.row() for chunk in chunks])
         return int(table.version)
 
     def without_vector(self, kind: Kind, limit: int) -> list[Chunk]:
@@ -167,17 +169,30 @@ class LanceIndex:
         for table in self._tables.values():
             table.optimize(cleanup_older_than=_KEPT)
 
+    def fragments(self) -> dict[str, int]:
+        """Return the number of fragments of each table by kind; every commit adds some, `tidy` joins them."""
+        return {kind.value: int(table.stats()["fragment_stats"]["num_fragments"]) for kind, table in self._tables.items()}
+
     def holdings(self) -> dict[str, Holding]:
-        """Return documents in force and chunks of all versions of each collection, by name."""
-        chunks: dict[str, int] = {}
-        current: dict[str, set[str]] = {}
+        """Return what each collection holds, by name."""
+        now, chunks = dt.datetime.now(dt.UTC), Counter[str]()
+        found: dict[str, dict[str, set[tuple[str, str]]]] = {}
         for table in self._tables.values():
-            columns = ["collection", "document_key", "superseded_at", "withdrawn_at", "closed_position"]
-            for row in table.search().select(columns).limit(None).to_arrow().to_pylist():
-                chunks[row["collection"]] = chunks.get(row["collection"], 0) + 1
-                if row["superseded_at"] is None and row["withdrawn_at"] is None and row["closed_position"] is None:
-                    current.setdefault(row["collection"], set()).add(row["document_key"])
-        return {name: Holding(len(current.get(name, ())), count) for name, count in chunks.items()}
+            for row in table.search().select(_HOLDING).limit(None).to_arrow().to_pylist():
+                chunks[row["collection"]] += 1
+                if row["closed_position"] is None:
+                    states = found.setdefault(
+                        row["collection"], {name: set() for name in ("current", "superseded", "expired", "withdrawn")}
+                    )
+                    states[_state(row, now)].add((row["document_key"], row["version"]))
+        return {
+            name: Holding(
+                documents=len({key for key, _ in found[name]["current"]}) if name in found else 0,
+                chunks=count,
+                **{state: len(found[name][state]) if name in found else 0 for state in ("superseded", "expired", "withdrawn")},
+            )
+            for name, count in chunks.items()
+        }
 
     def _seen(self, search: Any, kind: Kind, visible: Visibility) -> Any:
         return search.where(visible.sql(self._labels(kind)), prefilter=True)
@@ -198,6 +213,19 @@ class LanceIndex:
         """Run a leg on both tables at once and merge what they found; ties go by chunk id."""
         found = [Hit(_chunk(row), score(row)) for part in self._pool.map(leg, self._tables) for row in part.to_pylist()]
         return sorted(found, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
+
+
+def _state(row: dict[str, Any], now: dt.datetime) -> str:
+    if row["withdrawn_at"] is not None:
+        return "withdrawn"
+    if row["expires_at"] is not None and row["expires_at"] <= now:
+        return "expired"
+    return "superseded" if row["superseded_at"] is not None and row["superseded_at"] <= now else "current"
+
+
+def _execute(merge: Any, rows: list[dict[str, Any]]) -> None:
+    # A chunk that waits for its vector has none, which is an error unless it is asked for.
+    merge.execute(pa.Table.from_pylist(rows, schema=SCHEMA), on_bad_vectors="null")
 
 
 def _indexed(table: Any) -> set[str]:
