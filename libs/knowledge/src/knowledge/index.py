@@ -27,10 +27,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class Holding:
-    """How much of one collection the index holds."""
+    """How much of one collection the index holds: documents in force, chunks of all versions, and versions that no query sees now."""
 
     documents: int
     chunks: int
+    superseded: int = 0
+    expired: int = 0
+    withdrawn: int = 0
 
 
 @dataclass(frozen=True)
