@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from encoders.encoder import Vectors
 from knowledge.schema import Chunk, Kind
@@ -106,4 +106,13 @@ class Index(Protocol):
 
     def holdings(self) -> dict[str, Holding]:
         """Return what each collection holds, by name."""
+        ...
+
+
+@runtime_checkable
+class Fragmented(Protocol):
+    """An index whose tables fall into pieces with every commit, until they are tidied."""
+
+    def fragments(self) -> dict[str, int]:
+        """Return the number of pieces of each table by kind."""
         ...
