@@ -954,3 +954,71 @@ class Absence(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Absence: _TypeAlias = Absence  # noqa: Y015
+
+@_typing.final
+class ReembedRequest(_message.Message):
+    """ReembedRequest names an encoder."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIRECTORY_FIELD_NUMBER: _builtins.int
+    ROLLBACK_FIELD_NUMBER: _builtins.int
+    directory: _builtins.str
+    """Folder of its weights on the machine of ingestor and retriever; empty means the installed one."""
+    rollback: _builtins.bool
+    """Goes back to the encoder that was in use before the last switch; `directory` is empty then."""
+    def __init__(
+        self,
+        *,
+        directory: _builtins.str = ...,
+        rollback: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["directory", b"directory", "rollback", b"rollback"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReembedRequest: _TypeAlias = ReembedRequest  # noqa: Y015
+
+@_typing.final
+class ReembedResponse(_message.Message):
+    """ReembedResponse tells what was built."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCODER_FIELD_NUMBER: _builtins.int
+    PREVIOUS_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
+    EMBEDDED_FIELD_NUMBER: _builtins.int
+    RECALL_BEFORE_FIELD_NUMBER: _builtins.int
+    RECALL_AFTER_FIELD_NUMBER: _builtins.int
+    encoder: _builtins.str
+    """Identity of the encoder that is in use now."""
+    previous: _builtins.str
+    """Identity of the one before."""
+    documents: _builtins.int
+    """Documents that were copied."""
+    embedded: _builtins.int
+    """Texts that were embedded."""
+    recall_before: _builtins.float
+    """Share of the gate's questions that the old index answered."""
+    recall_after: _builtins.float
+    """The same of the new one."""
+    def __init__(
+        self,
+        *,
+        encoder: _builtins.str = ...,
+        previous: _builtins.str = ...,
+        documents: _builtins.int = ...,
+        embedded: _builtins.int = ...,
+        recall_before: _builtins.float = ...,
+        recall_after: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["documents", b"documents", "embedded", b"embedded", "encoder", b"encoder", "previous", b"previous", "recall_after", b"recall_after", "recall_before", b"recall_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReembedResponse: _TypeAlias = ReembedResponse  # noqa: Y015

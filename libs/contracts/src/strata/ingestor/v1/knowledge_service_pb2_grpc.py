@@ -70,6 +70,11 @@ class KnowledgeServiceStub:
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileRequest.SerializeToString,
                 response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileResponse.FromString,
                 _registered_method=True)
+        self.Reembed = channel.unary_unary(
+                '/strata.ingestor.v1.KnowledgeService/Reembed',
+                request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedRequest.SerializeToString,
+                response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedResponse.FromString,
+                _registered_method=True)
         self.ProveDeletion = channel.unary_unary(
                 '/strata.ingestor.v1.KnowledgeService/ProveDeletion',
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionRequest.SerializeToString,
@@ -130,6 +135,13 @@ class KnowledgeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Reembed(self, request, context):
+        """Reembed builds the index of another encoder beside the one in use, holds it against that one and switches; or goes back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ProveDeletion(self, request, context):
         """ProveDeletion tells since when a document is in no index, no older table version and no ledger.
         """
@@ -174,6 +186,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.Reconcile,
                     request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileRequest.FromString,
                     response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileResponse.SerializeToString,
+            ),
+            'Reembed': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reembed,
+                    request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedRequest.FromString,
+                    response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedResponse.SerializeToString,
             ),
             'ProveDeletion': grpc.unary_unary_rpc_method_handler(
                     servicer.ProveDeletion,
@@ -371,6 +388,33 @@ class KnowledgeService:
             '/strata.ingestor.v1.KnowledgeService/Reconcile',
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileRequest.SerializeToString,
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReconcileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reembed(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.ingestor.v1.KnowledgeService/Reembed',
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedRequest.SerializeToString,
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,8 @@ class KnowledgeServiceStub:
     """GetStatus tells how fresh each source is and whether its index is what the source says."""
     Reconcile: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReconcileRequest, _knowledge_service_pb2.ReconcileResponse]
     """Reconcile compares source, ledger and index now and mends what differs."""
+    Reembed: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReembedRequest, _knowledge_service_pb2.ReembedResponse]
+    """Reembed builds the index of another encoder beside the one in use, holds it against that one and switches; or goes back."""
     ProveDeletion: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ProveDeletionRequest, _knowledge_service_pb2.ProveDeletionResponse]
     """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
 
@@ -69,6 +71,8 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     """GetStatus tells how fresh each source is and whether its index is what the source says."""
     Reconcile: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReconcileRequest, _knowledge_service_pb2.ReconcileResponse]  # type: ignore[assignment]
     """Reconcile compares source, ledger and index now and mends what differs."""
+    Reembed: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReembedRequest, _knowledge_service_pb2.ReembedResponse]  # type: ignore[assignment]
+    """Reembed builds the index of another encoder beside the one in use, holds it against that one and switches; or goes back."""
     ProveDeletion: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ProveDeletionRequest, _knowledge_service_pb2.ProveDeletionResponse]  # type: ignore[assignment]
     """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
 
@@ -130,6 +134,14 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_knowledge_service_pb2.ReconcileResponse, _abc.Awaitable[_knowledge_service_pb2.ReconcileResponse]]:
         """Reconcile compares source, ledger and index now and mends what differs."""
+
+    @_abc_1.abstractmethod
+    def Reembed(
+        self,
+        request: _knowledge_service_pb2.ReembedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.ReembedResponse, _abc.Awaitable[_knowledge_service_pb2.ReembedResponse]]:
+        """Reembed builds the index of another encoder beside the one in use, holds it against that one and switches; or goes back."""
 
     @_abc_1.abstractmethod
     def ProveDeletion(
