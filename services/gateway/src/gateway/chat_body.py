@@ -118,6 +118,10 @@ class StreamOptions(_Lenient):
     include_usage: bool = False
 
 
+# A place in the source of a collection, such as an LSN.
+Place = Annotated[int, Field(ge=0, lt=2**63)]
+
+
 class Extension(_Lenient):
     """What only Strata understands."""
 
@@ -126,6 +130,9 @@ class Extension(_Lenient):
     as_of: AwareDatetime | None = None
     filters: dict[str, str] = Field(default_factory=dict, max_length=32)
     context: PlainObject = Field(default_factory=dict)
+    at_least: dict[str, Place] = Field(default_factory=dict, max_length=32)
+    positions: dict[str, Place] = Field(default_factory=dict, max_length=32)
+    accept_stale: bool = False
 
 
 def _as_list(value: object) -> object:

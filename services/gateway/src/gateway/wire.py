@@ -25,6 +25,9 @@ def admitted(body: ChatBody, *, request_id: str, trace_id: str, caller: Caller, 
         stream=body.stream,
         session_id=body.strata.session_id,
         filters=body.strata.filters,
+        at_least=body.strata.at_least,
+        positions=body.strata.positions,
+        accept_stale=body.strata.accept_stale,
         request_class=request_class,
     )
     if body.tools:

@@ -30,6 +30,12 @@ def complete(run: Run, step: Step, draft: Draft, text: str, *, verdict: str, sec
         origin=draft.origin_name,
         tools=[str(result["tool"]) for result in run.results.values() if result and "tool" in result],
     )
+    for source in run.workflow.of_kind("retrieve"):
+        found = run.results.get(source.id) or {}
+        # Results are kept as JSON, in which whole numbers come back as floats.
+        completion.index_versions.update({name: int(number) for name, number in found.get("index_versions", {}).items()})
+        completion.watermarks.update({name: int(place) for name, place in found.get("watermarks", {}).items()})
+        completion.stale_seconds.update(found.get("stale_seconds", {}))
     _account(run, draft, completion)
     completion.steps.append(StepUsage(step_id=step.id, latency_ms=seconds * 1000))
     completion.latency_ms[step.id] = seconds * 1000

@@ -69,7 +69,17 @@ def strata(window: Window, *, request_id: str, trace_id: str, gateway_ms: float 
         "workflow": completion.get("workflow", ""),
         "origin": completion.get("origin", ""),
         "tools": completion.get("tools", []),
+        "knowledge": {
+            "index_versions": _whole(completion.get("index_versions")),
+            "watermarks": _whole(completion.get("watermarks")),
+            "stale_seconds": completion.get("stale_seconds", {}),
+        },
     }
+
+
+def _whole(numbers: dict[str, str] | None) -> dict[str, int]:
+    """Return numbers of 64 bits, which protobuf's JSON writes as texts."""
+    return {name: int(number) for name, number in (numbers or {}).items()}
 
 
 def tool_calls(calls: tuple[ToolCall, ...]) -> list[dict[str, Any]]:

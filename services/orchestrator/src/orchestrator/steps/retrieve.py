@@ -18,10 +18,20 @@ async def retrieve(run: Run, step: Step) -> Outcome:
         filters=run.request.filters,
         window_words=step.spec.get("window_words", 0),
         focus=question_of(run.message),
+        at_least={name: place for name, place in run.request.at_least.items() if name in step.spec["collections"]},
+        positions={name: place for name, place in run.request.positions.items() if name in step.spec["collections"]},
+        accept_stale=run.request.accept_stale,
+        # Half of what the step may take; the rest is for the search.
+        wait_seconds=run.timeout(step) / 2,
     )
     if run.request.HasField("as_of"):
         request.as_of.CopyFrom(run.request.as_of)
     response: RetrieveResponse = await rpc.call(run.tools.peers.retriever.Retrieve, request, timeout=run.timeout(step))
+    knowledge = {
+        "index_versions": dict(response.index_versions),
+        "watermarks": dict(response.watermarks),
+        "stale_seconds": dict(response.stale_seconds),
+    }
     details = {
         "passages": [
             {
@@ -35,10 +45,10 @@ async def retrieve(run: Run, step: Step) -> Outcome:
             for p in response.passages
         ],
         "encoder": response.encoder,
-        "index_versions": dict(response.index_versions),
+        **knowledge,
         "latency_ms": {name: round(value, 3) for name, value in response.latency_ms.items()},
     }
-    return Outcome({"items": [_item(passage) for passage in response.passages]}, details=details)
+    return Outcome({"items": [_item(passage) for passage in response.passages], **knowledge}, details=details)
 
 
 def _item(passage: RetrievedPassage) -> dict[str, object]:

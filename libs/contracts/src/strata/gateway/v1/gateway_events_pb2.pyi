@@ -275,6 +275,46 @@ class RequestAdmitted(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class AtLeastEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class PositionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
@@ -294,6 +334,9 @@ class RequestAdmitted(_message.Message):
     CONTEXT_FIELD_NUMBER: _builtins.int
     RECEIVED_AT_FIELD_NUMBER: _builtins.int
     REQUEST_CLASS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    ACCEPT_STALE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Identifier of the request, also the last token of its response subject."""
     trace_id: _builtins.str
@@ -316,6 +359,8 @@ class RequestAdmitted(_message.Message):
     """Session the request belongs to; may be empty."""
     request_class: _builtins.str
     """interactive or batch."""
+    accept_stale: _builtins.bool
+    """Answers from knowledge that is behind `at_least`, and says so, instead of refusing."""
     @_builtins.property
     def caller(self) -> Global___Caller:
         """Who asks."""
@@ -348,6 +393,14 @@ class RequestAdmitted(_message.Message):
     def received_at(self) -> _timestamp_pb2.Timestamp:
         """When the gateway accepted it."""
 
+    @_builtins.property
+    def at_least(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By collection: the place in its source that must be searchable before the request is answered."""
+
+    @_builtins.property
+    def positions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By collection: knowledge is read as it was when its source had come this far, as watermarks of an earlier answer say."""
+
     def __init__(
         self,
         *,
@@ -370,10 +423,13 @@ class RequestAdmitted(_message.Message):
         context: _struct_pb2.Struct | None = ...,
         received_at: _timestamp_pb2.Timestamp | None = ...,
         request_class: _builtins.str = ...,
+        at_least: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        positions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        accept_stale: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller", "context", b"context", "received_at", b"received_at", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "as_of", b"as_of", "caller", b"caller", "context", b"context", "filters", b"filters", "messages", b"messages", "model", b"model", "received_at", b"received_at", "request_class", b"request_class", "request_id", b"request_id", "response_schema_json", b"response_schema_json", "sampling", b"sampling", "session_id", b"session_id", "stream", b"stream", "tier", b"tier", "tool_choice_json", b"tool_choice_json", "tools", b"tools", "trace_id", b"trace_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_stale", b"accept_stale", "adapter", b"adapter", "as_of", b"as_of", "at_least", b"at_least", "caller", b"caller", "context", b"context", "filters", b"filters", "messages", b"messages", "model", b"model", "positions", b"positions", "received_at", b"received_at", "request_class", b"request_class", "request_id", b"request_id", "response_schema_json", b"response_schema_json", "sampling", b"sampling", "session_id", b"session_id", "stream", b"stream", "tier", b"tier", "tool_choice_json", b"tool_choice_json", "tools", b"tools", "trace_id", b"trace_id", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -133,6 +133,66 @@ class Completion(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class IndexVersionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class WatermarksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class StaleSecondsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STATUS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     REQUEST_CLASS_FIELD_NUMBER: _builtins.int
@@ -152,6 +212,9 @@ class Completion(_message.Message):
     ORIGIN_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
     TOOLS_FIELD_NUMBER: _builtins.int
+    INDEX_VERSIONS_FIELD_NUMBER: _builtins.int
+    WATERMARKS_FIELD_NUMBER: _builtins.int
+    STALE_SECONDS_FIELD_NUMBER: _builtins.int
     status: _builtins.str
     """completed, pending_review, abstained or blocked."""
     finish_reason: _builtins.str
@@ -198,6 +261,18 @@ class Completion(_message.Message):
     def tools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tools the workflow ran, by name."""
 
+    @_builtins.property
+    def index_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Version of each index that was searched, by name."""
+
+    @_builtins.property
+    def watermarks(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """By collection with a source: the place up to which everything was searchable."""
+
+    @_builtins.property
+    def stale_seconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """By collection that was behind what the request demanded: seconds since its last change became searchable."""
+
     def __init__(
         self,
         *,
@@ -220,10 +295,13 @@ class Completion(_message.Message):
         origin: _builtins.str = ...,
         latency_ms: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         tools: _abc.Iterable[_builtins.str] | None = ...,
+        index_versions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        watermarks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        stale_seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "citations", b"citations", "code", b"code", "completion_tokens", b"completion_tokens", "confidence", b"confidence", "cost_usd", b"cost_usd", "finish_reason", b"finish_reason", "intent", b"intent", "latency_ms", b"latency_ms", "model", b"model", "origin", b"origin", "prompt_tokens", b"prompt_tokens", "request_class", b"request_class", "status", b"status", "steps", b"steps", "tier", b"tier", "tools", b"tools", "verdict", b"verdict", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "citations", b"citations", "code", b"code", "completion_tokens", b"completion_tokens", "confidence", b"confidence", "cost_usd", b"cost_usd", "finish_reason", b"finish_reason", "index_versions", b"index_versions", "intent", b"intent", "latency_ms", b"latency_ms", "model", b"model", "origin", b"origin", "prompt_tokens", b"prompt_tokens", "request_class", b"request_class", "stale_seconds", b"stale_seconds", "status", b"status", "steps", b"steps", "tier", b"tier", "tools", b"tools", "verdict", b"verdict", "watermarks", b"watermarks", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
