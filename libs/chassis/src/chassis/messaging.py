@@ -95,8 +95,8 @@ class Bus:
             await asyncio.wait_for(self.client.drain(), 20)
 
 
-async def connect(settings: ServiceSettings, name: str) -> Bus:
-    """Connect as `name`, and keep reconnecting for as long as the process lives."""
+async def connect(settings: ServiceSettings, name: str, *, reconnect: bool = True) -> Bus:
+    """Connect as `name`, and keep reconnecting for as long as the process lives; without `reconnect`, end with the first connection."""
     closed = asyncio.Event()
     client = Client()
 
@@ -120,6 +120,7 @@ async def connect(settings: ServiceSettings, name: str) -> Bus:
         inbox_prefix=inbox_prefix(name).encode(),
         ping_interval=int(settings.nats.ping_interval_seconds),
         max_outstanding_pings=2,
+        allow_reconnect=reconnect,
         max_reconnect_attempts=-1,
         reconnect_time_wait=0.25,  # type: ignore[arg-type] # a float works, and a whole second is long
         error_cb=on_error,
