@@ -8,6 +8,8 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from testkit.nats import NatsServer, nats_server
+from testkit.opensearch import ABSENT, OpenSearchNode, opensearch_home, opensearch_node, running_opensearch
+from testkit.postgres import PostgresServer, postgres_binaries, postgres_server
 from testkit.vllm import Vllm, running_vllm, vllm_server
 
 
@@ -30,6 +32,16 @@ async def admin(bus: NatsServer) -> AsyncIterator[Client]:
 
 
 @pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A real PostgreSQL with logical decoding, started once; tests make databases of their own in it."""
+    binaries = postgres_binaries()
+    if binaries is None:
+        pytest.skip("PostgreSQL's initdb and postgres are not installed; STRATA_TEST_POSTGRES_BIN names their folder")
+    with postgres_server(binaries) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
     """A real engine with the base model and the adapters that exist, started once, or the one that STRATA_TEST_VLLM_URL names."""
     if running := running_vllm():
@@ -44,3 +56,23 @@ def other_vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vllm]:
     """A second real engine, always a process of its own with a key of its own."""
     with vllm_server(tmp_path_factory.mktemp("other-vllm")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def opensearch() -> Iterator[OpenSearchNode]:
+    """A real node, started once, or the cluster that STRATA_TEST_OPENSEARCH_URL names; skips where there is neither."""
+    if running := running_opensearch():
+        yield running
+        return
+    home = opensearch_home()
+    if home is None:
+        pytest.skip(ABSENT)
+    with opensearch_node(home) as node:
+        yield node
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line that the OpenSearch half was skipped, and how to run it."""
+    skipped = [report for report in terminalreporter.stats.get("skipped", []) if ABSENT in str(report.longrepr)]
+    if skipped:
+        terminalreporter.write_line(f"{ABSENT} ({len(skipped)} tests)")
