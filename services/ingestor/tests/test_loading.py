@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from chassis.errors import ServiceError
 from ingestor import catalogue
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from ingestor.loading import Loaded, Loader
-from ingestor.sources import SourceError, read
+from ingestor.sources import read
 from knowledge.lance import LanceIndex
 from knowledge.schema import Document, Kind
 
@@ -87,7 +88,8 @@ def test_pages_with_front_matter(tmp_path: Path, declare: Any) -> None:
     collection = catalogue.load(tmp_path / "domains")["notices"]
     entries = list(read(catalogue.Collection(**{**vars(collection), "path": documents})))
     broken, plain, rule = entries
-    assert isinstance(broken, SourceError)
+    assert isinstance(broken, ServiceError)
+    assert broken.code == "unreadable_document"
     assert isinstance(plain, Document)
     assert (plain.document_id, plain.title, plain.text) == ("plain", "plain", "Just text.")
     assert isinstance(rule, Document)

@@ -10,6 +10,7 @@ from chassis.logging import get_logger
 from ingestor.catalogue import Collection
 from ingestor.ledger import Ledger
 from ingestor.library import Library
+from ingestor.parsing.isolated import DocumentParser
 from ingestor.sources import read
 from knowledge.schema import Document, Kind
 
@@ -38,9 +39,9 @@ class Loaded:
 class Loader:
     """Compares folders with what was loaded from them before, so that later changes over gRPC are not undone."""
 
-    def __init__(self, library: Library, ledger: Ledger, *, batch_documents: int) -> None:
-        """Put documents into `library` in groups."""
-        self._library, self._ledger, self._batch = library, ledger, batch_documents
+    def __init__(self, library: Library, ledger: Ledger, *, batch_documents: int, parser: DocumentParser | None = None) -> None:
+        """Put documents into `library` in groups; files are read by `parser`, or by one for each collection."""
+        self._library, self._ledger, self._batch, self._parser = library, ledger, batch_documents, parser
 
     def load(self, collection: Collection, *, indexed: bool, after_group: Callable[[], None] = lambda: None) -> Loaded:
         """Load one collection; `indexed` says whether the index holds any of it, `after_group` runs after each commit."""
@@ -60,7 +61,7 @@ class Loader:
         return result
 
     def _new(self, collection: Collection, known: Mapping[tuple[str, str], str], seen: set[str], result: Loaded) -> Iterator[Document]:
-        for entry in read(collection):
+        for entry in read(collection, self._parser):
             if isinstance(entry, ServiceError):
                 result.refusals.append(Refusal(collection.name, "", entry))
                 continue

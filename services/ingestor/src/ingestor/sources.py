@@ -1,36 +1,146 @@
-"""Reads the files of a collection: JSON lines, also compressed, Markdown and plain text."""
+"""Reads the files of a collection: JSON lines, pages and documents of every format, dated versions, a git history."""
 
 import datetime as dt
 import gzip
 import json
+import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from difflib import get_close_matches
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
+from chassis.errors import InvalidArgumentError, ServiceError
+from ingestor import git_history
+from ingestor.catalogue import Collection, GitSource
+from ingestor.git_history import HistoryError, Revision
+from ingestor.parsing import front_matter
+from ingestor.parsing.isolated import DocumentError, DocumentParser
+from ingestor.parsing.parsed import Parsed, UnparsableError
+from knowledge.schema import Document, Kind
 
-from chassis.errors import InvalidArgumentError
-from ingestor.catalogue import Collection
-from knowledge.schema import Document
-
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".md", ".txt")
+_LINES = (".jsonl", ".jsonl.gz")
+_SIDECAR = ".meta.yaml"
+_DATED = re.compile(r"(?:(?P<name>.+)@)?(?P<date>\d{4}-\d{2}-\d{2})")
+_FIELDS = frozenset({
+    "id", "title", "version", "effective_from", "expires_at", "labels", "metadata", "tenant", "url", "source", "licence", "review_date",
+})  # fmt: skip
+_GIT_SECONDS = 300.0
 
 
 class SourceError(InvalidArgumentError):
     """A document in a file cannot be read; the message names file, row and field."""
 
 
-def read(collection: Collection) -> Iterator[Document | SourceError]:
+def read(collection: Collection, parser: DocumentParser | None = None) -> Iterator[Document | ServiceError]:
     """Yield every document of the collection, or why it cannot be one, in a fixed order."""
-    path = collection.path
-    files = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
-    for file in files:
-        if file.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _lines(collection, file)
-        elif file.suffix in {".md", ".txt"}:
-            yield _page(collection, file)
+    reader = parser or DocumentParser()
+    try:
+        if collection.git is not None:
+            yield from _history(collection, collection.git, reader)
         else:
-            yield SourceError(f"{file.name}: unknown kind of file; known: {list(_SUFFIXES)}")
+            yield from _files(collection, reader)
+    finally:
+        if parser is None:
+            reader.close()
+
+
+def _files(collection: Collection, parser: DocumentParser) -> Iterator[Document | ServiceError]:
+    root = collection.path
+    files = sorted(part for part in root.rglob("*") if part.is_file()) if root.is_dir() else [root]
+    home = root.resolve() if root.is_dir() else root.resolve().parent
+    seen: dict[tuple[str, str], str] = {}
+    for file in files:
+        name = str(file.relative_to(root)) if root.is_dir() else file.name
+        if any(part.startswith(".") for part in PurePosixPath(name).parts):
+            continue
+        if not file.resolve().is_relative_to(home):
+            yield SourceError(f"{name}: leads out of the folder of the collection")
+        elif name.endswith(_LINES):
+            yield from _lines(collection, file)
+        elif name.endswith(_SIDECAR):
+            if not file.with_name(file.name.removesuffix(_SIDECAR)).is_file():
+                yield SourceError(f"{name}: there is no file {file.name.removesuffix(_SIDECAR)!r} that it could describe")
+        else:
+            entry = _file(collection, file, name, parser)
+            if isinstance(entry, Document):
+                key = (entry.key, entry.version or str(entry.effective_from))
+                if (other := seen.setdefault(key, name)) != name:
+                    entry = SourceError(f"{name}: the same document and version as {other}; give one an 'id' or a 'version'")
+            yield entry
+
+
+def _file(collection: Collection, file: Path, name: str, parser: DocumentParser) -> Document | ServiceError:
+    try:
+        if (size := file.stat().st_size) > parser.limits.file_bytes:
+            return DocumentError(f"{name}: has {size} bytes; the limit is {parser.limits.file_bytes}", code="document_too_large")
+        sidecar = file.with_name(file.name + _SIDECAR)
+        beside = front_matter.fields(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
+        if unknown := sorted(set(beside) - _FIELDS):
+            return SourceError(f"{name}{_SIDECAR}: unknown fields {unknown}; known: {sorted(_FIELDS)}")
+        parsed = parser.parse(file.read_bytes(), name)
+    except (OSError, UnicodeDecodeError) as error:
+        return SourceError(f"{name}: cannot be read: {error}")
+    except UnparsableError as error:
+        return SourceError(f"{name}{_SIDECAR}: {error}", code=error.code)
+    except ServiceError as error:
+        return error
+    return page(collection, name, parsed, {**_dated(collection, name), **parsed.fields, **beside})
+
+
+def _dated(collection: Collection, name: str) -> dict[str, Any]:
+    """Return what a path says of its document: `<document>/<date>.md` and `<document>@<date>.md` are dated versions."""
+    path = PurePosixPath(name).with_suffix("")
+    match = _DATED.fullmatch(path.name) if collection.kind is Kind.ANCHORED else None
+    if match and (match["name"] or len(path.parts) > 1):
+        document = path.with_name(match["name"]) if match["name"] else path.parent
+        return {"id": str(document), "version": match["date"], "effective_from": match["date"]}
+    return {"id": str(path)}
+
+
+def page(collection: Collection, where: str, parsed: Parsed, row: Mapping[str, Any]) -> Document | SourceError:
+    """Return a parsed file as a document; `row` holds the fields that are declared for it."""
+    for name in set(row) - _FIELDS:
+        # Other tools keep fields of their own in a front matter; one that is nearly ours is a slip with consequences.
+        if meant := get_close_matches(name, _FIELDS, 1, 0.8):
+            return SourceError(f"{where}: unknown field {name!r}; is {meant[0]!r} meant?")
+    metadata = row.get("metadata") or {}
+    if isinstance(metadata, dict):
+        review = {"review_date": str(row["review_date"])} if row.get("review_date") else {}
+        metadata = {**parsed.metadata, **review, **metadata}
+    title = row.get("title") or parsed.title
+    return _document(collection, where, {"source": where, **row, "title": title, "text": parsed.text, "metadata": metadata})
+
+
+def _history(collection: Collection, git: GitSource, parser: DocumentParser) -> Iterator[Document | ServiceError]:
+    try:
+        found = git_history.revisions(collection.path, git.inside, git.ref, per_day=git.per_day, timeout_seconds=_GIT_SECONDS)
+        texts = git_history.contents(
+            collection.path, [entry.blob for entry in found], largest=parser.limits.file_bytes, timeout_seconds=_GIT_SECONDS
+        )
+        for revision, (_, data) in zip(found, texts, strict=True):
+            yield _revision(collection, revision, data, parser)
+    except HistoryError as error:
+        yield SourceError(f"{collection.path.name}: {error}")
+
+
+def _revision(collection: Collection, revision: Revision, data: bytes | None, parser: DocumentParser) -> Document | ServiceError:
+    where = f"{revision.path}@{revision.commit[:12]}"
+    if data is None:
+        return DocumentError(f"{where}: is larger than {parser.limits.file_bytes} bytes", code="document_too_large")
+    try:
+        parsed = parser.parse(data, revision.path)
+    except ServiceError as error:
+        return SourceError(f"{where}: {error}", code=error.code)
+    own = {"id", "version", "effective_from", "expires_at"}
+    described = {name: value for name, value in parsed.fields.items() if name not in own}
+    row = {
+        **described,
+        "id": str(PurePosixPath(revision.name).with_suffix("")),
+        "version": revision.commit[:12],
+        "effective_from": revision.at.isoformat(),
+        "expires_at": revision.removed_at.isoformat() if revision.removed_at else None,
+    }
+    return page(collection, where, parsed, row)
 
 
 def _lines(collection: Collection, file: Path) -> Iterator[Document | SourceError]:
@@ -54,32 +164,15 @@ def _line(collection: Collection, where: str, line: str) -> Document | SourceErr
     return _document(collection, where, row)
 
 
-def _page(collection: Collection, file: Path) -> Document | SourceError:
-    """Read a page with its front matter; the heading is the title where none is given."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        return SourceError(f"{file.name}: cannot be read as text: {error}")
-    row: dict[str, Any] = {}
-    if text.startswith("---\n") and "\n---\n" in text:
-        head, _, text = text[4:].partition("\n---\n")
-        try:
-            row = yaml.safe_load(head) or {}
-        except yaml.YAMLError as error:
-            return SourceError(f"{file.name}: front matter: {' '.join(str(error).split())}")
-    first = text.lstrip().partition("\n")[0]
-    row.setdefault("id", file.stem)
-    row.setdefault("title", first.lstrip("# ").strip() if first.startswith("#") else file.stem)
-    return _document(collection, file.name, {**row, "text": text})
-
-
 def _document(collection: Collection, where: str, row: Mapping[str, Any]) -> Document | SourceError:
     for name in ("id", "title", "text"):
         if not isinstance(row.get(name), str) or not row[name].strip():
             return SourceError(f"{where}: field {name!r} must be a text that is not empty")
-    metadata = row.get("metadata") or {}
+    metadata, labels = row.get("metadata") or {}, row.get("labels") or ()
     if not isinstance(metadata, dict):
         return SourceError(f"{where}: field 'metadata' must be an object")
+    if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
+        return SourceError(f"{where}: field 'labels' must be a list of texts")
     try:
         return Document(
             collection=collection.name,
@@ -91,10 +184,11 @@ def _document(collection: Collection, where: str, row: Mapping[str, Any]) -> Doc
             effective_from=_date(row, "effective_from"),
             expires_at=_date(row, "expires_at"),
             tenant=str(row.get("tenant") or ""),
-            labels=tuple(row.get("labels") or collection.labels),
+            labels=tuple(labels) or collection.labels,
             metadata={name: _plain(value) for name, value in metadata.items()},
             source=str(row.get("url") or row.get("source") or ""),
             licence=str(row.get("licence") or collection.licence),
+            chunker=collection.chunker,
         )
     except ValueError as error:
         return SourceError(f"{where}: {error}")

@@ -8,29 +8,37 @@ from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from knowledge.schema import Chunk, Document, Kind
 
 
+class VersionConflictError(FailedPreconditionError):
+    """A version would rewrite or blur one that is stored."""
+
+    default_code = "version_conflict"
+
+
 def normalised(document: Document) -> Document:
     """Return the document with its version filled in; raise InvalidArgumentError for an anchored one without a date."""
     if document.kind is Kind.FLUID:
         return document
     if document.effective_from is None:
-        raise InvalidArgumentError(f"{document.document_id!r}: field 'effective_from' is missing; an anchored version needs a date")
+        raise InvalidArgumentError(
+            f"{document.document_id!r}: field 'effective_from' is missing; an anchored version needs a date", code="missing_effective_date"
+        )
     return document if document.version else replace(document, version=document.effective_from.date().isoformat())
 
 
 def check(document: Document, sha256: str, stored: Sequence[Chunk]) -> None:
-    """Raise FailedPreconditionError when an anchored version would rewrite or blur what is stored."""
+    """Raise VersionConflictError when an anchored version would rewrite or blur what is stored."""
     if document.kind is Kind.FLUID:
         return
     name, date = document.document_id, document.effective_from
     for chunk in stored:
         if chunk.version == document.version:
             if chunk.withdrawn_at is not None:
-                raise FailedPreconditionError(f"version {chunk.version!r} of {name!r} was withdrawn; publish a new version")
+                raise VersionConflictError(f"version {chunk.version!r} of {name!r} was withdrawn; publish a new version")
             if chunk.document_sha256 != sha256:
-                raise FailedPreconditionError(f"version {chunk.version!r} of {name!r} is stored with another text; publish a new version")
+                raise VersionConflictError(f"version {chunk.version!r} of {name!r} is stored with another text; publish a new version")
         elif chunk.effective_from == date and chunk.withdrawn_at is None:
             versions = f"{chunk.version!r} and {document.version!r}"
-            raise FailedPreconditionError(f"versions {versions} of {name!r} take effect on the same date {date:%Y-%m-%d}; change one")
+            raise VersionConflictError(f"versions {versions} of {name!r} take effect on the same date {date:%Y-%m-%d}; change one")
 
 
 def combined(document: Document, stored: Sequence[Chunk], fresh: Sequence[Chunk]) -> list[Chunk]:
