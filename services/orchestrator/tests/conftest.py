@@ -351,7 +351,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shop = tmp_path / "home" / "domains" / "shop"
     (shop / "prompts").mkdir(parents=True)
     (shop / "workflows").mkdir()
-    (shop / "domain.yaml").write_text("name: shop\n")
+    (shop / "domain.yaml").write_text("name: shop\ncollections: [{name: rules}, {name: policies}]\n")
     (shop / "tools.yaml").write_text(TOOLS)
     (shop / "policy.yaml").write_text("version: '1'\noverrides: [{id: vip, when: context.vip, set: {tier: mid}}]\n")
     (shop / "prompts" / "answer@v1.yaml").write_text("name: answer@v1\nmax_tokens: 80\n")

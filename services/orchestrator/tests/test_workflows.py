@@ -36,6 +36,10 @@ def write(repository: Path, steps: str) -> None:
         (GOOD + "  - {id: x, kind: template, needs: [input], when: '1 +', text: a}\n", "step 'x': 'when' does not compile"),
         (GOOD + "  - {id: x, kind: template, needs: [input], text: '{{ later.text }}'}\n", "'text' reads 'later', which it does not need"),
         (GOOD + "  - {id: x, kind: generate, needs: [input], task: nothing@v1}\n" + RELEASE, "names the prompt 'nothing@v1'"),
+        (
+            GOOD + "  - {id: x, kind: retrieve, needs: [input], collections: [rules, secrets]}\n" + RELEASE,
+            "searches ['secrets'], which no domain declares; known: ['policies', 'rules']",
+        ),
         (GOOD + "  - {id: x, kind: template, needs: [input], text: a}\n", "no step releases the answer"),
         (
             GOOD + "  - {id: x, kind: template, needs: [], text: a}\n  - {id: x, kind: screen}\n",

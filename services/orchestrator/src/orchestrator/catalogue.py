@@ -43,6 +43,7 @@ def load(repository_dir: Path) -> Catalogue:
         raise WorkflowError(f"{domains}: no domain is declared there; is STRATA_HOME right?")
     prompts = {prompt.name: prompt for folder in folders for prompt in _prompts(folder)}
     tools = {folder.name: _tools(folder / "tools.yaml") for folder in folders}
+    collections = {name for folder in folders for name in _collections(folder)}
     overrides = {folder.name: _overrides(folder / "policy.yaml") for folder in folders}
     schema = read_schema(domains / "schema" / "workflow.json")
     workflows: dict[str, Workflow] = {}
@@ -58,6 +59,7 @@ def load(repository_dir: Path) -> Catalogue:
             if workflow.name in workflows:
                 raise WorkflowError(f"{where}: a workflow named {workflow.name!r} is declared twice")
             _check_prompts(workflow, where, prompts)
+            _check_collections(workflow, where, collections)
             pins = _pins(workflow, repository_dir, folder, prompts, overrides[folder.name])
             workflows[workflow.name] = replace(workflow, pins=pins)
     return Catalogue(workflows, prompts, overrides, tools)
@@ -100,6 +102,17 @@ def _check_prompts(workflow: Workflow, where: str, prompts: Mapping[str, Prompt]
         if step.spec["task"] not in prompts:
             task = step.spec["task"]
             raise WorkflowError(f"{where}: step {step.id!r} names the prompt {task!r}, which is not there; known: {sorted(prompts)}")
+
+
+def _collections(folder: Path) -> list[str]:
+    declared = yaml.safe_load((folder / "domain.yaml").read_text()) or {}
+    return [entry["name"] for entry in declared.get("collections") or ()]
+
+
+def _check_collections(workflow: Workflow, where: str, collections: set[str]) -> None:
+    for step in workflow.of_kind("retrieve"):
+        if unknown := sorted(set(step.spec["collections"]) - collections):
+            raise WorkflowError(f"{where}: step {step.id!r} searches {unknown}, which no domain declares; known: {sorted(collections)}")
 
 
 def _pins(
