@@ -89,7 +89,10 @@ class Index(Protocol):
         ...
 
     def update(self, kind: Kind, chunks: Sequence[Chunk]) -> int:
-        """Overwrite chunks that are there, by chunk id, in one commit; others are not added. Return the version."""
+        """Overwrite chunks that are there and hold no later change, by chunk id, in one commit; return the version.
+
+        Others are left: a chunk that was replaced or deleted since it was read stays replaced or deleted.
+        """
         ...
 
     def without_vector(self, kind: Kind, limit: int) -> list[Chunk]:

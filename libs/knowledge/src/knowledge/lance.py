@@ -129,16 +129,24 @@ class LanceIndex:
         return int(table.version)
 
     def update(self, kind: Kind, chunks: Sequence[Chunk]) -> int:
-        """Overwrite chunks that are there, by chunk id, in one commit; others are not added. Return the version."""
+        """Overwrite chunks that are there and hold no later change, by chunk id, in one commit. Return the version."""
         table = self._tables[kind]
         if chunks:
-            _execute(table.merge_insert("chunk_id").when_matched_update_all(), [chunk.row() for chunk in chunks])
+            # What was read before a later change came does not overwrite it.
+            merge = table.merge_insert("chunk_id").when_matched_update_all(where="target.position <= source.position")
+            _execute(merge, [chunk.row() for chunk in chunks])
         return int(table.version)
 
     def without_vector(self, kind: Kind, limit: int) -> list[Chunk]:
         """Return chunks that wait for their vector, those of the earliest changes first."""
-        rows = self._tables[kind].search().where("vector IS NULL").limit(limit).to_arrow().to_pylist()
-        return sorted((_chunk(row) for row in rows), key=lambda chunk: chunk.position)
+        table = self._tables[kind]
+        waiting = table.search().where("vector IS NULL").select(["chunk_id", "position"]).limit(None).to_arrow()
+        first = waiting.sort_by([("position", "ascending"), ("chunk_id", "ascending")])["chunk_id"].slice(0, limit).to_pylist()
+        found: list[Chunk] = []
+        for some in (first[at : at + _KEYS_AT_ONCE] for at in range(0, len(first), _KEYS_AT_ONCE)):
+            rows = table.search().where(f"chunk_id IN ({literals(some)})").limit(None).to_arrow().to_pylist()
+            found += [chunk for chunk in map(_chunk, rows) if chunk.vector is None]
+        return sorted(found, key=lambda chunk: (chunk.position, chunk.chunk_id))
 
     def inventory(self, kind: Kind, collection: str) -> list[Entry]:
         """Return every stored chunk of a collection without its text, in no order."""
@@ -159,9 +167,12 @@ class LanceIndex:
     def _later(self, table: Any, positions: Mapping[str, int]) -> set[str]:
         later, keys = set[str](), list(positions)
         for first in range(0, len(keys), _KEYS_AT_ONCE):
-            scope = f"document_key IN ({literals(keys[first : first + _KEYS_AT_ONCE])}) AND closed_position IS NULL"
-            rows = table.search().where(scope).select(["document_key", "position"]).limit(None).to_arrow().to_pylist()
-            later |= {row["document_key"] for row in rows if row["position"] > positions[row["document_key"]]}
+            scope = f"document_key IN ({literals(keys[first : first + _KEYS_AT_ONCE])})"
+            rows = table.search().where(scope).select(["document_key", "position", "closed_position"]).limit(None).to_arrow().to_pylist()
+            # What ended at a place is fenced by that place.
+            later |= {
+                row["document_key"] for row in rows if max(row["position"], row["closed_position"] or 0) > positions[row["document_key"]]
+            }
         return later
 
     def tidy(self) -> None:

@@ -23,7 +23,7 @@ ABSENT = (
     "OpenSearch tests skipped: there is no ../shared/opensearch beside the repository; name such a folder in "
     "STRATA_TEST_OPENSEARCH_HOME, or a cluster in STRATA_TEST_OPENSEARCH_URL, _CA, _USER and _PASSWORD_FILE"
 )
-_START_SECONDS = float(os.environ.get("STRATA_TEST_OPENSEARCH_START_SECONDS", "180"))
+_START_SECONDS = float(os.environ.get("STRATA_TEST_OPENSEARCH_START_SECONDS", "300"))
 _STOP_SECONDS = 30
 
 

@@ -1,0 +1,60 @@
+"""Which engine holds the index: a folder beside the services, or OpenSearch; nobody else needs to know."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+
+from knowledge.index import Index
+from knowledge.lance import LanceIndex
+from knowledge.opensearch import OpenSearchIndex
+from knowledge.opensearch_client import Connection, OpenSearchSettings
+from knowledge.opensearch_provisioning import ca_file, password_file
+
+Backend = Literal["embedded", "opensearch"]
+
+
+class BackendSettings(BaseModel):
+    """The engine, and how to reach it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    backend: Backend = Field(default="embedded", description="Engine of the indexes: `embedded` or `opensearch`.")
+    url: str = Field(default="https://127.0.0.1:9200", description="URL of OpenSearch.")
+    ca_file: Path | None = Field(default=None, description="Authority of OpenSearch's certificate; empty takes the one that init kept.")
+    user: str | None = Field(default=None, description="User on OpenSearch; empty takes the service's own, '' asks without one.")
+    password_file: Path | None = Field(default=None, description="File with the password; empty takes the one that init made.")
+    search_seconds: PositiveFloat = Field(default=5.0, description="Longest wait for a search of OpenSearch.")
+    write_seconds: PositiveFloat = Field(default=30.0, description="Longest wait for a bulk of writes to OpenSearch.")
+
+
+def create(settings: BackendSettings, state_dir: Path, service: str, encoder: str) -> Index:
+    """Open the index of `encoder` for writing as `service`, making what is missing."""
+    if settings.backend == "embedded":
+        return LanceIndex.create(state_dir / "knowledge", encoder)
+    return OpenSearchIndex.create(connect(settings, state_dir, service), encoder)
+
+
+def open_index(settings: BackendSettings, state_dir: Path, service: str, encoder: str) -> Index:
+    """Open the index of `encoder` for reading as `service`; raise IndexMissingError where there is none."""
+    if settings.backend == "embedded":
+        return LanceIndex.open(state_dir / "knowledge", encoder)
+    return OpenSearchIndex.open(connect(settings, state_dir, service), encoder)
+
+
+def connect(settings: BackendSettings, state_dir: Path, service: str) -> Connection:
+    """Return a connection to OpenSearch as the user of `service`, with what `strata knowledge init` left under `state_dir`."""
+    credentials = state_dir / "credentials"
+    authority = settings.ca_file or (ca_file(credentials) if ca_file(credentials).exists() else None)
+    user = f"strata_{service}" if settings.user is None else settings.user
+    password = settings.password_file or password_file(credentials, service)
+    return Connection(
+        OpenSearchSettings(
+            url=settings.url,
+            ca_file=authority,
+            user=user,
+            password_file=password if user else None,
+            search_seconds=settings.search_seconds,
+            write_seconds=settings.write_seconds,
+        )
+    )

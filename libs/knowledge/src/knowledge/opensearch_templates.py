@@ -1,0 +1,118 @@
+"""What indices on OpenSearch are called and made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from encoders.encoder import DIMENSIONS
+from knowledge.schema import COLUMNS, SCHEMA_VERSION, Kind
+
+# Stands in for a time or place that has not come; no real one is as late.
+NEVER = 2**63 - 1
+_STORED = {"type": "keyword", "index": False, "doc_values": False}
+_LISTED = {"type": "keyword", "index": False, "doc_values": True}
+_KEYWORD = {"type": "keyword"}
+_NUMBER = {"type": "integer", "index": False, "doc_values": False}
+# Microseconds since 1970: `date` knows milliseconds, `date_nanos` nothing before 1970.
+_TIME = {"type": "long"}
+_OPEN_END = {"type": "long", "null_value": NEVER}
+
+
+@dataclass(frozen=True)
+class Bm25:
+    """The two constants of BM25."""
+
+    k1: float = 1.2
+    b: float = 0.75
+
+
+def read_alias(kind: Kind, encoder: str) -> str:
+    """Return the name under which readers find the index of one kind and encoder."""
+    return f"{prefix(kind)}{encoder}-read"
+
+
+def write_alias(kind: Kind, encoder: str) -> str:
+    """Return the name under which the writer finds it."""
+    return f"{prefix(kind)}{encoder}-write"
+
+
+def live_alias(kind: Kind) -> str:
+    """Return the name of the index whose encoder queries should use."""
+    return f"{prefix(kind)}live"
+
+
+def physical(kind: Kind, encoder: str, generation: int) -> str:
+    """Return the name of the index itself."""
+    return f"{prefix(kind)}{encoder}-{generation:06d}"
+
+
+def prefix(kind: Kind) -> str:
+    """Return what the names of all indices of one kind and set of columns begin with."""
+    return f"strata-{kind.value}-{SCHEMA_VERSION}-"
+
+
+def template(kind: Kind, bm25: Bm25) -> dict[str, Any]:
+    """Return the index template of one kind: strict columns, words by BM25, vectors by cosine."""
+    return {
+        "index_patterns": [f"{prefix(kind)}*"],
+        "priority": 500,
+        "template": {"settings": _settings(bm25), "mappings": {"dynamic": "strict", "properties": _properties()}},
+    }
+
+
+def _settings(bm25: Bm25) -> dict[str, Any]:
+    return {
+        "index": {
+            "knn": True,
+            # One shard, and nothing is seen before the writer says so: a commit is visible as a whole or not at all.
+            "number_of_shards": 1,
+            "auto_expand_replicas": "0-1",
+            "refresh_interval": "-1",
+            # Covers a write that overtakes a deletion; what comes later meets the row that a deleted document leaves.
+            "gc_deletes": "5m",
+            "similarity": {"words": {"type": "BM25", "k1": bm25.k1, "b": bm25.b}},
+            "analysis": _analysis(),
+        }
+    }
+
+
+def _analysis() -> Mapping[str, Any]:
+    return {
+        "filter": {
+            "possessive": {"type": "stemmer", "language": "possessive_english"},
+            "stop_words": {"type": "stop", "stopwords": "_english_"},
+            "stems": {"type": "stemmer", "language": "english"},
+        },
+        "analyzer": {
+            "words": {
+                "type": "custom",
+                "tokenizer": "standard",
+                "filter": ["possessive", "lowercase", "asciifolding", "stop_words", "stems"],
+            }
+        },
+    }
+
+
+def _properties() -> dict[str, Any]:
+    vector = {
+        "type": "knn_vector",
+        "dimension": DIMENSIONS,
+        "space_type": "cosinesimil",
+        "method": {"name": "hnsw", "engine": "lucene", "parameters": {"m": 16, "ef_construction": 100}},
+    }
+    return {
+        # What is not searched, filtered or listed is stored and no more.
+        **dict.fromkeys(COLUMNS, _STORED),
+        **dict.fromkeys(("chunk_id", "document_key", "collection", "version", "tenant", "metadata", "labels"), _KEYWORD),
+        **dict.fromkeys(("content_hash", "metadata_hash", "access_hash"), _LISTED),
+        **dict.fromkeys(("start", "end"), _NUMBER),
+        "search_text": {"type": "text", "analyzer": "words", "similarity": "words", "index_options": "freqs"},
+        "vector": vector,
+        "embedded": {"type": "boolean"},
+        "label_count": {"type": "integer"},
+        "effective_from": _TIME,
+        "position": {"type": "long"},
+        **dict.fromkeys(("superseded_at", "expires_at", "withdrawn_at", "closed_position"), _OPEN_END),
+        # Rows that are no chunks: the counter of commits, and what is left of a deleted document.
+        "deleted_at": _TIME,
+    }
