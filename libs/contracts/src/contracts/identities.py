@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from contracts.streams import (
+    AUDIT_OUTDATED,
     AUDIT_WRITER,
     GATEWAY_INGRESS,
     IDEMPOTENCY,
@@ -22,6 +23,7 @@ from contracts.subjects import (
     ESCALATION,
     FRESHNESS,
     KNOWLEDGE,
+    OUTDATED,
     RESPONSE,
     REVIEW_DUE,
     Subject,
@@ -92,7 +94,16 @@ SERVICES: tuple[Identity, ...] = (
     Identity("inference", 9114, 9214, callers=("orchestrator", "gateway", "cli")),
     Identity("tool_sandbox", 9115, 9215, callers=("orchestrator", "cli"), publishes=(AUDIT,)),
     Identity("guardrail", 9116, 9216, callers=("orchestrator", "gateway", "cli"), publishes=(ESCALATION, AUDIT)),
-    Identity("audit", 9117, 9217, callers=("gateway", "cli"), durables=(AUDIT_WRITER,), writes_buckets=(STATUS,), reads_buckets=(STATUS,)),
+    Identity(
+        "audit",
+        9117,
+        9217,
+        callers=("gateway", "cli"),
+        publishes=(OUTDATED,),
+        durables=(AUDIT_WRITER, AUDIT_OUTDATED),
+        writes_buckets=(STATUS,),
+        reads_buckets=(STATUS,),
+    ),
     Identity("cli", 0, reads_streams=("DEAD",), reads_buckets=(KEYS, STATUS), writes_buckets=(KEYS,)),
 )
 
@@ -141,6 +152,7 @@ def tenant_permissions(tenant: str, user: str) -> dict[str, list[str]]:
             f"strata.v1.response.{tenant}.>",
             f"strata.v1.audit.{tenant}.>",
             f"strata.v1.escalation.{tenant}.>",
+            f"strata.v1.outdated.{tenant}",
             f"{inbox_prefix(user)}.>",
         ],
     }

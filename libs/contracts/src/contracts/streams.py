@@ -22,6 +22,7 @@ from contracts.subjects import (
     CDC_STREAM,
     ESCALATION,
     KNOWLEDGE,
+    OUTDATED,
     REQUEST,
     RESPONSE,
 )
@@ -62,7 +63,7 @@ STREAMS: tuple[StreamConfig, ...] = (
         deny_purge=True,
     ),
     StreamConfig(name="ESCALATIONS", subjects=[ESCALATION.pattern], max_age=30 * DAY, max_bytes=GIB),
-    StreamConfig(name="KNOWLEDGE", subjects=[KNOWLEDGE.pattern, APPLIED.pattern], max_age=7 * DAY, max_bytes=GIB),
+    StreamConfig(name="KNOWLEDGE", subjects=[KNOWLEDGE.pattern, APPLIED.pattern, OUTDATED.pattern], max_age=7 * DAY, max_bytes=GIB),
     StreamConfig(name="SIGNALS", subjects=["strata.v1.signal.*"], max_age=30 * DAY, max_bytes=GIB),
     # Full means that the source keeps its log until there is room again; dropping what is old would lose changes.
     StreamConfig(
@@ -96,8 +97,9 @@ ORCHESTRATOR_BATCH = Durable(
     max_ack_pending=1024,
 )
 AUDIT_WRITER = Durable("audit-writer", "AUDIT", AUDIT.pattern, ack_wait_seconds=30, max_deliver=-1, max_ack_pending=10_000)
+AUDIT_OUTDATED = Durable("audit-outdated", "KNOWLEDGE", KNOWLEDGE.pattern, ack_wait_seconds=10, max_deliver=20)
 
-DURABLES: tuple[Durable, ...] = (GATEWAY_INGRESS, ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH, AUDIT_WRITER)
+DURABLES: tuple[Durable, ...] = (GATEWAY_INGRESS, ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH, AUDIT_WRITER, AUDIT_OUTDATED)
 
 RUNS = "RUNS"
 IDEMPOTENCY = "IDEMPOTENCY"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from strata.audit.v1.audit_events_pb2 import StepRecorded
+from strata.audit.v1.audit_events_pb2 import AnswersOutdated, StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, RequestReceived
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied, KnowledgeChanged, ReviewDue
@@ -95,6 +95,13 @@ APPLIED = Subject(
     json=True,
     summary="A group of change events of a source is searchable.",
 )
+OUTDATED = Subject(
+    "strata.v1.outdated.{tenant}",
+    "KNOWLEDGE",
+    AnswersOutdated,
+    json=True,
+    summary="Answers rest on a version that is no longer in force.",
+)
 FRESHNESS = Subject(
     "strata.v1.signal.freshness",
     "SIGNALS",
@@ -110,7 +117,7 @@ REVIEW_DUE = Subject(
     summary="The review of a collection is due.",
 )
 
-SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, AUDIT, ESCALATION, KNOWLEDGE, APPLIED, FRESHNESS, REVIEW_DUE)
+SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, AUDIT, ESCALATION, KNOWLEDGE, APPLIED, OUTDATED, FRESHNESS, REVIEW_DUE)
 
 # Change events are Debezium's JSON envelopes on `cdc.<source>.<schema>.<table>`, not messages of ours.
 CDC_STREAM = "CDC"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from audit.chain import encode
+from audit.groundings import Groundings
 from audit.head import HEAD_FILE, Head, Signer, sync_folder
 from audit.seen import Seen
 from audit.segments import Located, list_segments, name
@@ -56,7 +57,7 @@ class Ledger:
         """Read the whole log; raise FailedPreconditionError when it is damaged, so that nothing is written after a gap."""
         self.folder, self._signer = folder, signer
         self._segment_bytes, self._min_free_bytes = segment_bytes, min_free_bytes
-        self._seen, self.traces = Seen(), TraceIndex()
+        self._seen, self.traces, self.groundings = Seen(), TraceIndex(), Groundings()
         self.head = Head()
         self._file: BinaryIO | None = None
         self._segment, self._end = folder / name(0), 0
@@ -84,6 +85,7 @@ class Ledger:
     def _remember(self, received: Received, index: int, segment: Path, offset: int) -> None:
         self._seen.add(received.sequence, received.stored_at, received.record)
         self.traces.add(index, received.record, segment, offset)
+        self.groundings.add(received.record)
 
     def check_space(self) -> None:
         """Raise OSError when the disk is so full that nothing more should be accepted."""

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from audit.outdated import announcing
 from audit.servicer import AuditServicer
 from audit.settings import Settings
 from audit.subscribers import Writer
@@ -25,7 +26,10 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
     runtime.health.checks["log"] = lambda: writer.writable and not task.done()
     servicer = AuditServicer(writer)
     try:
-        async with rpc_server(settings, "audit", lambda server: add_AuditServiceServicer_to_server(servicer, server)):
+        async with (
+            announcing(runtime.bus, lambda: writer.ledger().groundings, drain_seconds=settings.drain_seconds),
+            rpc_server(settings, "audit", lambda server: add_AuditServiceServicer_to_server(servicer, server)),
+        ):
             yield
     finally:
         writer.stop()

@@ -3,10 +3,12 @@
 isort:skip_file
 What happened, step by step, for the record that nobody can alter."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -91,3 +93,57 @@ class StepRecorded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepRecorded: _TypeAlias = StepRecorded  # noqa: Y015
+
+@_typing.final
+class AnswersOutdated(_message.Message):
+    """AnswersOutdated names the answers of a tenant that rest on a version which is no longer in force."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_VERSION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_IDS_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_AT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant whose answers they are."""
+    collection: _builtins.str
+    """Collection of the document."""
+    document_id: _builtins.str
+    """Document."""
+    superseded_version: _builtins.str
+    """Version that the answers cite."""
+    version: _builtins.str
+    """Version that is in force now; empty when there is none."""
+    answers: _builtins.int
+    """How many there are."""
+    @_builtins.property
+    def request_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Requests whose answers cite it; the last 1000 are named."""
+
+    @_builtins.property
+    def superseded_at(self) -> _timestamp_pb2.Timestamp:
+        """When the change was searchable."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        superseded_version: _builtins.str = ...,
+        version: _builtins.str = ...,
+        request_ids: _abc.Iterable[_builtins.str] | None = ...,
+        answers: _builtins.int = ...,
+        superseded_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["superseded_at", b"superseded_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers", "collection", b"collection", "document_id", b"document_id", "request_ids", b"request_ids", "superseded_at", b"superseded_at", "superseded_version", b"superseded_version", "tenant", b"tenant", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswersOutdated: _TypeAlias = AnswersOutdated  # noqa: Y015
