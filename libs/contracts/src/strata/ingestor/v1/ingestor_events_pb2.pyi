@@ -196,22 +196,26 @@ class ReviewDue(_message.Message):
     COLLECTION_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
     REVIEW_DATE_FIELD_NUMBER: _builtins.int
+    DOCUMENTS_FIELD_NUMBER: _builtins.int
     collection: _builtins.str
     """Collection."""
     owner: _builtins.str
     """Who answers for it."""
     review_date: _builtins.str
     """When it was to be reviewed, as a date."""
+    documents: _builtins.int
+    """Documents in force of it whose own review is due."""
     def __init__(
         self,
         *,
         collection: _builtins.str = ...,
         owner: _builtins.str = ...,
         review_date: _builtins.str = ...,
+        documents: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "owner", b"owner", "review_date", b"review_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collection", b"collection", "documents", b"documents", "owner", b"owner", "review_date", b"review_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
