@@ -140,7 +140,7 @@ def chunk_of(stored: Mapping[str, Any]) -> Chunk:
     """Return the chunk of a stored row; columns that were not asked for are None."""
     row: dict[str, Any] = {name: stored.get(name) for name in COLUMNS}
     row |= {name: None if row[name] is None else _EPOCH + int(row[name]) * _MICROSECOND for name in _TIMES}
-    return Chunk(**row)  # type: ignore[arg-type]
+    return Chunk(**row)
 
 
 def micros(moment: dt.datetime) -> int:

@@ -17,8 +17,8 @@ from ingestor.library import Library
 from ingestor.loading import Loader
 from ingestor.servicer import KnowledgeServicer
 from ingestor.settings import Settings
+from knowledge import backends
 from knowledge.index import Index
-from knowledge.lance import LanceIndex
 from strata.ingestor.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 
 NAME = "ingestor"
@@ -44,7 +44,7 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     collections = catalogue.load(settings.domains_dir)
     encoder = await asyncio.to_thread(partial(Encoder.load, threads=settings.encoder_threads))
     key = encoder.identity.key()
-    index = await asyncio.to_thread(LanceIndex.create, settings.index_dir, key)
+    index = await asyncio.to_thread(backends.create, settings.knowledge, settings.state_dir, NAME, key)
     ledger = Ledger(settings.index_dir / f"ledger_{key}.db")
     library = Library(index, encoder, ledger, longest_text_bytes=settings.longest_text_bytes)
     announcer = Announcer(runtime.bus, ledger, library, flush_seconds=settings.flush_seconds)
