@@ -24,11 +24,11 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - narrows the type of our own settings
     encoder = await asyncio.to_thread(partial(Encoder.load, threads=settings.encoder_threads))
-    shelf = Shelf(settings.index_dir, encoder.identity.key())
+    shelf = Shelf(settings.knowledge, settings.state_dir, encoder, threads=settings.encoder_threads)
     runtime.health.checks["index"] = lambda: shelf.ready
     watching = asyncio.create_task(shelf.watch(settings.poll_seconds))
     watermarks = Watermarks()
-    servicer = RetrieverServicer(shelf, encoder, settings, watermarks)
+    servicer = RetrieverServicer(shelf, settings, watermarks)
     try:
         async with (
             following(settings, runtime.bus, shelf, watermarks),

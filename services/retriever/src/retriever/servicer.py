@@ -6,11 +6,10 @@ from prometheus_client import Histogram
 
 from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from chassis.rpc import Context
-from encoders import Encoder
 from retriever import wire
 from retriever.retrieval import Found, Retrieval, Window
 from retriever.settings import Settings
-from retriever.shelf import Shelf
+from retriever.shelf import Opened, Shelf
 from retriever.watermarks import Watermarks
 from strata.retriever.v1 import retriever_service_pb2 as pb
 from strata.retriever.v1.retriever_service_pb2_grpc import RetrieverServiceServicer
@@ -23,17 +22,17 @@ PASSAGES = Histogram("strata_retrieval_passages", "Passages that a query brought
 class RetrieverServicer(RetrieverServiceServicer):
     """The contract over the index on a shelf."""
 
-    def __init__(self, shelf: Shelf, encoder: Encoder, settings: Settings, watermarks: Watermarks) -> None:
-        self._shelf, self._encoder, self._settings, self._watermarks = shelf, encoder, settings, watermarks
-        self._key = encoder.identity.key()
+    def __init__(self, shelf: Shelf, settings: Settings, watermarks: Watermarks) -> None:
+        self._shelf, self._settings, self._watermarks = shelf, settings, watermarks
+        self._current: tuple[Opened, Retrieval] | None = None
 
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:  # noqa: ARG002, N802 - the name in the contract
         """Return the best passages that the caller may see."""
         ranking = self._settings.ranking
-        self._check(request)
-        retrieval = Retrieval(self._shelf.index(), self._encoder, ranking)
+        opened, retrieval = self._search()
+        self._check(request, opened.key)
         if not request.collections:
-            return wire.to_response(Found([], {}), self._key)
+            return wire.to_response(Found([], {}), opened.key)
         seconds = min(request.wait_seconds, self._settings.longest_wait_seconds)
         stale = await self._watermarks.demand(dict(request.at_least), seconds, accept_stale=request.accept_stale)
         # Taken before the search: what is searched is at least this far.
@@ -44,14 +43,21 @@ class RetrieverServicer(RetrieverServiceServicer):
         for part, milliseconds in found.latency_ms.items():
             PARTS.labels(part=part).observe(milliseconds / 1000)
         PASSAGES.observe(len(found.passages))
-        response = wire.to_response(found, self._key)
+        response = wire.to_response(found, opened.key)
         response.watermarks.update(watermarks)
         response.stale_seconds.update(stale)
         return response
 
-    def _check(self, request: pb.RetrieveRequest) -> None:
-        if request.encoder and request.encoder != self._key:
-            raise FailedPreconditionError(f"encoder {request.encoder!r} is not the index's own {self._key!r}")
+    def _search(self) -> tuple[Opened, Retrieval]:
+        """Return index and encoder as they are served now, and the search over them."""
+        opened = self._shelf.opened()
+        if self._current is None or self._current[0] is not opened:
+            self._current = (opened, Retrieval(opened.index, opened.encoder, self._settings.ranking))
+        return self._current
+
+    def _check(self, request: pb.RetrieveRequest, key: str) -> None:
+        if request.encoder and request.encoder != key:
+            raise FailedPreconditionError(f"encoder {request.encoder!r} is not the index's own {key!r}", code="encoder_mismatch")
         if not request.query.strip():
             raise InvalidArgumentError("field 'query' is empty")
         if len(request.query) > self._settings.longest_query_characters:

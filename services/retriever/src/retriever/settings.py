@@ -1,11 +1,11 @@
 """Everything an operator may change about retriever."""
 
-from pathlib import Path
-
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
+from retriever.reranking import RerankSettings
+from knowledge.backends import BackendSettings
 
 
 class Weights(BaseModel):
@@ -25,6 +25,11 @@ class RankingSettings(BaseModel):
     fluid: Weights = Field(default_factory=Weights, description="Weights for fluid collections.")
     anchored: Weights = Field(default_factory=Weights, description="Weights for anchored collections.")
     candidates: PositiveInt = Field(default=100, description="Chunks that each leg contributes.")
+    rerank: RerankSettings = Field(default_factory=RerankSettings, description="How candidates are ordered again.")
+    half_life_days: dict[str, PositiveFloat] = Field(default_factory=dict, description="By collection: age at which half of `recency_weight` is lost.")
+    recency_weight: float = Field(default=0.3, ge=0, le=1, description="Largest share of its score that an old chunk loses.")
+    most_words: PositiveInt | None = Field(default=None, description="Most words of all passages together; none is no limit.")
+    best_at_edges: bool = Field(default=False, description="Whether the best passages come first and last instead of first.")
     relevance_threshold: float = Field(default=0.43, description="Least relevance (cosine plus coverage) of a passage.")
     coverage_weight: NonNegativeFloat = Field(default=0.25, description="Weight of the share of the query's words that a chunk has.")
     chunks_per_document: PositiveInt = Field(default=2, description="Most passages of one document.")
@@ -37,14 +42,10 @@ class Settings(ServiceSettings):
 
     model_config = SettingsConfigDict(env_nested_delimiter="__", frozen=True, extra="forbid", env_prefix="STRATA_RETRIEVER_")
 
+    knowledge: BackendSettings = Field(default_factory=BackendSettings, description="Engine of the indexes.")
     encoder_threads: PositiveInt = Field(default=1, description="Threads that encode one query.")
     poll_seconds: PositiveFloat = Field(default=0.5, description="Longest time between two looks at the index's version.")
     ask_seconds: PositiveFloat = Field(default=5.0, description="Time between two questions to ingestor how far its sources are.")
     longest_wait_seconds: PositiveFloat = Field(default=10.0, description="Longest wait for a place in a source that a query demands.")
     longest_query_characters: PositiveInt = Field(default=20_000, description="Longest query that is taken.")
     ranking: RankingSettings = Field(default_factory=RankingSettings, description="How passages are ranked and chosen.")
-
-    @property
-    def index_dir(self) -> Path:
-        """Folder of the indexes, which ingestor writes."""
-        return self.state_dir / "knowledge"
