@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 
 from chassis.logging import get_logger
@@ -15,8 +15,11 @@ from ingestor.catalogue import Collection
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from ingestor.loading import Loader
+from ingestor.parsing.isolated import DocumentParser
+from ingestor.reviews import ReviewWatch
 from ingestor.servicer import KnowledgeServicer
 from ingestor.settings import Settings
+from ingestor.uploads import Uploads
 from knowledge import backends
 from knowledge.index import Index
 from strata.ingestor.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
@@ -49,17 +52,21 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     library = Library(index, encoder, ledger, longest_text_bytes=settings.longest_text_bytes)
     announcer = Announcer(runtime.bus, ledger, library, flush_seconds=settings.flush_seconds)
     await asyncio.to_thread(library.recover)
-    await _load(collections, index, Loader(library, ledger, batch_documents=settings.batch_documents), announcer)
+    parser = DocumentParser(settings.parse_limits, timeout_seconds=settings.parse_seconds)
+    await _load(collections, index, Loader(library, ledger, batch_documents=settings.batch_documents, parser=parser), announcer)
     await asyncio.to_thread(library.tidy)
-    background = asyncio.create_task(announcer.run())
-    servicer = KnowledgeServicer(collections, library, index, announcer)
+    reviews = ReviewWatch(runtime.bus, collections, index, settings.state_dir / "ingestor" / "reviews.json")
+    background = [asyncio.create_task(announcer.run()), asyncio.create_task(reviews.run())]
+    uploads = Uploads(collections, library, announcer, parser, at_once=settings.uploads_at_once)
+    servicer = KnowledgeServicer(collections, library, index, announcer, uploads)
     try:
         async with rpc_server(settings, NAME, partial(add_KnowledgeServiceServicer_to_server, servicer)):
             yield
     finally:
-        background.cancel()
-        with suppress(asyncio.CancelledError):
-            await background
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        parser.close()
         ledger.close()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import Counter
 
@@ -11,6 +12,8 @@ from ingestor import wire
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.library import Library
+from ingestor.reviews import due, due_documents
+from ingestor.uploads import Uploads
 from knowledge.index import Holding, Index
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceServicer
@@ -21,8 +24,11 @@ CHANGES = Counter("strata_knowledge_changes_total", "Changes of the indexes over
 class KnowledgeServicer(KnowledgeServiceServicer):
     """The contract over one library."""
 
-    def __init__(self, collections: Mapping[str, Collection], library: Library, index: Index, announcer: Announcer) -> None:
+    def __init__(
+        self, collections: Mapping[str, Collection], library: Library, index: Index, announcer: Announcer, uploads: Uploads
+    ) -> None:
         self._collections, self._library, self._index, self._announcer = collections, library, index, announcer
+        self._uploads = uploads
 
     async def PutDocument(self, request: pb.PutDocumentRequest, context: Context) -> pb.PutDocumentResponse:  # noqa: ARG002, N802 - the name in the contract
         """Store one version; it is searchable when this returns."""
@@ -34,6 +40,10 @@ class KnowledgeServicer(KnowledgeServiceServicer):
             CHANGES.labels(collection=request.collection, change="upserted").inc()
             await self._announcer.flush()
         return wire.to_put_response(outcome)
+
+    async def UploadDocument(self, request_iterator: Any, context: Context) -> pb.UploadDocumentResponse:  # noqa: ARG002, N802
+        """Store one version that is sent as a file; it is searchable when this returns."""
+        return await self._uploads.take(request_iterator)
 
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:  # noqa: ARG002, N802
         """Delete a fluid document or withdraw an anchored version; nobody finds it when this returns."""
@@ -60,6 +70,13 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         holdings = await asyncio.to_thread(self._index.holdings)
         statuses = [wire.to_status(c, holdings.get(c.name, Holding(0, 0))) for c in self._collections.values()]
         return pb.ListCollectionsResponse(collections=statuses, encoder=self._index.encoder)
+
+    async def ListDueReviews(self, request: pb.ListDueReviewsRequest, context: Context) -> pb.ListDueReviewsResponse:  # noqa: ARG002, N802
+        """Return the collections and documents whose review is due."""
+        today = wire.to_day(request.on)
+        collections = list(self._collections.values())
+        documents = await asyncio.to_thread(due_documents, collections, self._index, today)
+        return pb.ListDueReviewsResponse(due=[wire.to_due(entry) for entry in [*due(collections, today), *documents]])
 
     def _collection(self, name: str) -> Collection:
         if name not in self._collections:

@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
+from ingestor.parsing.parsed import Limits
 from knowledge.backends import BackendSettings
 
 
@@ -19,6 +20,16 @@ class Settings(ServiceSettings):
     batch_documents: PositiveInt = Field(default=32, description="Documents of a folder that become searchable in one commit.")
     flush_seconds: PositiveFloat = Field(default=1.0, description="Longest wait before an unpublished event is tried again.")
     longest_text_bytes: PositiveInt = Field(default=4 * 1024 * 1024, description="Largest document that is taken in.")
+    largest_file_bytes: PositiveInt = Field(default=32 * 1024 * 1024, description="Largest file of a folder or an upload.")
+    unpacked_bytes: PositiveInt = Field(default=256 * 1024 * 1024, description="Largest size that a Word document may unpack to.")
+    most_pages: PositiveInt = Field(default=2000, description="Most pages of a PDF.")
+    parse_seconds: PositiveFloat = Field(default=30.0, description="Longest time that reading one file may take.")
+    uploads_at_once: PositiveInt = Field(default=4, description="Uploads that are taken at the same time; more are told to come back.")
+
+    @property
+    def parse_limits(self) -> Limits:
+        """Bounds of one file."""
+        return Limits(self.largest_file_bytes, self.longest_text_bytes, self.most_pages, self.unpacked_bytes)
 
     @property
     def domains_dir(self) -> Path:

@@ -105,7 +105,10 @@ def page(collection: Collection, where: str, parsed: Parsed, row: Mapping[str, A
             return SourceError(f"{where}: unknown field {name!r}; is {meant[0]!r} meant?")
     metadata = row.get("metadata") or {}
     if isinstance(metadata, dict):
-        review = {"review_date": str(row["review_date"])} if row.get("review_date") else {}
+        try:
+            review = {"review_date": f"{_date(row, 'review_date'):%Y-%m-%d}"} if row.get("review_date") else {}
+        except ValueError as error:
+            return SourceError(f"{where}: {error}")
         metadata = {**parsed.metadata, **review, **metadata}
     title = row.get("title") or parsed.title
     return _document(collection, where, {"source": where, **row, "title": title, "text": parsed.text, "metadata": metadata})

@@ -4,8 +4,10 @@ import datetime as dt
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis.errors import InvalidArgumentError
 from ingestor.catalogue import Collection
 from ingestor.library import Outcome
+from ingestor.reviews import Due
 from knowledge.index import Holding
 from knowledge.schema import Document
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
@@ -27,6 +29,7 @@ def to_document(collection: Collection, message: pb.Document) -> Document:
         metadata=dict(message.metadata),
         source=message.source,
         licence=message.licence or collection.licence,
+        chunker=collection.chunker,
     )
 
 
@@ -45,6 +48,27 @@ def to_status(collection: Collection, holding: Holding) -> pb.CollectionStatus:
         owner=collection.owner,
         review_date=collection.review_date,
         licence=collection.licence,
+    )
+
+
+def to_day(value: str) -> dt.date:
+    """Return the day that a request names, or today."""
+    try:
+        return dt.date.fromisoformat(value) if value else dt.datetime.now(dt.UTC).date()
+    except ValueError as error:
+        raise InvalidArgumentError(f"field 'on' must be a date, got {value[:40]!r}") from error
+
+
+def to_due(entry: Due) -> pb.DueReview:
+    """Return one review that is due."""
+    return pb.DueReview(
+        collection=entry.collection,
+        document_id=entry.document_id,
+        tenant=entry.tenant,
+        version=entry.version,
+        owner=entry.owner,
+        review_date=entry.review_date.isoformat(),
+        days_over=entry.days_over,
     )
 
 
