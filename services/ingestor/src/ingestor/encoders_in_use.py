@@ -1,0 +1,95 @@
+"""Changes the encoder of all knowledge while it is searched and written, and goes back."""
+
+import datetime as dt
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from chassis.errors import ConflictError, FailedPreconditionError, InvalidArgumentError
+from encoders import Encoder, EncoderUnavailableError
+from ingestor.reembedding import Reembedding, Report
+from knowledge.generations import Generation, Generations
+from knowledge.index import Index
+from knowledge.switching import Switchable
+from knowledge.visibility import Visibility
+
+
+@dataclass(frozen=True)
+class Switched:
+    """What is in use now, what was before, and what building it took."""
+
+    now: Generation
+    before: Generation
+    report: Report
+
+
+def load(generation: Generation, *, threads: int) -> Encoder:
+    """Return the encoder of a generation; raise FailedPreconditionError where its weights are not there or are others."""
+    try:
+        encoder = Encoder.load(Path(generation.directory) if generation.directory else None, threads=threads)
+    except EncoderUnavailableError as error:
+        raise FailedPreconditionError(str(error), code="encoder_unavailable") from error
+    if generation.encoder and encoder.identity.key() != generation.encoder:
+        message = f"{generation.directory or 'what is installed'} is encoder {encoder.identity.key()!r}, not {generation.encoder!r}"
+        raise FailedPreconditionError(message, code="encoder_mismatch")
+    return encoder
+
+
+class EncoderSwitch:
+    """One change at a time; a second caller is refused."""
+
+    def __init__(
+        self,
+        pair: Switchable,
+        generations: Generations,
+        create: Callable[[str], Index],
+        writing: AbstractContextManager[object],
+        collections: Sequence[str],
+        labels: Sequence[str],
+        *,
+        threads: int,
+    ) -> None:
+        """Exchange `pair`; `create` opens the index of an encoder for writing, `writing` keeps writers away."""
+        self._pair, self._generations, self._create, self._writing = pair, generations, create, writing
+        self._collections, self._labels, self._threads = tuple(collections), frozenset(labels), threads
+        self._running = Lock()
+
+    def to(self, directory: str) -> Switched:
+        """Switch to the encoder in a folder; empty means the installed one."""
+        if directory and not Path(directory).is_dir():
+            raise InvalidArgumentError(f"field 'directory': {directory!r} is not a folder", code="encoder_unavailable")
+        return self._switch(Generation("", directory))
+
+    def back(self) -> Switched:
+        """Switch to the encoder that was in use before; what changed since is copied first, with its old vectors used again."""
+        state = self._generations.read()
+        if state is None or state.previous is None:
+            raise FailedPreconditionError("there is no encoder to go back to", code="no_previous_encoder")
+        return self._switch(state.previous)
+
+    def _switch(self, wanted: Generation) -> Switched:
+        if not self._running.acquire(blocking=False):
+            raise ConflictError("the encoder is being changed already", code="reembedding_in_progress")
+        try:
+            before = self._generations.begin(Generation(self._pair.encoder)).serving
+            encoder = load(wanted, threads=self._threads)
+            now = Generation(encoder.identity.key(), wanted.directory)
+            if now.encoder == before.encoder:
+                return Switched(now, before, Report())
+            target = self._create(now.encoder)
+
+            def switch() -> None:
+                self._generations.switch(now)
+                self._pair.switch(target, encoder)
+
+            current = self._pair.current
+            report = Reembedding(current.index, target, current.encoder, encoder).run(self._writing, switch, self._everything())
+            return Switched(now, before, report)
+        finally:
+            self._running.release()
+
+    def _everything(self) -> Visibility:
+        """Return what the gate asks about: documents of all tenants under every declared label."""
+        return Visibility("strata", self._labels, self._collections, dt.datetime.now(dt.UTC))
