@@ -2,20 +2,24 @@
 
 import datetime as dt
 import re
+import time
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from threading import RLock
 
 from chassis.errors import InvalidArgumentError, ServiceError
-from ingestor import versions
+from ingestor import fluid, versions
 from ingestor.ledger import Change, Ledger, searchable
-from knowledge.index import Index
+from knowledge.index import Fragmented, Index
 from knowledge.preparation import Embeds, access_hash, content_hash, cut, digest_text, embed, known_vectors, metadata_hash
 from knowledge.schema import Chunk, Document, Kind, digest, document_key
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
 _LONGEST_NAME = 500
+# Reads take about a millisecond longer for each fragment.
+_FRAGMENTS = 24
+_QUIET_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,30 @@ class Outcome:
     chunks: int = 0
     supersedes: str = ""
     refusal: ServiceError | None = None
+
+
+@dataclass(frozen=True)
+class Upsert:
+    """What a source says of a fluid document now, and when it said so; `keep` leaves closed copies of what it said before."""
+
+    document: Document
+    at: dt.datetime
+    keep: bool = False
+
+
+@dataclass
+class Applied:
+    """What came of a group of changes."""
+
+    index_version: int = 0
+    # Chunks and hash of every document that the index holds as asked, written or found so.
+    held: dict[str, tuple[int, str]] = field(default_factory=dict)
+    written: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    closed: list[tuple[str, int]] = field(default_factory=list)
+    refused: dict[str, ServiceError] = field(default_factory=dict)
+    # Texts that wait for their vector, by document.
+    waiting: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -46,7 +74,7 @@ class Library:
         self._index, self._encoder, self._ledger = index, encoder, ledger
         self._longest = longest_text_bytes
         self._lock = RLock()
-        self._untidy = False
+        self._untidy, self._written, self._tidied, self._tidying = False, 0.0, 0.0, 0.0
 
     def fingerprint(self, document: Document) -> str:
         """Return what changes when the document would be stored differently."""
@@ -89,6 +117,73 @@ class Library:
             self._commit(kind, {key: left}, [change])
         return True
 
+    def apply(self, upserts: Sequence[Upsert], removals: Mapping[str, int], *, restore: bool = False) -> Applied:
+        """Bring fluid documents to what their source says in one commit, without embedding anything.
+
+        What is stored from a later place is left alone. `removals` are document keys with the place of the deletion. `restore`
+        trusts neither hashes nor places of what is stored.
+        """
+        keys = sorted({upsert.document.key for upsert in upserts} | removals.keys())
+        result = Applied()
+        with self._lock:
+            stored = self._index.documents(Kind.FLUID, keys)
+            known = known_vectors(chunk for chunks in stored.values() for chunk in chunks)
+            plan: dict[str, list[Chunk]] = {}
+            for upsert in upserts:
+                try:
+                    self._plan_upsert(upsert, stored[upsert.document.key], known, plan, result, restore=restore)
+                except ServiceError as error:
+                    result.refused[upsert.document.key] = error
+            for key, position in removals.items():
+                if stored[key] and (restore or fluid.place(stored[key]) <= position):
+                    plan[key] = []
+                    result.removed.append(key)
+            result.index_version = self._index.replace(Kind.FLUID, plan) if plan else self._index.versions()[Kind.FLUID]
+            self._touched(really=bool(plan))
+        return result
+
+    def measure(self, upsert: Upsert) -> tuple[int, str]:
+        """Return how many chunks a document would have, and its hash."""
+        fresh = cut(upsert.document, self._index.encoder, upsert.at)
+        return len(fresh), _hash_of(fresh[0])
+
+    def purge(self, copies: Sequence[tuple[str, int]]) -> int:
+        """Drop closed copies by document key and the place at which they were closed, in one commit; return how many there were."""
+        with self._lock:
+            gone = set(copies)
+            stored = self._index.documents(Kind.FLUID, sorted({key for key, _ in gone}))
+            plan = {key: [chunk for chunk in chunks if (key, chunk.closed_position) not in gone] for key, chunks in stored.items()}
+            plan = {key: left for key, left in plan.items() if len(left) != len(stored[key])}
+            if plan:
+                self._index.replace(Kind.FLUID, plan)
+            self._touched(really=bool(plan))
+            return sum(len(stored[key]) - len(left) for key, left in plan.items())
+
+    def waiting(self, limit: int) -> dict[str, tuple[str, ...]]:
+        """Return texts of the fluid index that wait for their vector, by document key."""
+        found: dict[str, tuple[str, ...]] = {}
+        for chunk in self._index.without_vector(Kind.FLUID, limit):
+            found[chunk.document_key] = (*found.get(chunk.document_key, ()), chunk.search_text)
+        return found
+
+    def fill(self, keys: Sequence[str], vectors: Mapping[str, list[float]]) -> int:
+        """Give chunks of the documents the vectors of their texts, where they still have that text and none; return how many."""
+        with self._lock:
+            chunks = [chunk for some in self._index.documents(Kind.FLUID, keys).values() for chunk in some]
+            filled = [
+                replace(chunk, vector=vectors[chunk.search_text])
+                for chunk in chunks
+                if chunk.vector is None and chunk.search_text in vectors
+            ]
+            if filled:
+                self._index.update(Kind.FLUID, filled)
+            self._touched(really=bool(filled))
+        return len(filled)
+
+    def encode(self, texts: Sequence[str]) -> dict[str, list[float]]:
+        """Return the vector of each text; slow, and needs no lock."""
+        return {text: vector.tolist() for text, vector in zip(texts, self._encoder.encode(texts), strict=True)}
+
     def recover(self) -> None:
         """Settle the changes that a crash interrupted: those that the index holds are announced, the others never were."""
         with self._lock:
@@ -100,12 +195,58 @@ class Library:
                 else:
                     self._ledger.drop([change])
 
-    def tidy(self) -> None:
-        """Fold what was written into the search structures, if anything was."""
+    def tidy(self, *, patient: bool = False) -> None:
+        """Fold what was written into the search structures, if anything was.
+
+        A `patient` caller leaves it while writes go on, unless they have left so many fragments that everything becomes slow.
+        """
         with self._lock:
-            if self._untidy:
-                self._index.tidy()
-                self._untidy = False
+            if not self._untidy or (patient and not self._worthwhile()):
+                return
+            started = time.monotonic()
+            self._index.tidy()
+            self._untidy, self._tidied = False, time.monotonic()
+            self._tidying = self._tidied - started
+
+    def fragments(self) -> dict[str, int]:
+        """Return into how many pieces each table has fallen; empty where the index sees to it."""
+        return self._index.fragments() if isinstance(self._index, Fragmented) else {}
+
+    def _worthwhile(self) -> bool:
+        now = time.monotonic()
+        if now - self._written > _QUIET_SECONDS:
+            return True
+        # Nothing else is written while it runs, so that it may take a tenth of the time and no more.
+        return now - self._tidied > 10 * self._tidying and max(self.fragments().values(), default=0) > _FRAGMENTS
+
+    def _touched(self, *, really: bool) -> None:
+        if really:
+            self._untidy, self._written = True, time.monotonic()
+
+    def _plan_upsert(
+        self,
+        upsert: Upsert,
+        stored: Sequence[Chunk],
+        known: Mapping[str, list[float]],
+        plan: dict[str, list[Chunk]],
+        result: Applied,
+        *,
+        restore: bool,
+    ) -> None:
+        document, key = upsert.document, upsert.document.key
+        self._check(document)
+        now = fluid.present(stored)
+        if fluid.place(stored) > document.position and not restore:
+            return
+        fresh = cut(document, self._index.encoder, upsert.at)
+        result.held[key] = (len(fresh), _hash_of(fresh[0]))
+        if fluid.alike(now, fresh) if restore else fluid.same_hashes(now, fresh):
+            return
+        plan[key] = fluid.next_state(stored, fresh, known, keep=upsert.keep)
+        result.written.append(key)
+        result.closed += {(key, chunk.closed_position) for chunk in plan[key] if chunk.closed_position is not None}
+        if missing := tuple(chunk.search_text for chunk in plan[key] if chunk.vector is None):
+            result.waiting[key] = missing
 
     def _plan(self, plan: _Plan, document: Document, now: dt.datetime) -> Outcome:
         self._check(document)
@@ -154,7 +295,7 @@ class Library:
             return
         self._ledger.intend(changes)
         index_version = self._index.replace(kind, documents)
-        self._untidy = True
+        self._touched(really=True)
         at = dt.datetime.now(dt.UTC).isoformat()
         self._ledger.done([searchable(change, index_version, at) for change in changes])
 

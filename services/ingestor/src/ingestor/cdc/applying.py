@@ -1,0 +1,305 @@
+"""Brings a group of events into the index and the ledger: one commit of the one, then one transaction of the other."""
+
+import datetime as dt
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Protocol
+
+from chassis.errors import ServiceError
+from ingestor.cdc.envelopes import Change, Mark, PoisonError, parse_change, parse_mark
+from ingestor.cdc.folding import folded
+from ingestor.cdc.mapping import Table
+from ingestor.cdc.rows import Progress, Row, Rows, StreamState
+from ingestor.cdc.templates import MappingError
+from ingestor.library import Applied, Library, Upsert
+
+_CONTROL = "strata"
+_DAY_MS = 86_400_000
+_Key = tuple[str, str, str]
+
+
+class _Keep(Enum):
+    """Says that the index keeps what it holds of a row."""
+
+    KEEP = 1
+
+
+_KEEP = _Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as the stream holds it."""
+
+    sequence: int
+    subject: str
+    data: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message that nobody could handle, and why."""
+
+    message: Message
+    source: str
+    error: ServiceError
+
+
+@dataclass
+class Group:
+    """What a group of events came to."""
+
+    applied: Applied = field(default_factory=Applied)
+    letters: list[Letter] = field(default_factory=list)
+    # By source: what was applied, and the places and times of commit of its changes.
+    changes: dict[str, list[Change]] = field(default_factory=dict)
+    settled: dict[str, int] = field(default_factory=dict)
+    collections: dict[str, set[str]] = field(default_factory=dict)
+    # Sources of which a row lacks a value that nobody sent; tables whose rows are all known from here on.
+    incomplete: set[str] = field(default_factory=set)
+    completed: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Reporter(Protocol):
+    """Whoever tells others what was applied."""
+
+    def report(self, group: Group, stream: str, sequence: int) -> None:
+        """Note what has to be published about a group, in its own transaction."""
+        ...
+
+
+class Applier:
+    """Folds events into rows and rows into documents; used by one thread."""
+
+    def __init__(self, tables: Sequence[Table], rows: Rows, library: Library) -> None:
+        """Write to `library`; what the sources say is kept in `rows`."""
+        self.tables = {(table.source.name, table.name): table for table in tables}
+        self._by_subject = {table.subject: table for table in tables}
+        self._sources = {table.source.name for table in tables}
+        self._rows, self._library = rows, library
+        self._begin()
+
+    def apply(self, messages: Sequence[Message], stream: str, state: StreamState, reporter: Reporter) -> Group:
+        """Apply messages in the order of the stream and move its place to the last one; raise when nothing of it was kept."""
+        group = Group()
+        self._begin()
+        after = replace(state, sequence=messages[-1].sequence)
+        with self._rows.transaction():
+            for message in messages:
+                self._hear(message, group)
+            self._settle(group, into_index=after.sequence > state.rebuild)
+            self._rows.set_stream(stream, after)
+            reporter.report(group, f"{stream}/{state.created}", after.sequence)
+        return group
+
+    def bury(self, message: Message, error: ServiceError, stream: str, state: StreamState, reporter: Reporter) -> Group:
+        """Give one message up and go on behind it."""
+        group = Group(letters=[Letter(message, message.subject.split(".")[1], error)])
+        with self._rows.transaction():
+            self._remember({}, group)
+            self._rows.set_stream(stream, replace(state, sequence=message.sequence))
+            reporter.report(group, f"{stream}/{state.created}", message.sequence)
+        return group
+
+    def hear_rows(self, changes: Sequence[Change], reporter: Reporter) -> tuple[Group, int, int]:
+        """Take over rows that were read from a source where they say something else; return how many were missing and how many stale."""
+        group, missing, stale = Group(), 0, 0
+        self._begin()
+        with self._rows.transaction():
+            self._rows.see(change.key for change in changes)
+            for change in changes:
+                before = self._rows.get(change.table.source.name, change.table.name, change.key)
+                if before.deleted or before.content != change.row:
+                    self._fold(change, None, group)
+                    heard = self._row(before.source, before.table, before.key) != before
+                    missing, stale = missing + (heard and before.deleted), stale + (heard and not before.deleted)
+            self._settle(group, into_index=True)
+            reporter.report(group, f"source/{time.time_ns()}", 0)
+        return group, missing, stale
+
+    def end_rows(self, table: Table, lsn: int, reporter: Reporter) -> tuple[Group, int]:
+        """Remove the rows of a table that `hear_rows` did not see and that were changed last before `lsn`; return how many."""
+        group = Group()
+        self._begin()
+        with self._rows.transaction():
+            for row in self._rows.unseen(table.source.name, table.name, lsn):
+                self._remove(row, Change(table, "d", row.key, {}, lsn - 1, lsn - 1, 0, row.committed_ms), group)
+            self._rows.set_table_state(table.source.name, table.name, complete=lsn)
+            group.completed.add((table.source.name, table.name))
+            self._settle(group, into_index=True)
+            reporter.report(group, f"source/{time.time_ns()}", 0)
+        return group, len(self._touched)
+
+    def target(self, row: Row) -> Upsert | None:
+        """Return the document that the index should hold of a row; None where it should hold none; raise MappingError."""
+        table = self.tables[row.source, row.table]
+        if row.deleted or row.missing & table.columns:
+            return None
+        document = table.document(row.content, row.position)
+        at = dt.datetime.fromtimestamp(row.committed_ms / 1000, dt.UTC)
+        expired = document.expires_at is not None and document.expires_at <= dt.datetime.now(dt.UTC)
+        if expired or not document.text:
+            return None
+        return Upsert(document, at, keep=table.history_days > 0)
+
+    def _begin(self) -> None:
+        self._touched: dict[_Key, Row] = {}
+        self._carriers: dict[_Key, Message] = {}
+        self._committed: dict[_Key, int] = {}
+
+    def _hear(self, message: Message, group: Group) -> None:
+        table = self._by_subject.get(message.subject)
+        source = message.subject.split(".")[1]
+        try:
+            if table is not None:
+                change = parse_change(table, message.data)
+                if change is not None:
+                    self._fold(change, message, group)
+            elif source in self._sources and message.subject.split(".")[2] == _CONTROL:
+                mark = parse_mark(source, message.data)
+                if mark is not None:
+                    self._mark(mark, group)
+        except PoisonError as error:
+            group.letters.append(Letter(message, source, error))
+
+    def _fold(self, change: Change, message: Message | None, group: Group) -> None:
+        source, name = change.table.source.name, change.table.name
+        group.settled[source] = max(group.settled.get(source, 0), change.settled if message is not None else 0)
+        if change.op == "t":
+            self._rows.set_table_state(source, name, truncated=max(change.lsn, self._rows.table_state(source, name)[0]))
+            self._remove_below(source, name, change.lsn, change, group)
+            return
+        if change.op == "r" and message is not None:
+            self._snapshot_by_flags(change, group)
+        row = self._row(source, name, change.key)
+        after = folded(row, change, self._rows.table_state(source, name)[0])
+        if after is not None:
+            self._touch(after, message, change.committed_ms)
+            group.changes.setdefault(source, []).append(change)
+
+    def _mark(self, mark: Mark, group: Group) -> None:
+        if mark.phase == "watermark":
+            group.settled[mark.source] = max(group.settled.get(mark.source, 0), mark.lsn)
+            return
+        for name in mark.tables:
+            if (mark.source, name) not in self.tables:
+                continue
+            begun = self._rows.table_state(mark.source, name)[1]
+            if mark.phase == "begin":
+                self._rows.set_table_state(mark.source, name, begun=mark.lsn)
+            elif begun == mark.lsn:
+                self._end_snapshot(mark.source, name, mark.lsn, group)
+
+    def _snapshot_by_flags(self, change: Change, group: Group) -> None:
+        """Follow a snapshot of Debezium, which says its beginning and end on the rows themselves."""
+        source, name = change.table.source.name, change.table.name
+        if change.snapshot in {"first", "first_in_data_collection"}:
+            self._rows.set_table_state(source, name, begun=change.lsn)
+        elif change.snapshot in {"last", "last_in_data_collection"} and self._rows.table_state(source, name)[1] == change.lsn:
+            self._end_snapshot(source, name, change.lsn, group)
+
+    def _end_snapshot(self, source: str, name: str, lsn: int, group: Group) -> None:
+        """Remove what the snapshot did not have, just below its place, so that a row of it that comes late is still heard."""
+        stale = Change(self.tables[source, name], "d", "", {}, lsn - 1, lsn - 1, 0, 0)
+        self._remove_below(source, name, lsn, stale, group)
+        self._rows.set_table_state(source, name, complete=lsn)
+        group.completed.add((source, name))
+
+    def _remove_below(self, source: str, name: str, lsn: int, change: Change, group: Group) -> None:
+        for row in self._live(source, name):
+            if row.lsn < lsn:
+                self._remove(row, replace(change, op="d", key=row.key), group)
+
+    def _remove(self, row: Row, change: Change, group: Group) -> None:
+        self._touch(replace(row, lsn=change.lsn, position=change.position, deleted=True, content={}, since={}), None, change.committed_ms)
+        group.changes.setdefault(row.source, []).append(change)
+
+    def _live(self, source: str, name: str) -> list[Row]:
+        stored = {row.key: row for row in self._rows.of_table(source, name)}
+        heard = {key: row for (where, table, key), row in self._touched.items() if (where, table) == (source, name)}
+        return [row for row in {**stored, **heard}.values() if not row.deleted]
+
+    def _row(self, source: str, name: str, key: str) -> Row:
+        return self._touched.get((source, name, key)) or self._rows.get(source, name, key)
+
+    def _touch(self, row: Row, message: Message | None, committed_ms: int) -> None:
+        key = (row.source, row.table, row.key)
+        self._touched[key], self._committed[key] = row, committed_ms
+        if message is not None:
+            self._carriers[key] = message
+
+    def _settle(self, group: Group, *, into_index: bool) -> None:
+        """Write what the touched rows came to into the index, then into the ledger."""
+        upserts: dict[_Key, Upsert] = {}
+        removals: dict[str, int] = {}
+        for key, row in self._touched.items():
+            decision = self._decide(key, row, group)
+            if isinstance(decision, Upsert):
+                upserts[key] = decision
+            if row.document_key and not isinstance(decision, _Keep) and (decision is None or decision.document.key != row.document_key):
+                removals[row.document_key] = row.position
+            if decision is None:
+                self._touched[key] = replace(row, document_key="", hash="", chunks=0, expires_ms=None)
+        for upsert in upserts.values():
+            removals.pop(upsert.document.key, None)
+        if into_index and (upserts or removals):
+            group.applied = self._library.apply(list(upserts.values()), removals)
+        elif upserts:
+            group.applied.held = {upsert.document.key: self._library.measure(upsert) for upsert in upserts.values()}
+        for key, row in self._touched.items():
+            self._rows.put(self._held(key, row, upserts[key], group) if key in upserts else row)
+            if row.collection:
+                group.collections.setdefault(row.source, set()).add(row.collection)
+        self._remember({upsert.document.key: self.tables[key[:2]] for key, upsert in upserts.items()}, group)
+
+    def _decide(self, key: _Key, row: Row, group: Group) -> "Upsert | _Keep | None":
+        """Return what the index should hold of one row; what it holds now stays where that cannot be told and nobody else may see it."""
+        table = self.tables[row.source, row.table]
+        try:
+            if row.deleted or not row.missing & table.columns:
+                return self.target(replace(row, committed_ms=self._committed[key]))
+            group.incomplete.add(row.source)
+        except MappingError as error:
+            self._refuse(key, error, group)
+        before = self._rows.get(*key)
+        try:
+            same = table.access(before.content) == table.access(row.content)
+        except MappingError:
+            same = before.deleted and bool(row.missing)
+        return _KEEP if same else None
+
+    def _held(self, key: _Key, row: Row, upsert: Upsert, group: Group) -> Row:
+        """Return the row with what the index holds of it."""
+        name, expires = upsert.document.key, upsert.document.expires_at
+        if (error := group.applied.refused.get(name)) is not None:
+            self._refuse(key, error, group)
+        if name not in group.applied.held:
+            return row
+        chunks, value = group.applied.held[name]
+        return replace(
+            row,
+            document_key=name,
+            collection=upsert.document.collection,
+            hash=value,
+            chunks=chunks,
+            # The time of the last change that said something else.
+            committed_ms=row.committed_ms if value == row.hash else self._committed[key],
+            expires_ms=int(expires.timestamp() * 1000) if expires else None,
+        )
+
+    def _refuse(self, key: _Key, error: ServiceError, group: Group) -> None:
+        if (message := self._carriers.get(key)) is not None:
+            group.letters.append(Letter(message, key[0], error))
+
+    def _remember(self, documents: Mapping[str, Table], group: Group) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        closed = [(key, place, now_ms + int(documents[key].history_days * _DAY_MS)) for key, place in group.applied.closed]
+        self._rows.remember_history(closed)
+        dead = [letter.source for letter in group.letters]
+        for source in group.changes.keys() | group.settled.keys() | set(dead):
+            changes = group.changes.get(source, [])
+            last = max((change.committed_ms for change in changes), default=0)
+            self._rows.advance(source, Progress(group.settled.get(source, 0), last, len(changes), dead.count(source)))

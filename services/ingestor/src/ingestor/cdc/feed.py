@@ -1,0 +1,399 @@
+"""Runs the change events of all sources: stream to index, vectors, comparison, sweeping and what is told about them."""
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from chassis.errors import DeadlineError, InternalError, ServiceError, UnavailableError
+from chassis.logging import get_logger
+from chassis.messaging import Bus
+from contracts.subjects import CDC_STREAM
+from ingestor.cdc import drift
+from ingestor.cdc.applying import Applier, Group, Message
+from ingestor.cdc.declaration import FeedSettings
+from ingestor.cdc.drift import Drift, Mender
+from ingestor.cdc.embedding import EmbeddingLane
+from ingestor.cdc.freshness import CHANGES, DEAD, DRIFT, FRAGMENTS, POSITION, Freshness
+from ingestor.cdc.health import Noted, Resnapshot, RowReader, SourceHealth
+from ingestor.cdc.mapping import Table
+from ingestor.cdc.reading import from_source
+from ingestor.cdc.reporting import OutboxReporter, announce_freshness, publish
+from ingestor.cdc.rows import Progress, Rows, StreamState
+from ingestor.cdc.stream import StreamReader
+from ingestor.cdc.sweeping import sweep
+from ingestor.library import Library
+from knowledge.index import Index
+
+log = get_logger("ingestor")
+_OUTBOX = 200
+_SOON = 0.02
+T = TypeVar("T")
+
+
+async def _nobody(source: str, reason: str) -> None:
+    log.error("snapshot_needed", source=source, reason=reason)
+
+
+class Feed:
+    """The one consumer of change events; everything that writes its ledger runs on one thread."""
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        index: Index,
+        library: Library,
+        ledger: Path,
+        bus: Bus,
+        settings: FeedSettings,
+        *,
+        resnapshot: Resnapshot = _nobody,
+        readers: Mapping[str, RowReader] | None = None,
+    ) -> None:
+        """Feed the collections of `tables`; `ledger` is the ledger's file, `readers` read the rows of sources by name."""
+        self._tables, self._index, self._library, self._bus, self._settings = tuple(tables), index, library, bus, settings
+        self._resnapshot, self._readers = resnapshot, dict(readers or {})
+        self._rows = Rows(ledger)
+        self._reporter = OutboxReporter(self._rows)
+        self._applier = Applier(self._tables, self._rows, library)
+        self._mender = Mender(self._applier, self._rows, library)
+        self._lane = EmbeddingLane(library, batch=settings.embed_batch, bound=settings.embed_bound, embedded=self._embedded)
+        self._stream = StreamReader(bus)
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._state = StreamState("", 0, 0)
+        names = sorted({table.source.name for table in self._tables})
+        promised = {table.source.name: table.sla_seconds for table in self._tables}
+        self._fresh = {name: Freshness(name, promised[name]) for name in names}
+        self._noted = {name: Noted() for name in names}
+        self._progress = {name: self._rows.progress(name) for name in names}
+        self._moved, self._outbox, self._compare = asyncio.Condition(), asyncio.Event(), asyncio.Event()
+        self._phase, self._caught_up, self._verified = "waiting", False, 0
+        self._comparing = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Take events in until cancelled; the bus or the index going away only pauses it."""
+        self._lane.start()
+        try:
+            async with self._stream.listening(), asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._publish())
+                tasks.create_task(self._maintain())
+                tasks.create_task(self._compare_again())
+                tasks.create_task(self._read_sources())
+                await self._begin()
+                await self._consume()
+        finally:
+            self._phase = "stopped"
+            await asyncio.to_thread(self._close)
+
+    def watermarks(self) -> dict[str, int]:
+        """Return the place up to which each collection is searchable."""
+        return {table.collection.name: self._progress[table.source.name].position for table in self._tables}
+
+    async def wait_for(self, collection: str, position: int, timeout_seconds: float) -> int:
+        """Wait until a collection is searchable up to `position` and return how far it is; raise DeadlineError."""
+        try:
+            async with asyncio.timeout(timeout_seconds), self._moved:
+                await self._moved.wait_for(lambda: self.watermarks().get(collection, 0) >= position)
+        except TimeoutError as error:
+            place = self.watermarks().get(collection, 0)
+            raise DeadlineError(f"collection {collection!r} is at {place}, not yet at {position}", code="knowledge_behind") from error
+        return self.watermarks()[collection]
+
+    def status(self) -> list[SourceHealth]:
+        """Return the health of every source."""
+        return [self._health(name) for name in self._fresh]
+
+    async def reconcile(self, source: str = "") -> Drift:
+        """Compare source, ledger and index now, word for word, and mend what differs."""
+        total = Drift()
+        async with self._comparing:
+            for name in [source] if source else list(self._fresh):
+                found = Drift()
+                tables = [table for table in self._tables if table.source.name == name]
+                if (reader := self._readers.get(name)) is not None:
+                    for table in tables:
+                        found += await from_source(table, reader, self._applier, self._reporter, self._on_worker, self._after)
+                    self._noted[name].problem = ""
+                for table in tables:
+                    found += await self._compare_index(table, deep=range(drift.BUCKETS))
+                self._note_drift(name, found)
+                total += found
+        return total
+
+    async def settled(self, timeout_seconds: float) -> None:
+        """Wait until the stream was read to its end and no text waits for its vector; raise DeadlineError."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                last = (await self._stream.info()).last
+                # Three states of two threads, asked for by tests and drills.
+                while not (self._caught_up and self._state.sequence >= last and self._lane.idle()):  # noqa: ASYNC110
+                    await asyncio.sleep(_SOON)
+        except TimeoutError as error:
+            raise DeadlineError(f"read up to {self._state.sequence}; {self._lane.pending} documents wait for vectors") from error
+
+    async def _begin(self) -> None:
+        """Find the place to go on from, and what happened to stream and ledger meanwhile."""
+        while True:
+            try:
+                info = await self._stream.info()
+                break
+            except UnavailableError as error:
+                log.warning("stream_unavailable", error=str(error))
+                await asyncio.sleep(self._settings.retry_seconds)
+        known = await self._on_worker(lambda: self._rows.stream(CDC_STREAM))
+        before = max(info.first - 1, 0)
+        if known is None:
+            holdings = await asyncio.to_thread(self._index.holdings)
+            filled = [table for table in self._tables if table.collection.name in holdings]
+            # The index is served as it is while the ledger is made again from the stream.
+            self._state = StreamState(info.created, before, info.last if filled else 0)
+            await self._on_worker(lambda: self._adopt([table for table in self._tables if table not in filled]))
+            if filled and (before or not info.last):
+                await self._lost("the ledger is new and the stream does not hold everything that the index does")
+        elif known.created != info.created or known.sequence > info.last:
+            self._state = StreamState(info.created, before, 0)
+            await self._on_worker(lambda: self._rows.set_stream(CDC_STREAM, self._state))
+            await self._lost("the stream was made anew; changes may be missing")
+        else:
+            self._state = known
+        self._progress = await self._on_worker(lambda: {name: self._rows.progress(name) for name in self._fresh})
+
+    def _adopt(self, empty: Sequence[Table]) -> None:
+        """Note how far the stream was read, and of which collections the index holds nothing that is not in the ledger."""
+        with self._rows.transaction():
+            self._rows.set_stream(CDC_STREAM, self._state)
+            for table in empty:
+                self._rows.set_table_state(table.source.name, table.name, complete=1)
+
+    async def _consume(self) -> None:
+        woken, started = False, 0.0
+        while True:
+            try:
+                messages = await self._stream.read(self._state.sequence, self._settings.group_events)
+                if messages and messages[0].sequence > self._state.sequence + 1:
+                    await self._check_gap()
+            except UnavailableError as error:
+                self._phase = "waiting"
+                log.warning("stream_unavailable", error=str(error))
+                await asyncio.sleep(self._settings.retry_seconds)
+                continue
+            if not messages:
+                await self._at_end()
+                # A wake-up may come before the stream has what it was for.
+                woken = await self._stream.wait(_SOON if woken else self._settings.idle_seconds)
+                continue
+            await asyncio.sleep(max(started + self._settings.group_seconds - time.monotonic(), 0))
+            started = time.monotonic()
+            await self._apply(messages)
+            woken = True
+
+    async def _at_end(self) -> None:
+        if self._state.rebuild:
+            # Everything that the lost ledger knew from the stream is known again; now the index is brought to it.
+            self._state = replace(self._state, rebuild=0)
+            await self._on_worker(lambda: self._rows.set_stream(CDC_STREAM, self._state))
+            self._caught_up = True
+            self._compare.set()
+        self._phase, self._caught_up = "streaming", True
+
+    async def _check_gap(self) -> None:
+        info = await self._stream.info()
+        if info.first > self._state.sequence + 1:
+            await self._lost(f"the stream lost its messages {self._state.sequence + 1} to {info.first - 1}")
+
+    async def _lost(self, reason: str) -> None:
+        for name, noted in self._noted.items():
+            noted.problem = reason
+            log.error("changes_lost", source=name, reason=reason)
+            await self._resnapshot(name, reason)
+
+    async def _apply(self, messages: Sequence[Message]) -> None:
+        """Apply a group; an event that makes everything fail is found and given up."""
+        attempt = 0
+        while True:
+            try:
+                group = await self._on_worker(lambda: self._applier.apply(messages, CDC_STREAM, self._state, self._reporter))
+                break
+            except Exception as error:
+                log.exception("group_failed", first=messages[0].sequence, last=messages[-1].sequence)
+                attempt += not (isinstance(error, ServiceError) and error.retryable)
+                if attempt >= self._settings.attempts:
+                    await self._isolate(messages, error)
+                    return
+                await asyncio.sleep(self._settings.retry_seconds)
+        rebuilding = messages[-1].sequence <= self._state.rebuild
+        self._state = replace(self._state, sequence=messages[-1].sequence)
+        await self._after(group, live=not rebuilding)
+
+    async def _isolate(self, messages: Sequence[Message], error: Exception) -> None:
+        if len(messages) > 1:
+            for message in messages:
+                await self._apply([message])
+            return
+        fault = error if isinstance(error, ServiceError) else InternalError(repr(error))
+        group = await self._on_worker(lambda: self._applier.bury(messages[0], fault, CDC_STREAM, self._state, self._reporter))
+        self._state = replace(self._state, sequence=messages[0].sequence)
+        await self._after(group)
+
+    async def _after(self, group: Group, *, live: bool = True) -> None:
+        """Tell everybody who waits for what a group brought."""
+        self._lane.offer(group.applied.waiting, group.applied.removed)
+        for name, changes in group.changes.items():
+            CHANGES.labels(source=name).inc(len(changes))
+            if live:
+                self._fresh[name].saw([change.committed_ms for change in changes if change.op != "r" and change.committed_ms])
+        for letter in group.letters:
+            DEAD.labels(source=letter.source).inc()
+            log.error("event_buried", source=letter.source, subject=letter.message.subject, sequence=letter.message.sequence,
+                      code=letter.error.code, error=str(letter.error))  # fmt: skip
+        touched = group.changes.keys() | group.settled.keys() | {letter.source for letter in group.letters}
+        self._progress |= await self._on_worker(lambda: {name: self._rows.progress(name) for name in touched & self._fresh.keys()})
+        for name in touched & self._fresh.keys():
+            POSITION.labels(source=name).set(self._progress[name].position)
+        async with self._moved:
+            self._moved.notify_all()
+        if group.changes or group.letters:
+            self._outbox.set()
+        for name in group.incomplete:
+            self._noted[name].problem = "a row lacks a value that was not sent; a new snapshot is needed"
+            await self._resnapshot(name, self._noted[name].problem)
+        for name, _table in group.completed:
+            self._noted[name].problem = ""
+            self._compare.set()
+
+    async def _publish(self) -> None:
+        """Publish what the ledger notes, in order and as often as it takes."""
+        while True:
+            self._outbox.clear()
+            entries = await self._on_worker(lambda: self._rows.outgoing(_OUTBOX))
+            for first in range(0, len(entries), 20):
+                some = entries[first : first + 20]
+                try:
+                    await asyncio.gather(*(publish(self._bus, entry) for entry in some))
+                except UnavailableError as error:
+                    log.warning("announcement_delayed", error=str(error))
+                    await asyncio.sleep(self._settings.retry_seconds)
+                    break
+                await self._on_worker(partial(self._rows.sent, some[-1].place))
+            if len(entries) < _OUTBOX:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._outbox.wait(), 1.0)
+
+    async def _maintain(self) -> None:
+        """Sweep, watch promises, and keep gauges."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_seconds)
+            try:
+                await self._on_worker(lambda: sweep(self._rows, self._library))
+                for table, count in (await asyncio.to_thread(self._library.fragments)).items():
+                    FRAGMENTS.labels(table=table).set(count)
+                for fresh in self._fresh.values():
+                    if fresh.turned():
+                        await announce_freshness(self._bus, fresh, self._noted[fresh.source].problem)
+            except Exception:
+                log.exception("maintenance_failed")
+
+    async def _compare_again(self) -> None:
+        """Compare ledger and index from time to time, at once when all rows of a table became known, and one bucket word for word."""
+        compared = time.monotonic()
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._compare.wait(), self._settings.verify_seconds)
+            asked = self._compare.is_set()
+            self._compare.clear()
+            if not self._caught_up:
+                continue
+            whole = asked or time.monotonic() - compared >= self._settings.compare_seconds
+            compared = time.monotonic() if whole else compared
+            self._verified = (self._verified + 1) % drift.BUCKETS
+            try:
+                async with self._comparing:
+                    for table in self._tables:
+                        found = await self._compare_index(table, deep=range(self._verified, self._verified + 1), whole=whole)
+                        if whole or found.repaired:
+                            self._note_drift(table.source.name, found)
+            except Exception:
+                log.exception("comparison_failed")
+
+    async def _read_sources(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.source_seconds)
+            for name in self._readers:
+                try:
+                    await self.reconcile(name)
+                except Exception:
+                    log.exception("comparison_failed", source=name)
+
+    async def _compare_index(self, table: Table, *, deep: range, whole: bool = True) -> Drift:
+        """Compare one collection; buckets in `deep` are compared word for word."""
+        name = table.collection.name
+        expected = await self._on_worker(lambda: self._rows.expected(name))
+        held = drift.Holdings({}, frozenset())
+        keys, count = list[str](), 0
+        if whole:
+            held = await asyncio.to_thread(drift.holdings, self._index, name)
+            keys, count = await asyncio.to_thread(drift.differing, expected, held.documents)
+        elif not expected:
+            return Drift()
+        verified = {key for key, _, _ in expected if drift.bucket(key) in deep}
+        present = held.documents if whole else {key: (value, chunks) for key, value, chunks in expected}
+        complete = await self._on_worker(lambda: self._rows.table_state(table.source.name, table.name)[2] > 0)
+        found = Drift(buckets=drift.BUCKETS if whole else len(deep), differing=count)
+        pages = sorted(verified.union(keys))
+        for first in range(0, len(pages), drift.PAGE):
+            page = pages[first : first + drift.PAGE]
+            work = partial(self._mender.mend, table, page, present, remove=complete and self._caught_up)
+            mended, applied = await self._on_worker(work)
+            self._lane.offer(applied.waiting, applied.removed)
+            found += mended
+        return found
+
+    def _note_drift(self, name: str, found: Drift) -> None:
+        noted = self._noted[name]
+        noted.drift, noted.reconciled_at = found, dt.datetime.now(dt.UTC)
+        for kind in ("missing", "surplus", "stale"):
+            DRIFT.labels(source=name, kind=kind).set(getattr(found, kind))
+        if found.repaired:
+            log.warning("drift_mended", source=name, missing=found.missing, surplus=found.surplus, stale=found.stale,
+                        embedded=found.embedded, buckets=found.differing)  # fmt: skip
+
+    def _embedded(self, batch: Mapping[str, tuple[str, ...]]) -> None:
+        """Count embedded texts for the sources of their documents; called by the lane's thread."""
+        by_source: dict[str, int] = {}
+        for table in self._tables:
+            name = table.collection.name
+            count = sum(len(texts) for key, texts in batch.items() if key.startswith(f"{name}/") or f":{name}/" in key)
+            by_source[table.source.name] = by_source.get(table.source.name, 0) + count
+
+        def note() -> None:
+            with self._rows.transaction():
+                for source, count in by_source.items():
+                    self._rows.advance(source, Progress(embedded=count))
+                    self._progress[source] = self._rows.progress(source)
+
+        with suppress(RuntimeError):
+            self._worker.submit(note)
+
+    def _health(self, name: str) -> SourceHealth:
+        progress, noted, fresh = self._progress[name], self._noted[name], self._fresh[name]
+        last = dt.datetime.fromtimestamp(progress.last_change_ms / 1000, dt.UTC) if progress.last_change_ms else None
+        state = "lost" if noted.problem else self._phase
+        collections = tuple(table.collection.name for table in self._tables if table.source.name == name)
+        return SourceHealth(
+            name, state, collections, progress.position, last, fresh.lag(), fresh.sla_seconds, fresh.holds, progress.applied,
+            progress.dead, progress.embedded, self._lane.pending, noted.drift, noted.reconciled_at, noted.problem,
+        )  # fmt: skip
+
+    async def _on_worker(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+
+    def _close(self) -> None:
+        self._lane.stop(10)
+        self._worker.shutdown(wait=True)
+        self._rows.close()

@@ -1,0 +1,260 @@
+"""What the sources say now, row by row, and how far each stream was read; in the ledger's file, one transaction for a group."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS cdc_rows (
+    source TEXT, tbl TEXT, key TEXT, lsn INTEGER NOT NULL, position INTEGER NOT NULL, deleted INTEGER NOT NULL, content TEXT NOT NULL,
+    since TEXT NOT NULL, document_key TEXT NOT NULL, collection TEXT NOT NULL, hash TEXT NOT NULL, chunks INTEGER NOT NULL,
+    expires_ms INTEGER, committed_ms INTEGER NOT NULL, changed_ms INTEGER NOT NULL, PRIMARY KEY (source, tbl, key)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS cdc_rows_by_document ON cdc_rows (collection, document_key);
+CREATE INDEX IF NOT EXISTS cdc_rows_by_expiry ON cdc_rows (expires_ms) WHERE expires_ms IS NOT NULL AND chunks > 0;
+CREATE TABLE IF NOT EXISTS cdc_tables (
+    source TEXT, tbl TEXT, truncated INTEGER NOT NULL DEFAULT 0, begun INTEGER NOT NULL DEFAULT 0, complete INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (source, tbl)
+);
+CREATE TABLE IF NOT EXISTS cdc_streams (name TEXT PRIMARY KEY, created TEXT NOT NULL, sequence INTEGER NOT NULL, rebuild INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS cdc_sources (
+    source TEXT PRIMARY KEY, position INTEGER NOT NULL, last_change_ms INTEGER NOT NULL, applied INTEGER NOT NULL,
+    dead INTEGER NOT NULL, embedded INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS cdc_history (document_key TEXT, closed INTEGER, until_ms INTEGER, PRIMARY KEY (document_key, closed));
+CREATE TABLE IF NOT EXISTS cdc_outbox (place INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT, subject TEXT, id TEXT, headers TEXT, body BLOB);
+"""
+_COLUMNS = (
+    "source, tbl, key, lsn, position, deleted, content, since, document_key, collection, hash, chunks, expires_ms, committed_ms, changed_ms"
+)
+
+
+@dataclass
+class Row:
+    """What the source says of one row, and what the index holds of it."""
+
+    source: str
+    table: str
+    key: str
+    lsn: int = -1
+    position: int = 0
+    deleted: bool = True
+    content: dict[str, Any] = field(default_factory=dict)
+    # Columns that the last event did not carry, each with the place of the event that did; -1 where none has come yet.
+    since: dict[str, int] = field(default_factory=dict)
+    document_key: str = ""
+    collection: str = ""
+    hash: str = ""
+    chunks: int = 0
+    expires_ms: int | None = None
+    committed_ms: int = 0
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Columns whose value nobody has sent yet."""
+        return frozenset(name for name, place in self.since.items() if place < 0)
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """What still has to be published: `applied`, `audit` or `dead`."""
+
+    place: int
+    kind: str
+    subject: str
+    message_id: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """How far a stream was read; below `rebuild` rows are only remembered, because the index holds later ones."""
+
+    created: str
+    sequence: int
+    rebuild: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a source has come."""
+
+    position: int = 0
+    last_change_ms: int = 0
+    applied: int = 0
+    dead: int = 0
+    embedded: int = 0
+
+
+class Rows:
+    """The tables of change events in a SQLite file; one thread writes."""
+
+    def __init__(self, file: Path) -> None:
+        """Open or create the tables in `file`."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self._store = sqlite3.connect(file, check_same_thread=False, isolation_level=None, timeout=30)
+        self._store.execute("PRAGMA journal_mode=WAL")
+        # What a power cut takes is read from the stream again: rows and place in the stream go together.
+        self._store.execute("PRAGMA synchronous=NORMAL")
+        self._store.executescript(_TABLES)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._store.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep all that the block writes, or nothing."""
+        self._store.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._store.execute("ROLLBACK")
+            raise
+        self._store.execute("COMMIT")
+
+    def get(self, source: str, table: str, key: str) -> Row:
+        """Return one row; one that was never seen is deleted at no place."""
+        found = self._rows("WHERE source = ? AND tbl = ? AND key = ?", source, table, key)
+        return found[0] if found else Row(source, table, key)
+
+    def put(self, row: Row) -> None:
+        """Write one row."""
+        content, since = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in (row.content, row.since))
+        self._store.execute(
+            f"INSERT OR REPLACE INTO cdc_rows ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",  # noqa: S608 - our own columns
+            (row.source, row.table, row.key, row.lsn, row.position, row.deleted, content, since, row.document_key, row.collection,
+             row.hash, row.chunks, row.expires_ms, row.committed_ms, _now_ms()),
+        )  # fmt: skip
+
+    def of_table(self, source: str, table: str) -> Iterator[Row]:
+        """Yield every row of a table."""
+        statement = f"SELECT {_COLUMNS} FROM cdc_rows WHERE source = ? AND tbl = ? AND deleted = 0"  # noqa: S608 - our own columns
+        cursor = self._store.execute(statement, (source, table))
+        while page := cursor.fetchmany(500):
+            yield from map(_row, page)
+
+    def see(self, keys: Iterable[str]) -> None:
+        """Note keys that a source has, until `unseen` is asked."""
+        self._store.execute("CREATE TEMP TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY) WITHOUT ROWID")
+        self._store.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((key,) for key in keys))
+
+    def unseen(self, source: str, table: str, lsn: int) -> list[Row]:
+        """Return the living rows of a table that were changed last before `lsn` and are not among the noted keys, which are dropped."""
+        self.see(())
+        found = self._rows(
+            "WHERE source = ? AND tbl = ? AND lsn < ? AND deleted = 0 AND key NOT IN (SELECT key FROM seen)", source, table, lsn
+        )
+        self._store.execute("DELETE FROM seen")
+        return found
+
+    def by_documents(self, collection: str, keys: Sequence[str]) -> dict[str, Row]:
+        """Return the living rows behind documents, by document key."""
+        marks = ",".join("?" * len(keys))
+        found = self._rows(f"WHERE collection = ? AND document_key IN ({marks}) AND deleted = 0", collection, *keys)
+        return {row.document_key: row for row in found}
+
+    def expected(self, collection: str) -> list[tuple[str, str, int]]:
+        """Return document key, hash and number of chunks of everything that the index should hold of a collection."""
+        statement = "SELECT document_key, hash, chunks FROM cdc_rows WHERE collection = ? AND deleted = 0 AND chunks > 0"
+        return self._store.execute(statement, (collection,)).fetchall()
+
+    def expired(self, now_ms: int, limit: int) -> list[Row]:
+        """Return rows whose document is past its expiry and still in the index."""
+        return self._rows("WHERE expires_ms <= ? AND chunks > 0 AND deleted = 0 LIMIT ?", now_ms, limit)
+
+    def forget_tombstones(self, before_ms: int, limit: int) -> int:
+        """Drop deletions that no replay can reach any more."""
+        statement = (
+            "DELETE FROM cdc_rows WHERE (source, tbl, key) IN "
+            "(SELECT source, tbl, key FROM cdc_rows WHERE deleted = 1 AND changed_ms < ? LIMIT ?)"
+        )
+        return self._store.execute(statement, (before_ms, limit)).rowcount
+
+    def table_state(self, source: str, table: str) -> tuple[int, int, int]:
+        """Return where a table was emptied last, where a snapshot began, and from where on its rows are all known."""
+        found = self._store.execute("SELECT truncated, begun, complete FROM cdc_tables WHERE source = ? AND tbl = ?", (source, table))
+        return found.fetchone() or (0, 0, 0)
+
+    def set_table_state(self, source: str, table: str, **values: int) -> None:
+        """Change some of what `table_state` returns."""
+        self._store.execute("INSERT OR IGNORE INTO cdc_tables (source, tbl) VALUES (?, ?)", (source, table))
+        for name, value in values.items():
+            statement = f"UPDATE cdc_tables SET {name} = ? WHERE source = ? AND tbl = ?"  # noqa: S608 - our own columns
+            self._store.execute(statement, (value, source, table))
+
+    def stream(self, name: str) -> StreamState | None:
+        """Return how far a stream was read; None for one that was never read."""
+        found = self._store.execute("SELECT created, sequence, rebuild FROM cdc_streams WHERE name = ?", (name,)).fetchone()
+        return StreamState(*found) if found else None
+
+    def set_stream(self, name: str, state: StreamState) -> None:
+        """Note how far a stream was read."""
+        self._store.execute("INSERT OR REPLACE INTO cdc_streams VALUES (?, ?, ?, ?)", (name, state.created, state.sequence, state.rebuild))
+
+    def progress(self, source: str) -> Progress:
+        """Return how far a source has come."""
+        statement = "SELECT position, last_change_ms, applied, dead, embedded FROM cdc_sources WHERE source = ?"
+        found = self._store.execute(statement, (source,)).fetchone()
+        return Progress(*found) if found else Progress()
+
+    def advance(self, source: str, progress: Progress) -> None:
+        """Add to the counts of a source, and move its place forward, never back."""
+        self._store.execute("INSERT OR IGNORE INTO cdc_sources VALUES (?, 0, 0, 0, 0, 0)", (source,))
+        self._store.execute(
+            "UPDATE cdc_sources SET position = max(position, ?), last_change_ms = max(last_change_ms, ?), applied = applied + ?, "
+            "dead = dead + ?, embedded = embedded + ? WHERE source = ?",
+            (progress.position, progress.last_change_ms, progress.applied, progress.dead, progress.embedded, source),
+        )
+
+    def remember_history(self, closed: Iterable[tuple[str, int, int]]) -> None:
+        """Note until when closed copies are kept: document key, place at which they were closed, milliseconds since 1970."""
+        self._store.executemany("INSERT OR IGNORE INTO cdc_history VALUES (?, ?, ?)", closed)
+
+    def past_history(self, now_ms: int, limit: int) -> list[tuple[str, int]]:
+        """Return closed copies that were kept long enough."""
+        return self._store.execute("SELECT document_key, closed FROM cdc_history WHERE until_ms <= ? LIMIT ?", (now_ms, limit)).fetchall()
+
+    def known_history(self, keys: Sequence[str]) -> set[tuple[str, int]]:
+        """Return the closed copies of documents that are noted."""
+        marks = ",".join("?" * len(keys))
+        statement = f"SELECT document_key, closed FROM cdc_history WHERE document_key IN ({marks})"  # noqa: S608 - question marks
+        return set(self._store.execute(statement, keys))
+
+    def forget_history(self, copies: Iterable[tuple[str, int]]) -> None:
+        """Drop closed copies that are gone."""
+        self._store.executemany("DELETE FROM cdc_history WHERE document_key = ? AND closed = ?", copies)
+
+    def send(self, kind: str, subject: str, message_id: str, body: bytes, headers: dict[str, str] | None = None) -> None:
+        """Note what has to be published once the transaction stands."""
+        statement = "INSERT INTO cdc_outbox (kind, subject, id, headers, body) VALUES (?, ?, ?, ?, ?)"
+        self._store.execute(statement, (kind, subject, message_id, json.dumps(headers or {}), body))
+
+    def outgoing(self, limit: int) -> list[Outgoing]:
+        """Return what has to be published, oldest first."""
+        statement = "SELECT place, kind, subject, id, headers, body FROM cdc_outbox ORDER BY place LIMIT ?"
+        found = self._store.execute(statement, (limit,)).fetchall()
+        return [Outgoing(place, kind, subject, name, json.loads(headers), body) for place, kind, subject, name, headers, body in found]
+
+    def sent(self, up_to: int) -> None:
+        """Forget what was published."""
+        self._store.execute("DELETE FROM cdc_outbox WHERE place <= ?", (up_to,))
+
+    def _rows(self, condition: str, *values: object) -> list[Row]:
+        statement = f"SELECT {_COLUMNS} FROM cdc_rows {condition}"  # noqa: S608 - our own columns and conditions
+        return [_row(found) for found in self._store.execute(statement, values).fetchall()]
+
+
+def _row(found: tuple[Any, ...]) -> Row:
+    source, table, key, lsn, position, deleted, content, since, *rest = found
+    return Row(source, table, key, lsn, position, bool(deleted), json.loads(content), json.loads(since), *rest[:-1])
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

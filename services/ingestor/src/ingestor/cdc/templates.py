@@ -1,0 +1,61 @@
+"""The templates that make a document of a row: sandboxed, strict, compiled once."""
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateError, meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from chassis.errors import InvalidArgumentError
+
+_LONGEST = 4 * 1024 * 1024
+
+
+def _finalised(value: Any) -> Any:
+    """Make nothing of null; `None` is no text."""
+    return "" if value is None else value
+
+
+_JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=_finalised, autoescape=False, keep_trailing_newline=False)
+
+
+class MappingError(InvalidArgumentError):
+    """A row cannot be made into a document as its mapping says."""
+
+    default_code = "mapping_failed"
+
+
+class Template:
+    """One compiled template and the columns that it reads."""
+
+    def __init__(self, source: str) -> None:
+        """Compile `source`; raise ValueError when it is no template."""
+        try:
+            self.columns = frozenset(meta.find_undeclared_variables(_JINJA.parse(source)))
+            self._render: Callable[[Mapping[str, Any]], str] = _JINJA.from_string(source).render
+        except TemplateError as error:
+            raise ValueError(f"{source!r}: {error}") from error
+
+    def render(self, row: Mapping[str, Any], field: str) -> str:
+        """Return the text for a row; raise MappingError that names the field, and the column that is missing."""
+        if missing := sorted(self.columns - row.keys()):
+            raise MappingError(f"field {field!r} needs column {missing[0]!r}; the row has {sorted(row)}", code="mapping_column_missing")
+        try:
+            text = self._render(row)
+        except Exception as error:  # a template calls methods of values, which may raise anything
+            raise MappingError(f"field {field!r}: {error}") from error
+        if len(text) > _LONGEST:
+            raise MappingError(f"field {field!r} has {len(text)} characters; the limit is {_LONGEST}")
+        return text.strip()
+
+
+def moment(text: str, field: str) -> dt.datetime | None:
+    """Return the time that a template rendered, UTC where it names no zone; None for nothing."""
+    if not text:
+        return None
+    try:
+        value = dt.datetime.fromisoformat(text)
+    except ValueError as error:
+        raise MappingError(f"field {field!r}: {text!r} is no ISO 8601 time") from error
+    return value if value.tzinfo else value.replace(tzinfo=dt.UTC)

@@ -1,0 +1,148 @@
+"""What a real Debezium Server sent, replayed: the index ends equal to the tables of the source."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestor.cdc.applying import Applier, Group, Message
+from ingestor.cdc.mapping import Table
+from ingestor.cdc.rows import Rows, StreamState
+from ingestor.library import Library
+from knowledge.lance import LanceIndex
+
+from .conftest import POLICY, STOCK, Rig, Tables, held, recording, texts
+
+RECEIPT = " ".join(["Thirty days with receipt."] * 400)
+# What `changes.sql` leaves of `source_tables.sql`, by hand.
+POLICIES = {"1": RECEIPT, "2": "Points expire after 24 months.", "3": "Gift cards do not expire.", "4": "Nine to nine."}
+STOCKS = {
+    "1-SKU-1": "0 pieces of SKU-1 in store 1 at 9.99. été 1",
+    "1-SKU-2": "0 pieces of SKU-2 in store 1 at 19.98.",
+    "1-SKU-3": "0 pieces of SKU-3 in store 1 at 29.97. été 3",
+    "2-SKU-1": "10 pieces of SKU-1 in store 2 at 9.99. été 1",
+    "2-SKU-7": "20 pieces of SKU-7 in store 2 at 19.98.",
+    "2-SKU-3": "30 pieces of SKU-3 in store 2 at 29.97. été 3",
+    "3-SKU-1": "10 pieces of SKU-1 in store 3 at 9.99. été 1",
+    "3-SKU-2": "20 pieces of SKU-2 in store 3 at 19.98.",
+    "4-SKU-9": "5 pieces of SKU-9 in store 4 at 1.50. new store",
+}
+# The last statement of the first two empties the table; the third ends before it.
+RECORDINGS: list[tuple[str, str, dict[str, str], str]] = [
+    ("envelope_default", "plain", {}, "precise"),
+    ("cloudevents", "ce", {}, "string"),
+    ("replay_after_kill", "crash", STOCKS, "string"),
+]
+ALL = pytest.mark.parametrize(("name", "source", "stock", "decimals"), RECORDINGS, ids=[row[0] for row in RECORDINGS])
+
+
+class Silent:
+    """Tells nobody."""
+
+    def report(self, group: Group, stream: str, sequence: int) -> None:
+        """Do nothing."""
+
+
+class Player:
+    """Applies messages without a bus."""
+
+    def __init__(self, tables: Sequence[Table], folder: Path, library: Library) -> None:
+        self.rows = Rows(folder / "ledger.db")
+        self.applier = Applier(tables, self.rows, library)
+        self.state = StreamState("now", 0, 0)
+
+    def play(self, messages: Sequence[Message], group: int = 5) -> list[Group]:
+        """Apply messages in groups, numbered anew."""
+        numbered = [replace(message, sequence=self.state.sequence + n) for n, message in enumerate(messages, 1)]
+        groups = []
+        for first in range(0, len(numbered), group):
+            some = numbered[first : first + group]
+            groups.append(self.applier.apply(some, "CDC", self.state, Silent()))
+            self.state = replace(self.state, sequence=some[-1].sequence)
+        return groups
+
+
+def _shop(tables: Tables, source: str, decimals: str) -> tuple[Table, ...]:
+    return tables({source: {"shop.stock": STOCK, "shop.policy": POLICY}}, decimal_handling=decimals)
+
+
+def _check(index: LanceIndex, stock: dict[str, str]) -> None:
+    assert texts(index, "stock") == stock
+    found = texts(index, "policy")
+    assert {key: " ".join(text.split()) for key, text in found.items()} == POLICIES
+    titles = {key: chunks[0].title for key, chunks in held(index, "policy").items()}
+    assert titles == {"policy/1": "Returns and refunds", "policy/2": "Loyalty", "policy/3": "Gift cards", "policy/4": "Store hours"}
+    (first, *_) = held(index, "policy")["policy/1"]
+    assert (first.metadata, first.label_key) == (["audience=all", "effective=2026-01-01"], "public")
+
+
+@ALL
+async def test_a_recording_ends_equal_to_its_tables(
+    name: str, source: str, stock: dict[str, str], decimals: str, rig: Rig, tables: Tables
+) -> None:
+    """Published to a real stream as it was recorded, heartbeats and transactions among it, and embedded at the end."""
+    async with rig.feed(_shop(tables, source, decimals)) as feed:
+        for message in recording(name):
+            await rig.send(message.subject, message.data)
+        await feed.settled(20)
+        _check(rig.index, stock)
+        (health,) = feed.status()
+        assert (health.dead, health.state, health.problem) == (0, "streaming", "")
+    assert rig.index.without_vector("fluid", 10) == []
+    assert rig.asked == []
+
+
+@ALL
+@pytest.mark.parametrize("group", [1, 7, 500])
+def test_a_recording_may_come_twice(
+    name: str,
+    source: str,
+    stock: dict[str, str],
+    decimals: str,
+    group: int,
+    tmp_path: Path,
+    library: Library,
+    index: LanceIndex,
+    tables: Tables,
+) -> None:
+    """Everything again, from its beginning, moves nothing back and writes nothing."""
+    player = Player(_shop(tables, source, decimals), tmp_path, library)
+    player.play(recording(name), group)
+    _check(index, stock)
+    version = index.versions()["fluid"]
+    player.play(recording(name), group)
+    _check(index, stock)
+    assert index.versions()["fluid"] == version
+
+
+@ALL
+@pytest.mark.parametrize("seed", range(4))
+def test_a_recording_may_come_in_any_order(
+    name: str,
+    source: str,
+    stock: dict[str, str],
+    decimals: str,
+    seed: int,
+    tmp_path: Path,
+    library: Library,
+    index: LanceIndex,
+    tables: Tables,
+) -> None:
+    """Places in the source decide, not arrival: unchanged columns find their value, truncation and deletions hold."""
+    player = Player(_shop(tables, source, decimals), tmp_path, library)
+    messages = recording(name)
+    random.Random(seed).shuffle(messages)
+    player.play(messages, 3)
+    _check(index, stock)
+
+
+def test_old_values_of_a_deletion_are_not_believed(tmp_path: Path, library: Library, tables: Tables) -> None:
+    """A deletion leaves a tombstone with its place and none of the made-up values that came with it."""
+    player = Player(_shop(tables, "plain", "precise"), tmp_path, library)
+    player.play(recording("envelope_default"))
+    row = player.rows.get("plain", "shop.stock", '[3,"SKU-3"]')
+    expected: Any = (True, {}, 22240632)
+    assert (row.deleted, row.content, row.lsn) == expected
