@@ -1,0 +1,67 @@
+"""When ingestor switches to another encoder, queries follow without a restart and never mix two spaces."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from chassis import rpc
+from chassis.errors import FailedPreconditionError
+from encoders import Encoder
+from encoders.encoder import default_directory
+from knowledge.generations import Generation, Generations
+from knowledge.lance import LanceIndex
+from knowledge.preparation import cut, embed
+from knowledge.schema import Document, Kind
+from strata.gateway.v1.gateway_events_pb2 import Caller
+from strata.retriever.v1 import retriever_service_pb2 as pb
+from testkit.nats import NatsServer
+
+from .conftest import LONG_AGO, Put
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an encoder with other weights: the rows of its last layer in another order."""
+    folder = tmp_path_factory.mktemp("other") / "model"
+    shutil.copytree(default_directory(), folder)
+    weights = load_file(folder / "model.safetensors")
+    name = next(name for name in weights if name.endswith("encoder.layer.5.output.LayerNorm.bias"))
+    weights[name] = weights[name] + np.float32(0.01)
+    save_file(weights, folder / "model.safetensors")
+    return folder
+
+
+def _request(**fields: Any) -> pb.RetrieveRequest:
+    caller = Caller(tenant="acme", labels=["public"])
+    return pb.RetrieveRequest(caller=caller, query="When is the kettle boiling?", collections=["notices"], **fields)
+
+
+async def test_queries_follow_a_switch_and_refuse_the_encoder_before(
+    stub: Any, put: Put, bus: NatsServer, encoder: Encoder, other: Path
+) -> None:
+    """Before and after the switch the same passage is found, each time by the encoder that is served; the old one is refused by name."""
+    put("kettle", "Kettle", "The kettle is boiling at ten in the morning.")
+    before = await rpc.call(stub.Retrieve, _request(), timeout=5)
+    folder, new = Path(bus.state_dir) / "knowledge", Encoder.load(other)
+    document = Document("notices", Kind.FLUID, "kettle", "Kettle", "The kettle is boiling at ten in the morning.", labels=("public",))
+    built = LanceIndex.create(folder, new.identity.key())
+    built.replace(Kind.FLUID, {document.key: embed(cut(document, built.encoder, LONG_AGO), new)})
+    generations = Generations(folder)
+    generations.begin(Generation(encoder.identity.key()))
+
+    generations.switch(Generation(new.identity.key(), str(other)))
+    async with asyncio.timeout(15):
+        while (after := await rpc.call(stub.Retrieve, _request(), timeout=5)).encoder == before.encoder:
+            assert [passage.document_id for passage in after.passages] == ["kettle"]
+            await asyncio.sleep(0.05)
+
+    assert after.encoder == new.identity.key()
+    assert [passage.document_id for passage in after.passages] == ["kettle"]
+    with pytest.raises(FailedPreconditionError) as caught:
+        await rpc.call(stub.Retrieve, _request(encoder=before.encoder), timeout=5)
+    assert caught.value.code == "encoder_mismatch"
