@@ -74,6 +74,8 @@ STREAMS: tuple[StreamConfig, ...] = (
         max_bytes=2 * GIB,
         duplicate_window=300.0,
         allow_direct=True,
+        # A batch is stored whole or not at all, with one sync to disk.
+        allow_atomic=True,
     ),
     StreamConfig(name="DEAD", subjects=["strata.v1.dead.*"], max_age=30 * DAY, max_bytes=GIB),
 )
