@@ -14,6 +14,7 @@ from rich.table import Table
 from chassis import rpc
 from chassis.errors import ServiceError
 from chassis.messaging import to_json
+from cli import knowledge_init
 from cli.connection import settings
 from cli.place import at
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
@@ -123,3 +124,6 @@ def _print(message: Message, *, as_json: bool) -> None:
         return
     for name, value in to_json(message).items():
         out.print(f"{name}: {value}", highlight=False)
+
+
+app.command("init")(knowledge_init.init)

@@ -1,0 +1,64 @@
+"""`strata knowledge init`: what OpenSearch needs before ingestor and retriever use it."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from chassis.errors import ServiceError
+from encoders import Encoder
+from knowledge.generations import Generations
+from knowledge.opensearch_client import Connection, OpenSearchSettings
+from knowledge.opensearch_provisioning import Setup, setup
+
+out, err = Console(), Console(stderr=True)
+State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
+DEFAULT_STATE = Path(".strata")
+
+
+def init(
+    url: Annotated[str, typer.Option(help="URL of OpenSearch, such as https://localhost:9200.")],
+    state: State = DEFAULT_STATE,
+    ca: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Authority of its certificate, PEM; none takes the system's.")
+    ] = None,
+    admin_user: Annotated[
+        str, typer.Option(help="User who may make roles, users, templates and indices; empty asks without one.")
+    ] = "admin",
+    admin_password_file: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File whose first line is that user's password.")
+    ] = None,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")] = False,
+) -> None:
+    """Make roles, users, templates, indices and aliases on OpenSearch; what is there is kept, so it can be run again."""
+    if admin_user and admin_password_file is None:
+        raise typer.BadParameter("--admin-password-file is needed, or --admin-user '' for a cluster without users")
+    try:
+        connection = Connection(OpenSearchSettings(url=url, ca_file=ca, user=admin_user, password_file=admin_password_file))
+        done = setup(connection, state.resolve() / "credentials", _encoder(state))
+    except ServiceError as error:
+        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    _show(done, as_json=as_json)
+
+
+def _encoder(state: Path) -> str:
+    """Return the key of the encoder that is served, or of the installed one before anything was."""
+    served = Generations(state / "knowledge").read()
+    return served.serving.encoder if served else Encoder.load().identity.key()
+
+
+def _show(done: Setup, *, as_json: bool) -> None:
+    if as_json:
+        content = {"templates": done.templates, "users": {name: str(file) for name, file in done.users.items()}, "indices": done.indices}
+        sys.stdout.write(json.dumps(content) + "\n")
+        return
+    out.print(f"templates: {', '.join(done.templates)}", highlight=False, soft_wrap=True)
+    for name, file in done.users.items():
+        out.print(f"user {name}: password in {file}", highlight=False, soft_wrap=True)
+    out.print(f"indices: {', '.join(done.indices)}", highlight=False, soft_wrap=True)
+    out.print("services use it with STRATA_INGESTOR_KNOWLEDGE__BACKEND and STRATA_RETRIEVER_KNOWLEDGE__BACKEND=opensearch, ...__URL")
