@@ -2,6 +2,7 @@
 
 import stat
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,18 @@ def index(cluster: Any, services: dict[str, Connection]) -> Any:
     """An empty index, open for writing as ingestor."""
     yield OpenSearchIndex.create(services["ingestor"], ENCODER)
     cluster.admin.call("DELETE", f"/strata-*-{ENCODER}*")
+
+
+def _patiently(ask: Callable[[], Any]) -> Any:
+    """Return the answer of a node that is still coming up."""
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            return ask()
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
 
 
 def test_the_reader_may_not_write(index: OpenSearchIndex, services: dict[str, Connection]) -> None:
@@ -228,7 +241,7 @@ def test_a_node_that_is_killed_is_unavailable_and_comes_back(cluster: Any, index
         assert error.value.retryable
     assert time.monotonic() - started < 20
     cluster.node.start()
-    assert found(reader, see()) == ["a"]
+    assert _patiently(lambda: found(reader, see())) == ["a"]
     assert reader.versions() == version
     put(index, chunks("c", position=6), chunks("b", position=6), positions={key("c"): 6, key("b"): 6})
     assert found(reader, see()) == ["a", "c"]

@@ -33,9 +33,10 @@ _SEARCH = {"search_text": FTS(with_position=False, stem=True, remove_stop_words=
 class LanceIndex:
     """Both tables of one encoder; reads see a commit of any process at once."""
 
-    def __init__(self, encoder: str, tables: dict[Kind, Any]) -> None:
+    def __init__(self, encoder: str, tables: dict[Kind, Any], database: Any) -> None:
         """Wrap open tables; use `create` or `open` instead."""
         self.encoder = encoder
+        self._database = database
         self._tables = tables
         self._label_keys: dict[Kind, tuple[int, frozenset[str]]] = {}
         self._lock = Lock()
@@ -54,7 +55,7 @@ class LanceIndex:
                 if column not in _indexed(table):
                     table.create_index(column, config=config)
             tables[kind] = table
-        return cls(encoder, tables)
+        return cls(encoder, tables, database)
 
     @classmethod
     def open(cls, folder: Path, encoder: str) -> Self:
@@ -72,7 +73,7 @@ class LanceIndex:
             raise IndexMissingError(encoder, sorted(found)) from error
         if any(not _indexed(table).issuperset(_SEARCH) for table in tables.values()):
             raise IndexMissingError(encoder, sorted(found))
-        return cls(encoder, tables)
+        return cls(encoder, tables, database)
 
     def versions(self) -> dict[str, int]:
         """Return the version of each table by kind; it grows with every change."""
@@ -183,6 +184,17 @@ class LanceIndex:
     def fragments(self) -> dict[str, int]:
         """Return the number of fragments of each table by kind; every commit adds some, `tidy` joins them."""
         return {kind.value: int(table.stats()["fragment_stats"]["num_fragments"]) for kind, table in self._tables.items()}
+
+    def older_versions(self, kind: Kind, key: str) -> list[tuple[int, dt.datetime, bool]]:
+        """Return every stored version of a table, when it was made, and whether it holds a document."""
+        scope, found = f"document_key = {literals([key])}", []
+        # A handle of its own: reading an old version must not take the one that queries use there.
+        table = self._database.open_table(self._tables[kind].name)
+        for version in table.list_versions():
+            table.checkout(version["version"])
+            made = version["timestamp"]
+            found.append((int(version["version"]), made if made.tzinfo else made.astimezone(dt.UTC), table.count_rows(scope) > 0))
+        return found
 
     def holdings(self) -> dict[str, Holding]:
         """Return what each collection holds, by name."""

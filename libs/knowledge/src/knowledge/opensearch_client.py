@@ -1,5 +1,6 @@
 """The connection to OpenSearch: every request has a deadline, and every failure is one of ours."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class Connection:
         # A connection that the other side closed is found out by using it, so one repeat is normal.
         client = OpenSearch(settings.url, max_retries=1, retry_on_timeout=False, retry_on_status=(), **options)
         self._transport: Transport = client.transport
+        # A failure is raised, and logged by whoever handles it; the client would add a traceback of its own to each.
+        logging.getLogger("opensearch").setLevel(logging.CRITICAL)
 
     def call(self, method: str, path: str, body: Any = None, *, seconds: float | None = None, **params: Any) -> Any:
         """Return the answer to one request.

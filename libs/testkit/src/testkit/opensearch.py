@@ -25,6 +25,8 @@ ABSENT = (
 )
 _START_SECONDS = float(os.environ.get("STRATA_TEST_OPENSEARCH_START_SECONDS", "300"))
 _STOP_SECONDS = 30
+# A test run that is killed stops nothing; this ends the node soon after.
+_WATCHMAN = 'while kill -0 "$0" && kill -0 "$1"; do sleep 2; done 2>/dev/null; kill -0 "$0" 2>/dev/null || { kill "$1"; rm -rf "$2"; }'
 
 
 @dataclass
@@ -48,6 +50,8 @@ class OpenSearchNode:
         log = self.password_file.with_name("node.log")
         with log.open("ab") as output:
             self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        watch = ["sh", "-c", _WATCHMAN, str(os.getpid()), str(self.process.pid), str(log.parent)]
+        subprocess.Popen(watch, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + _START_SECONDS
         while time.monotonic() < deadline and self.process.poll() is None:
             if self._answers():
