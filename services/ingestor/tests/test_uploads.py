@@ -1,6 +1,7 @@
 """Uploads and reviews over gRPC against the running service."""
 
 import datetime as dt
+import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -42,8 +43,10 @@ def _pieces(data: bytes | Iterator[bytes], name: str = "refunds.pdf", collection
     if "effective_from" in fields:
         document.effective_from.FromJsonString(f"{fields['effective_from']}T00:00:00Z")
     header = pb.UploadHeader(collection=collection, file_name=name, document=document)
-    parts = [data[first : first + 1000] for first in range(0, len(data), 1000)] if isinstance(data, bytes) else data
-    return [pb.UploadDocumentRequest(header=header), *(pb.UploadDocumentRequest(content=part) for part in parts)]
+    parts = [data[first : first + 1000] for first in range(0, len(data), 1000)] if isinstance(data, bytes) else list(data)
+    digest = hashlib.sha256(b"".join(parts)).hexdigest()
+    pieces = [pb.UploadDocumentRequest(content=part) for part in parts]
+    return [pb.UploadDocumentRequest(header=header), *pieces, pb.UploadDocumentRequest(sha256=digest)]
 
 
 async def _stream(pieces: Any) -> AsyncIterator[Any]:
@@ -94,6 +97,8 @@ async def test_uploads_become_versions_and_bad_ones_leave_nothing(settings: Sett
             await code(_pieces(b"Text.", "x.md", text="Text.", effective_from="2024-01-01")),
             await code(_pieces(b"", "x.md", effective_from="2024-01-01")[1:]),
             await code([pb.UploadDocumentRequest(content=b"x")]),
+            await code(_pieces(b"Cut off.", "x.md", effective_from="2024-01-01")[:-1]),
+            await code([*_pieces(b"Other.", "x.md", effective_from="2024-01-01")[:-1], pb.UploadDocumentRequest(sha256="0" * 64)]),
         ] == [
             "unreadable_document",
             "document_too_large",
@@ -105,6 +110,8 @@ async def test_uploads_become_versions_and_bad_ones_leave_nothing(settings: Sett
             "invalid_request",
             "invalid_request",
             "not_found",
+            "invalid_request",
+            "invalid_request",
             "invalid_request",
             "invalid_request",
             "invalid_request",

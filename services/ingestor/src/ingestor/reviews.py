@@ -4,12 +4,11 @@ import asyncio
 import datetime as dt
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from chassis.errors import UnavailableError
+from chassis.errors import ServiceError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
 from contracts.subjects import REVIEW_DUE
@@ -87,8 +86,10 @@ class ReviewWatch:
     async def run(self, *, every_seconds: float = 3600.0) -> None:
         """Tell what is due again and again, until cancelled."""
         while True:
-            with suppress(UnavailableError):
+            try:
                 await self.announce(dt.datetime.now(dt.UTC).date())
+            except (ServiceError, OSError, RuntimeError, ValueError) as error:
+                log.warning("review_watch_delayed", error=repr(error))
             await asyncio.sleep(every_seconds)
 
     async def announce(self, today: dt.date) -> int:

@@ -1,6 +1,7 @@
 """Takes a file that arrives in pieces, reads it and stores it; nothing of it stays where that fails."""
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from contextlib import suppress
@@ -83,19 +84,19 @@ class Uploads:
         header: pb.UploadHeader | None = None
         data = bytearray()
         async for request in requests:
+            part = request.WhichOneof("part")
             if header is None:
                 header = request.header
-                self._check(header, first=request.WhichOneof("part") == "header")
-                continue
-            if request.WhichOneof("part") != "content":
+                self._check(header, first=part == "header")
+            elif part == "sha256":
+                return header, _whole(bytes(data), request.sha256)
+            elif part == "content":
+                data += request.content
+                self._fits(len(data))
+            else:
                 raise InvalidArgumentError("only the first piece is a header")
-            data += request.content
-            self._fits(len(data))
-        if header is None:
-            raise InvalidArgumentError("the upload is empty")
-        if header.size_bytes and header.size_bytes != len(data):
-            raise InvalidArgumentError(f"the upload ended after {len(data)} of {header.size_bytes} bytes")
-        return header, bytes(data)
+        # A connection that breaks ends the pieces like a file that ends; without its digest nothing tells them apart.
+        raise InvalidArgumentError(f"the upload ended after {len(data)} bytes and before its digest")
 
     def _check(self, header: pb.UploadHeader, *, first: bool) -> None:
         if not first:
@@ -114,6 +115,12 @@ class Uploads:
         if name not in self._collections:
             raise NotFoundError(f"unknown collection {name!r}; known: {sorted(self._collections)}")
         return self._collections[name]
+
+
+def _whole(data: bytes, sha256: str) -> bytes:
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise InvalidArgumentError("the content is not what its digest says")
+    return data
 
 
 def file_name(name: str) -> str:
