@@ -5,6 +5,7 @@ import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from threading import RLock
 
@@ -75,6 +76,16 @@ class Library:
         self._longest = longest_text_bytes
         self._lock = RLock()
         self._untidy, self._written, self._tidied, self._tidying = False, 0.0, 0.0, 0.0
+
+    @property
+    def writing(self) -> AbstractContextManager[object]:
+        """What every writer holds while it writes."""
+        return self._lock
+
+    @property
+    def space(self) -> str:
+        """Encoder whose vectors the index holds now."""
+        return self._index.encoder
 
     def fingerprint(self, document: Document) -> str:
         """Return what changes when the document would be stored differently."""
@@ -166,9 +177,14 @@ class Library:
             found[chunk.document_key] = (*found.get(chunk.document_key, ()), chunk.search_text)
         return found
 
-    def fill(self, keys: Sequence[str], vectors: Mapping[str, list[float]]) -> int:
-        """Give chunks of the documents the vectors of their texts, where they still have that text and none; return how many."""
+    def fill(self, keys: Sequence[str], vectors: Mapping[str, list[float]], space: str) -> int:
+        """Give chunks of the documents the vectors of their texts, where they still have that text and none; return how many.
+
+        Vectors of another `space` than the index's own are left out: the encoder was changed while they were made.
+        """
         with self._lock:
+            if space != self._index.encoder:
+                return 0
             chunks = [chunk for some in self._index.documents(Kind.FLUID, keys).values() for chunk in some]
             filled = [
                 replace(chunk, vector=vectors[chunk.search_text])

@@ -1,7 +1,7 @@
 """The composition root: loads the declared collections, then takes documents in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -9,22 +9,30 @@ from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
 from encoders import Encoder
-from ingestor import catalogue
+from ingestor import catalogue, encoders_in_use
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
+from ingestor.cdc import mapping
+from ingestor.deletions import Search
+from ingestor.encoders_in_use import EncoderSwitch
+from ingestor.feeding import Sources
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from ingestor.loading import Loader
+from ingestor.operations import Operations
 from ingestor.parsing.isolated import DocumentParser
 from ingestor.reviews import ReviewWatch
 from ingestor.servicer import KnowledgeServicer
 from ingestor.settings import Settings
 from ingestor.uploads import Uploads
 from knowledge import backends
+from knowledge.generations import Generation, Generations
 from knowledge.index import Index
+from knowledge.switching import Switchable
 from strata.ingestor.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 
 NAME = "ingestor"
+LEDGER = "ledger.db"
 log = get_logger(NAME)
 
 
@@ -45,20 +53,40 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - narrows the type of our own settings
     collections = catalogue.load(settings.domains_dir)
-    encoder = await asyncio.to_thread(partial(Encoder.load, threads=settings.encoder_threads))
-    key = encoder.identity.key()
-    index = await asyncio.to_thread(backends.create, settings.knowledge, settings.state_dir, NAME, key)
-    ledger = Ledger(settings.index_dir / f"ledger_{key}.db")
-    library = Library(index, encoder, ledger, longest_text_bytes=settings.longest_text_bytes)
+    tables = mapping.load(settings.domains_dir, collections)
+    generations, create = Generations(settings.index_dir), partial(backends.create, settings.knowledge, settings.state_dir, NAME)
+    pair = await asyncio.to_thread(_open, generations, create, settings.encoder_threads)
+    ledger = Ledger(settings.index_dir / LEDGER)
+    library = Library(pair, pair, ledger, longest_text_bytes=settings.longest_text_bytes)
     announcer = Announcer(runtime.bus, ledger, library, flush_seconds=settings.flush_seconds)
     await asyncio.to_thread(library.recover)
     parser = DocumentParser(settings.parse_limits, timeout_seconds=settings.parse_seconds)
-    await _load(collections, index, Loader(library, ledger, batch_documents=settings.batch_documents, parser=parser), announcer)
+    fed = {table.collection.name for table in tables}
+    folders = {name: collection for name, collection in collections.items() if name not in fed}
+    await _load(folders, pair, Loader(library, ledger, batch_documents=settings.batch_documents, parser=parser), announcer)
     await asyncio.to_thread(library.tidy)
-    reviews = ReviewWatch(runtime.bus, collections, index, settings.state_dir / "ingestor" / "reviews.json")
-    background = [asyncio.create_task(announcer.run()), asyncio.create_task(reviews.run())]
+    reviews = ReviewWatch(runtime.bus, collections, pair, settings.state_dir / "ingestor" / "reviews.json")
+    labels = sorted({label for collection in collections.values() for label in collection.labels})
+    encoders = EncoderSwitch(pair, generations, create, library.writing, list(collections), labels, threads=settings.encoder_threads)
+    sources = Sources(tables, settings, settings.feed, runtime.bus, pair, library, settings.index_dir / LEDGER) if tables else None
+    operations = Operations(
+        collections,
+        pair,
+        encoders,
+        Search(
+            pair, generations, partial(backends.open_index, settings.knowledge, settings.state_dir, NAME), settings.index_dir / LEDGER
+        ).look,
+        backend=settings.knowledge.backend,
+        feed=sources.feed if sources else None,
+        replications=[source.status for source in sources.replications.values()] if sources else (),
+    )
+    runs = [announcer.run(), reviews.run(), *([sources.run()] if sources else [])]
+    background = [asyncio.create_task(run) for run in runs]
+    for task in background:
+        # A process that no longer takes changes in would look healthy for ever; whoever supervises it starts a new one.
+        task.add_done_callback(lambda done: None if done.cancelled() else runtime.bus.closed.set())
     uploads = Uploads(collections, library, announcer, parser, at_once=settings.uploads_at_once)
-    servicer = KnowledgeServicer(collections, library, index, announcer, uploads)
+    servicer = KnowledgeServicer(collections, library, pair, announcer, uploads, operations)
     try:
         async with rpc_server(settings, NAME, partial(add_KnowledgeServiceServicer_to_server, servicer)):
             yield
@@ -68,6 +96,15 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
         await asyncio.gather(*background, return_exceptions=True)
         parser.close()
         ledger.close()
+
+
+def _open(generations: Generations, create: Callable[[str], Index], threads: int) -> Switchable:
+    """Open what is served, or begin with the installed encoder."""
+    state = generations.read()
+    encoder = encoders_in_use.load(state.serving, threads=threads) if state else Encoder.load(threads=threads)
+    index = create(encoder.identity.key())
+    generations.begin(Generation(encoder.identity.key()))
+    return Switchable(index, encoder)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from ingestor import wire
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.library import Library
+from ingestor.operations import Operations
 from ingestor.reviews import due, due_documents
 from ingestor.uploads import Uploads
 from knowledge.index import Holding, Index
@@ -25,10 +26,16 @@ class KnowledgeServicer(KnowledgeServiceServicer):
     """The contract over one library."""
 
     def __init__(
-        self, collections: Mapping[str, Collection], library: Library, index: Index, announcer: Announcer, uploads: Uploads
+        self,
+        collections: Mapping[str, Collection],
+        library: Library,
+        index: Index,
+        announcer: Announcer,
+        uploads: Uploads,
+        operations: Operations,
     ) -> None:
         self._collections, self._library, self._index, self._announcer = collections, library, index, announcer
-        self._uploads = uploads
+        self._uploads, self._operations = uploads, operations
 
     async def PutDocument(self, request: pb.PutDocumentRequest, context: Context) -> pb.PutDocumentResponse:  # noqa: ARG002, N802 - the name in the contract
         """Store one version; it is searchable when this returns."""
@@ -77,6 +84,22 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         collections = list(self._collections.values())
         documents = await asyncio.to_thread(due_documents, collections, self._index, today)
         return pb.ListDueReviewsResponse(due=[wire.to_due(entry) for entry in [*due(collections, today), *documents]])
+
+    async def GetStatus(self, request: pb.GetStatusRequest, context: Context) -> pb.GetStatusResponse:  # noqa: ARG002, N802
+        """Return how fresh each source is and what each collection holds."""
+        return await self._operations.status()
+
+    async def Reconcile(self, request: pb.ReconcileRequest, context: Context) -> pb.ReconcileResponse:  # noqa: ARG002, N802
+        """Compare source, ledger and index now and mend what differs."""
+        return await self._operations.reconcile(request.source)
+
+    async def ProveDeletion(self, request: pb.ProveDeletionRequest, context: Context) -> pb.ProveDeletionResponse:  # noqa: ARG002, N802
+        """Tell where a document was looked for and since when it is not there."""
+        return await self._operations.prove_deletion(request)
+
+    async def Reembed(self, request: pb.ReembedRequest, context: Context) -> pb.ReembedResponse:  # noqa: ARG002, N802
+        """Switch to another encoder, or go back."""
+        return await self._operations.reembed(request)
 
     def _collection(self, name: str) -> Collection:
         if name not in self._collections:

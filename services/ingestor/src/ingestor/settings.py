@@ -6,6 +6,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
+from ingestor.cdc.declaration import FeedSettings
 from ingestor.parsing.parsed import Limits
 from knowledge.backends import BackendSettings
 
@@ -16,6 +17,7 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_nested_delimiter="__", frozen=True, extra="forbid", env_prefix="STRATA_INGESTOR_")
 
     knowledge: BackendSettings = Field(default_factory=BackendSettings, description="Engine of the indexes.")
+    feed: FeedSettings = Field(default_factory=FeedSettings, description="How change events are taken in.")
     encoder_threads: PositiveInt = Field(default=2, description="Threads that embed.")
     batch_documents: PositiveInt = Field(default=32, description="Documents of a folder that become searchable in one commit.")
     flush_seconds: PositiveFloat = Field(default=1.0, description="Longest wait before an unpublished event is tried again.")

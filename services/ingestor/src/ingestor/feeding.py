@@ -1,0 +1,90 @@
+"""Puts the declared sources of change events together: what reads their logs, what takes their events in, what is told of both."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nats.aio.client import Client
+
+from chassis.errors import ServiceError
+from chassis.logging import get_logger
+from chassis.messaging import Bus, connect
+from chassis.settings import ServiceSettings
+from contracts.subjects import FRESHNESS
+from ingestor.cdc.declaration import FeedSettings
+from ingestor.cdc.feed import Feed
+from ingestor.cdc.mapping import SourceMapping, Table
+from ingestor.library import Library
+from ingestor.postgres import ReplicationDeclaration, ReplicationSource, Signal, SlotLagging, SlotLost
+from knowledge.index import Index
+from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged
+
+log = get_logger("ingestor")
+
+
+class Sources:
+    """Every declared source; those of driver `postgres` are read here."""
+
+    def __init__(
+        self,
+        tables: Sequence[Table],
+        settings: ServiceSettings,
+        feeding: FeedSettings,
+        bus: Bus,
+        index: Index,
+        library: Library,
+        ledger: Path,
+    ) -> None:
+        """Connect to nothing yet."""
+        self._bus, self._telling = bus, set[asyncio.Task[None]]()
+        by_name = {table.source.name: table.source for table in tables if table.source.driver == "postgres"}
+
+        async def own_connection() -> Client:
+            return (await connect(settings, "ingestor", reconnect=False)).client
+
+        self.replications: Mapping[str, ReplicationSource] = {
+            name: ReplicationSource(_declaration(source, tables), own_connection, on_signal=self._heard) for name, source in by_name.items()
+        }
+        self.feed = Feed(tables, index, library, ledger, bus, feeding, resnapshot=self._resnapshot)
+
+    async def run(self) -> None:
+        """Read and take in until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.feed.run())
+            for source in self.replications.values():
+                tasks.create_task(source.run())
+
+    async def _resnapshot(self, source: str, reason: str) -> None:
+        if source in self.replications:
+            self.replications[source].request_snapshot(reason)
+        else:
+            log.error("snapshot_needed", source=source, reason=reason)
+
+    def _heard(self, signal: Signal) -> None:
+        """Pass on what breaks a promise; everything else is in logs and gauges already."""
+        if isinstance(signal, SlotLost | SlotLagging):
+            lost = isinstance(signal, SlotLost)
+            detail = signal.reason if isinstance(signal, SlotLost) else f"{signal.lag_bytes} bytes behind, {signal.bound_bytes} are allowed"
+            event = FreshnessChanged(source=signal.source, holds=False, reason="slot_lost" if lost else "slot_lagging", detail=detail)
+            event.at.GetCurrentTime()
+            task = asyncio.get_running_loop().create_task(self._tell(event))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+
+    async def _tell(self, event: FreshnessChanged) -> None:
+        try:
+            await self._bus.publish(FRESHNESS, FRESHNESS.template, event, about=event.source)
+        except ServiceError as error:
+            log.warning("signal_not_published", source=event.source, reason=event.reason, error=str(error))
+
+
+def _declaration(source: SourceMapping, tables: Sequence[Table]) -> ReplicationDeclaration:
+    columns = {table.name: tuple(sorted(table.columns)) for table in tables if table.source.name == source.name}
+    return ReplicationDeclaration(
+        name=source.name,
+        dsn_env=source.dsn_env,
+        dsn_file=source.dsn_file,
+        slot=source.slot or "",
+        publication=source.publication or "",
+        tables=columns,
+    )
