@@ -44,13 +44,13 @@ class Bench:
         self._retrieval = Retrieval(index, encoder, self.ranking)
         self.indexed_seconds = time.perf_counter() - started
 
-    async def rank(self, query: str, at: dt.datetime, legs: Sequence[str] = LEGS) -> Found:
+    async def rank(self, query: str, at: dt.datetime, legs: Sequence[str] = LEGS, *, rerank: bool = True) -> Found:
         """Return every candidate that is in force at a time, best first."""
-        return await self._retrieval.rank(query, Visibility("eval", frozenset(), ("eval",), at), legs)
+        return await self._retrieval.rank(query, Visibility("eval", frozenset(), ("eval",), at), legs, rerank=rerank)
 
     def describe(self) -> dict[str, object]:
         """Return the versions of what is judged."""
-        return {"encoder": self.encoder, "chunker": CHUNKER, "chunks": self.chunks, "ranking": self.ranking.model_dump()}
+        return {"encoder": self.encoder, "chunker": CHUNKER, "chunks": self.chunks, "ranking": self.ranking.model_dump(mode="json")}
 
 
 def document(name: str, title: str, text: str, *, version: str = "", effective_from: dt.datetime = EPOCH) -> Document:

@@ -2,8 +2,10 @@
 
 import asyncio
 import datetime as dt
+import resource
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 from retriever import beir, metrics
 from retriever.bench import Bench, Version, document
-from retriever.retrieval import LEGS
+from retriever.retrieval import LEGS, Found
 
 _MODES: dict[str, Sequence[str]] = {"bm25": ("lexical",), "dense": ("vector",), "fusion": LEGS}
 _ASOF_CONSIDERED = 5
@@ -24,11 +26,26 @@ class _Run:
     rows: list[dict[str, float]] = field(default_factory=list)
     milliseconds: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    parts: dict[str, list[float]] = field(default_factory=dict)
+    rerank: Counter[str] = field(default_factory=Counter)
+
+    def took(self, found: Found, started: float) -> None:
+        """Note how long a query took, its parts, and whether it was reranked."""
+        self.milliseconds.append((time.perf_counter() - started) * 1000)
+        self.rerank[found.rerank] += 1
+        for part, milliseconds in found.latency_ms.items():
+            self.parts.setdefault(part, []).append(milliseconds)
 
     def summary(self) -> dict[str, object]:
         """Return the metrics with their intervals, latency and throughput."""
         rate = round(len(self.rows) / self.seconds, 1) if self.seconds else 0.0
-        return {**metrics.summary(self.rows), "latency_ms": metrics.latency(self.milliseconds), "throughput_per_s": rate}
+        return {
+            **metrics.summary(self.rows),
+            "latency_ms": metrics.latency(self.milliseconds),
+            "latency_parts_ms": {part: metrics.latency(values) for part, values in self.parts.items()},
+            "throughput_per_s": rate,
+            "rerank": dict(self.rerank),
+        }
 
 
 def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
@@ -44,9 +61,9 @@ def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     versions = [Version(document(name, *parts)) for name, parts in collection.documents.items()]
     with tempfile.TemporaryDirectory() as folder:
         bench = _bench(Path(folder), versions, options)
-        run = asyncio.run(_rank(bench, collection.queries, scored, LEGS))
-        ablation = {
-            mode: metrics.summary(asyncio.run(_rank(bench, collection.queries, scored, legs)).rows)
+        run = asyncio.run(_rank(bench, collection.queries, scored, LEGS, rerank=True))
+        alone = {
+            mode: asyncio.run(_rank(bench, collection.queries, scored, legs, rerank=False))
             for mode, legs in _MODES.items()
             if _asked(options, "ablate")
         }
@@ -56,9 +73,10 @@ def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
         "n": len(scored),
         "invalid": len(collection.judgements) - len(scored),
         **run.summary(),
-        **({"ablation": ablation} if ablation else {}),
+        **(_compared(run, alone) if alone else {}),
         "documents": len(versions),
         "indexed_s": round(bench.indexed_seconds, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": bench.describe(),
     }
 
@@ -85,6 +103,7 @@ def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
         **run.summary(),
         "documents": len(versions),
         "indexed_s": round(bench.indexed_seconds, 1),
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": bench.describe(),
     }
 
@@ -98,12 +117,22 @@ def _asked(options: Mapping[str, str], name: str) -> bool:
     return options.get(name, "").lower() not in {"", "0", "false", "no"}
 
 
-async def _rank(bench: Bench, queries: Mapping[str, str], judged: Mapping[str, Mapping[str, int]], legs: Sequence[str]) -> _Run:
+def _compared(run: _Run, alone: Mapping[str, _Run]) -> dict[str, object]:
+    """Return each part's own metrics, and by how much the search as served is better than each, query by query."""
+    return {
+        "ablation": {mode: metrics.summary(other.rows) for mode, other in alone.items()},
+        "served_minus": {mode: metrics.difference(run.rows, other.rows, "ndcg@10") for mode, other in alone.items()},
+    }
+
+
+async def _rank(
+    bench: Bench, queries: Mapping[str, str], judged: Mapping[str, Mapping[str, int]], legs: Sequence[str], *, rerank: bool
+) -> _Run:
     run, began, now = _Run(), time.perf_counter(), dt.datetime.now(dt.UTC)
     for name, relevant in judged.items():
         started = time.perf_counter()
-        found = await bench.rank(queries[name], now, legs)
-        run.milliseconds.append((time.perf_counter() - started) * 1000)
+        found = await bench.rank(queries[name], now, legs, rerank=rerank)
+        run.took(found, started)
         # The first, and so the best, chunk of a document gives its place.
         ranked = list(dict.fromkeys(candidate.chunk.document_id for candidate in found.passages))
         run.rows.append(metrics.scores(ranked, relevant))
@@ -116,7 +145,7 @@ async def _ask(bench: Bench, questions: Sequence[Mapping[str, Any]]) -> _Run:
     for question in questions:
         started = time.perf_counter()
         found = await bench.rank(question["query"], question["as_of"])
-        run.milliseconds.append((time.perf_counter() - started) * 1000)
+        run.took(found, started)
         first = [(c.chunk.document_id, c.chunk.version) for c in found.passages[:_ASOF_CONSIDERED]]
         right = (question["doc_id"], question["version"])
         leaked = any(name == right[0] and version != right[1] for name, version in first)

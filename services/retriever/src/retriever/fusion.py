@@ -1,7 +1,8 @@
 """Makes one ranking of two: each leg's scores to 0..1, then a weighted mean."""
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from knowledge.index import Hit
 from knowledge.schema import Chunk
@@ -30,6 +31,23 @@ def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weights: Mapping[str, W
         score = (weight.lexical * words_scaled.get(name, 0.0) + weight.vector * vectors_scaled.get(name, 0.0)) / total
         fused.append(Candidate(chunk, score, words.get(name, 0.0), vectors.get(name, 0.0)))
     return sorted(fused, key=lambda candidate: (-candidate.score, candidate.chunk.chunk_id))
+
+
+def aged(candidates: Sequence[Candidate], now: dt.datetime, half_lives: Mapping[str, float], weight: float) -> list[Candidate]:
+    """Return the candidates best first after old ones of the named collections lost up to the share `weight` of their score.
+
+    `half_lives` are in days, by collection; others keep their scores. Scores are 0 to 1 here: raw ones would make decay a filter.
+    """
+    if not half_lives:
+        return list(candidates)
+    fresh = []
+    for candidate in candidates:
+        days = half_lives.get(candidate.chunk.collection)
+        if days is not None:
+            age = max((now - candidate.chunk.effective_from).total_seconds() / 86_400, 0.0)
+            candidate = replace(candidate, score=candidate.score * (1 - weight * (1 - 0.5 ** (age / days))))  # noqa: PLW2901 - the same one, aged
+        fresh.append(candidate)
+    return sorted(fresh, key=lambda candidate: (-candidate.score, candidate.chunk.chunk_id))
 
 
 def _by_id(hits: Sequence[Hit]) -> dict[str, float]:

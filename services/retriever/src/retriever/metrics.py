@@ -56,6 +56,16 @@ def summary(per_query: Sequence[Mapping[str, float]]) -> dict[str, object]:
     return means
 
 
+def difference(first: Sequence[Mapping[str, float]], second: Sequence[Mapping[str, float]], name: str) -> dict[str, object]:
+    """Return how much better the first run's metric is, query by query, with its paired 95 % bootstrap interval."""
+    gains = np.array([one[name] - other[name] for one, other in zip(first, second, strict=True)])
+    if not len(gains):
+        return {}
+    picks = np.random.default_rng(0).integers(0, len(gains), (_RESAMPLES, len(gains)))
+    low, high = np.percentile(gains[picks].mean(axis=1), [2.5, 97.5])
+    return {"metric": name, "mean": round(float(gains.mean()), 4), "interval": [round(float(low), 4), round(float(high), 4)]}
+
+
 def latency(milliseconds: Sequence[float]) -> dict[str, float]:
     """Return p50, p95 and p99."""
     if not milliseconds:

@@ -1,4 +1,4 @@
-"""Answers one query: both legs at once under one predicate, fused, and only what is relevant enough."""
+"""Answers one query: both legs at once under one predicate, fused, reranked, and only what is relevant enough."""
 
 import asyncio
 import time
@@ -6,17 +6,21 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from prometheus_client import Counter
+
 from encoders.encoder import Vectors
 from knowledge.index import Hit, Index
 from knowledge.preparation import Embeds, search_text
 from knowledge.visibility import Visibility
-from retriever.fusion import Candidate, fuse
+from retriever.fusion import Candidate, aged, fuse
 from retriever.relevance import coverage, stems
+from retriever.reranking import Reranker, with_vectors
 from retriever.settings import RankingSettings, Weights
-from retriever.windows import narrow
+from retriever.windows import edges_first, narrow, within
 
 T = TypeVar("T")
 LEGS = ("lexical", "vector")
+RERANKED = Counter("strata_retrieval_rerank_total", "Queries by what became of their reranking.", ["outcome"])
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,12 @@ class Window:
 
 @dataclass
 class Found:
-    """What a query brought, and how long each part took in milliseconds."""
+    """What a query brought, how long each part took in milliseconds, and whether it was reranked: done, off or skipped."""
 
     passages: list[Candidate]
     versions: dict[str, int]
     latency_ms: dict[str, float] = field(default_factory=dict)
+    rerank: str = "off"
 
 
 class Retrieval:
@@ -43,38 +48,66 @@ class Retrieval:
         """Search `index` with queries encoded by `encoder`."""
         self._index, self._encoder, self._ranking = index, encoder, ranking
         self._weights: Mapping[str, Weights] = {"fluid": ranking.fluid, "anchored": ranking.anchored}
+        self._reranker = Reranker(ranking.rerank)
 
     async def search(self, query: str, visible: Visibility, top_k: int, window: Window | None = None) -> Found:
-        """Return the passages that may ground an answer, best first; none when nothing is relevant."""
+        """Return the passages that may ground an answer, best first unless the settings say otherwise; none when nothing is relevant."""
         found = await self.rank(query, visible)
         started = time.perf_counter()
         if window is None:
-            found.passages = self._chosen(query, found.passages, top_k)
+            passages = self._chosen(query, found.passages, top_k)
         else:
             # Documents repeat each other, so some windows will turn out to be the same.
             chosen = self._chosen(query, found.passages, 2 * top_k)
-            found.passages = narrow(chosen, window.focus or query, window.words)[:top_k]
+            passages = narrow(chosen, window.focus or query, window.words)[:top_k]
+        if self._ranking.most_words is not None:
+            passages = within(passages, self._ranking.most_words)
+        found.passages = edges_first(passages) if self._ranking.best_at_edges else passages
         found.latency_ms["fuse"] += _since(started)
         return found
 
-    async def rank(self, query: str, visible: Visibility, legs: Sequence[str] = LEGS) -> Found:
-        """Return every candidate of the legs, best first, however relevant."""
+    async def rank(self, query: str, visible: Visibility, legs: Sequence[str] = LEGS, *, rerank: bool = True) -> Found:
+        """Return every candidate of the legs, best first, however relevant; `rerank` off returns the fusion as it is."""
         versions = await asyncio.to_thread(self._index.versions)
         latency: dict[str, float] = {}
         limit = self._ranking.candidates
+        encoded: list[Vectors] = []
 
         async def lexical() -> list[Hit]:
             return await _timed(latency, "lexical", lambda: asyncio.to_thread(self._index.lexical, query, visible, limit))
 
         async def nearest() -> list[Hit]:
             vector = await _timed(latency, "encode", lambda: asyncio.to_thread(self._encode, query))
+            encoded.append(vector)
             return await _timed(latency, "vector", lambda: asyncio.to_thread(self._index.nearest, vector, visible, limit))
 
         words, vectors = await asyncio.gather(lexical() if "lexical" in legs else _nothing(), nearest() if "vector" in legs else _nothing())
         started = time.perf_counter()
-        candidates = fuse(words, vectors, self._weights)
+        found = Found(fuse(words, vectors, self._weights), versions, latency)
         latency["fuse"] = _since(started)
-        return Found(candidates, versions, latency)
+        if rerank and encoded and "lexical" in legs:
+            await self._rerank(query, encoded[0], visible, found)
+        found.passages = aged(found.passages, visible.at, self._ranking.half_life_days, self._ranking.recency_weight)
+        return found
+
+    async def _rerank(self, query: str, vector: Vectors, visible: Visibility, found: Found) -> None:
+        """Order the candidates again where that is on and in time; otherwise the fused order stands and `found.rerank` says why."""
+        settings = self._ranking.rerank
+        if not settings.enabled or not settings.except_collections.isdisjoint(visible.collections):
+            return
+        started = time.perf_counter()
+        try:
+            async with asyncio.timeout(settings.budget_ms / 1000):
+                found.passages = await asyncio.to_thread(self._reordered, query, vector, found.passages)
+            found.rerank = "done"
+        except TimeoutError:
+            found.rerank = "skipped"
+        found.latency_ms["rerank"] = _since(started)
+        RERANKED.labels(outcome=found.rerank).inc()
+
+    def _reordered(self, query: str, vector: Vectors, candidates: Sequence[Candidate]) -> list[Candidate]:
+        few = self._ranking.rerank.candidates
+        return self._reranker.order(query, vector, [*with_vectors(self._index, candidates[:few]), *candidates[few:]])
 
     def relevance(self, query_stems: set[str], candidate: Candidate) -> float:
         """Return the cosine plus the weighted share of the query's words that the chunk has."""

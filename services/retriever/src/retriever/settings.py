@@ -4,8 +4,8 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
-from retriever.reranking import RerankSettings
 from knowledge.backends import BackendSettings
+from retriever.weighting import RerankSettings
 
 
 class Weights(BaseModel):
@@ -26,7 +26,9 @@ class RankingSettings(BaseModel):
     anchored: Weights = Field(default_factory=Weights, description="Weights for anchored collections.")
     candidates: PositiveInt = Field(default=100, description="Chunks that each leg contributes.")
     rerank: RerankSettings = Field(default_factory=RerankSettings, description="How candidates are ordered again.")
-    half_life_days: dict[str, PositiveFloat] = Field(default_factory=dict, description="By collection: age at which half of `recency_weight` is lost.")
+    half_life_days: dict[str, PositiveFloat] = Field(
+        default_factory=dict, description="By collection: age at which half of `recency_weight` is lost."
+    )
     recency_weight: float = Field(default=0.3, ge=0, le=1, description="Largest share of its score that an old chunk loses.")
     most_words: PositiveInt | None = Field(default=None, description="Most words of all passages together; none is no limit.")
     best_at_edges: bool = Field(default=False, description="Whether the best passages come first and last instead of first.")

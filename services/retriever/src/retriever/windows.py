@@ -1,4 +1,4 @@
-"""Narrows a chunk to the consecutive sentences that match a question best, word for word."""
+"""Fits passages to a reader: the sentences that match, no more words than fit, the best ones where they are read."""
 
 import math
 import re
@@ -23,6 +23,22 @@ def narrow(candidates: Sequence[Candidate], question: str, words: int) -> list[C
         text = chunk.text[start:end]
         narrowed.setdefault(text, replace(candidate, chunk=replace(chunk, text=text, start=chunk.start + start, end=chunk.start + end)))
     return list(narrowed.values())
+
+
+def within(candidates: Sequence[Candidate], words: int) -> list[Candidate]:
+    """Return the first candidates whose texts have at most `words` words together; at least the first."""
+    kept, total = list[Candidate](), 0
+    for candidate in candidates:
+        total += len(candidate.chunk.text.split())
+        if kept and total > words:
+            break
+        kept.append(candidate)
+    return kept
+
+
+def edges_first(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the candidates with the best at both ends: a model reads the middle of a long context least."""
+    return [*candidates[::2], *reversed(candidates[1::2])]
 
 
 def _sentences(text: str) -> list[tuple[int, int]]:
