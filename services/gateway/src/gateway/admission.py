@@ -33,9 +33,9 @@ class Admission:
         """Bind what publishes and what audit says of itself."""
         self._publisher, self._trail, self._status = publisher, trail, status
 
-    def check(self, caller: Caller) -> None:
-        """Raise RefusedError when nothing is accepted now, or nothing from this caller."""
-        if CREATE not in caller.permissions:
+    def check(self, caller: Caller, permission: str = CREATE) -> None:
+        """Raise RefusedError when nothing is accepted now, or not this from this caller."""
+        if permission not in caller.permissions:
             raise RefusedError("permission_denied")
         status = self._status.entries.get("audit")
         if status is not None and not status.writable:

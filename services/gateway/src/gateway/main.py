@@ -21,6 +21,7 @@ from gateway.authentication import Authenticator, decode_key
 from gateway.catalogue import Catalogue
 from gateway.http.app import App
 from gateway.http.chat import Chat, Parts
+from gateway.http.knowledge import Knowledge
 from gateway.http.lookups import Lookups
 from gateway.idempotency import Idempotency
 from gateway.limits import Gate
@@ -31,6 +32,7 @@ from gateway.subscribers import Ingress
 from gateway.tokens import TokenVerifier
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from strata.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 
 log = get_logger("gateway")
 _SYNC_SECONDS = 30.0
@@ -113,13 +115,18 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     )
     runtime.health.checks["keys"] = keys.synced.is_set
     runtime.health.checks["status"] = status.synced.is_set
-    async with rpc.channel(settings, "gateway", "inference") as inference, rpc.channel(settings, "gateway", "audit") as audit:
+    async with (
+        rpc.channel(settings, "gateway", "inference") as inference,
+        rpc.channel(settings, "gateway", "audit") as audit,
+        rpc.channel(settings, "gateway", "ingestor") as ingestor,
+    ):
         follow = catalogue.follow(
             InferenceServiceStub(inference).ListModels,
             every_seconds=settings.models_refresh_seconds,
             timeout_seconds=settings.rpc_timeout_seconds,
         )
-        app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace))
+        knowledge = Knowledge(parts, KnowledgeServiceStub(ingestor))
+        app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), knowledge)
         work = [keys.run(), status.run(), follow, *([tokens.run()] if tokens else [])]
         async with _background(*work):
             await asyncio.wait_for(asyncio.gather(keys.synced.wait(), status.synced.wait()), _SYNC_SECONDS)

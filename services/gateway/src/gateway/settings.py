@@ -45,6 +45,9 @@ class Settings(ServiceSettings):
 
     max_body_bytes: PositiveInt = Field(default=256 * 1024, description="Largest body of a request.")
     body_seconds: PositiveFloat = Field(default=30.0, description="Longest wait for a body.")
+    max_document_bytes: PositiveInt = Field(default=32 * 1024 * 1024, description="Largest file of an upload.")
+    max_text_bytes: PositiveInt = Field(default=4 * 1024 * 1024, description="Largest text of a document that is sent as JSON.")
+    upload_seconds: PositiveFloat = Field(default=180.0, description="Longest time that an upload may take as a whole.")
     max_messages: PositiveInt = Field(default=256, description="Most turns in one conversation.")
     max_tools: PositiveInt = Field(default=128, description="Most tools in one request.")
     max_pending: PositiveInt = Field(default=2048, description="Requests that may wait in this process; more are told to retry.")

@@ -9,6 +9,7 @@ from gateway import metrics
 from gateway.http.chat import Chat
 from gateway.http.completion import error_event
 from gateway.http.exchange import Exchange, Receive, Scope, Send
+from gateway.http.knowledge import KNOWLEDGE, Knowledge
 from gateway.http.lookups import Lookups
 from gateway.refusals import RefusedError, as_refusal, envelope
 
@@ -25,9 +26,9 @@ def new_request_id() -> str:
 class App:
     """Answers HTTP."""
 
-    def __init__(self, health: Health, chat: Chat, lookups: Lookups) -> None:
+    def __init__(self, health: Health, chat: Chat, lookups: Lookups, knowledge: Knowledge) -> None:
         """Bind the handlers."""
-        self._health, self._chat, self._lookups = health, chat, lookups
+        self._health, self._chat, self._lookups, self._knowledge = health, chat, lookups, knowledge
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
@@ -46,6 +47,8 @@ class App:
         path, method = exchange.path, exchange.method
         if path == CHAT and method == "POST":
             return await self._chat(exchange)
+        if path.startswith(KNOWLEDGE):
+            return await self._knowledge(exchange)
         if method not in ("GET", "HEAD"):
             raise RefusedError("not_found")
         if path in _HEALTH:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from contracts.errors import known
@@ -23,13 +23,14 @@ EVENTS = b"text/event-stream; charset=utf-8"
 class Exchange:
     """A request and the answer to it; every answer carries `x-request-id`."""
 
-    __slots__ = ("_receive", "_send", "extra", "headers", "method", "path", "request_id", "started", "streaming")
+    __slots__ = ("_receive", "_send", "extra", "headers", "method", "path", "query", "request_id", "started", "streaming")
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         """Bind the three parts of ASGI."""
         self._receive, self._send = receive, send
         self.method: str = scope["method"]
         self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id = request_id
         self.started = time.perf_counter()
@@ -68,6 +69,20 @@ class Exchange:
             parts.append(part)
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def chunks(self, seconds: float) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives; raise RefusedError when it stops for so long, or ends too early."""
+        more = True
+        while more:
+            try:
+                async with asyncio.timeout(seconds):
+                    message = await self._receive()
+            except TimeoutError as error:
+                raise RefusedError("invalid_request", "The body did not arrive in time.") from error
+            if message["type"] == "http.disconnect":
+                raise RefusedError("invalid_request", "The body is incomplete.")
+            yield message.get("body", b"")
+            more = message.get("more_body", False)
 
     async def gone(self) -> None:
         """Return when the client has left or has its answer."""
