@@ -242,7 +242,9 @@ class Applier:
             if row.document_key and not isinstance(decision, _Keep) and (decision is None or decision.document.key != row.document_key):
                 removals[row.document_key] = row.position
             if decision is None:
-                self._touched[key] = replace(row, document_key="", hash="", chunks=0, expires_ms=None)
+                # A deletion goes on knowing which document it removed, so that it can be proven.
+                name = row.document_key if row.deleted else ""
+                self._touched[key] = replace(row, document_key=name, hash="", chunks=0, expires_ms=None)
         for upsert in upserts.values():
             removals.pop(upsert.document.key, None)
         if into_index and (upserts or removals):
@@ -251,8 +253,8 @@ class Applier:
             group.applied.held = {upsert.document.key: self._library.measure(upsert) for upsert in upserts.values()}
         for key, row in self._touched.items():
             self._rows.put(self._held(key, row, upserts[key], group) if key in upserts else row)
-            if row.collection:
-                group.collections.setdefault(row.source, set()).add(row.collection)
+            if key in upserts or row.collection:
+                group.collections.setdefault(row.source, set()).add(self.tables[key[:2]].collection.name)
         self._remember({upsert.document.key: self.tables[key[:2]] for key, upsert in upserts.items()}, group)
 
     def _decide(self, key: _Key, row: Row, group: Group) -> "Upsert | _Keep | None":

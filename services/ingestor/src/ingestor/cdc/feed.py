@@ -228,8 +228,8 @@ class Feed:
                     return
                 await asyncio.sleep(self._settings.retry_seconds)
         rebuilding = messages[-1].sequence <= self._state.rebuild
-        self._state = replace(self._state, sequence=messages[-1].sequence)
         await self._after(group, live=not rebuilding)
+        self._state = replace(self._state, sequence=messages[-1].sequence)
 
     async def _isolate(self, messages: Sequence[Message], error: Exception) -> None:
         if len(messages) > 1:
@@ -238,8 +238,8 @@ class Feed:
             return
         fault = error if isinstance(error, ServiceError) else InternalError(repr(error))
         group = await self._on_worker(lambda: self._applier.bury(messages[0], fault, CDC_STREAM, self._state, self._reporter))
-        self._state = replace(self._state, sequence=messages[0].sequence)
         await self._after(group)
+        self._state = replace(self._state, sequence=messages[0].sequence)
 
     async def _after(self, group: Group, *, live: bool = True) -> None:
         """Tell everybody who waits for what a group brought."""

@@ -1,0 +1,377 @@
+"""The feed over a real bus: lanes, poison, drift, lost state, time travel and kills."""
+
+import asyncio
+import datetime as dt
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis.errors import DeadlineError
+from chassis.messaging import decode
+from contracts.subjects import APPLIED, AUDIT
+from ingestor.cdc.feed import Feed
+from ingestor.cdc.health import SourceRow
+from ingestor.cdc.mapping import Table
+from knowledge.lance import LanceIndex
+from knowledge.schema import Kind
+from knowledge.visibility import Visibility
+from testkit.nats import NatsServer
+
+from .conftest import PRODUCTS, Rig, Tables, declared, envelope, held, product, texts
+
+SUBJECT = "cdc.shop.public.products"
+NOW = dt.datetime.now(dt.UTC)
+PUBLIC = Visibility("acme", frozenset({"public"}), ("products",), NOW + dt.timedelta(days=1))
+
+
+def _shop(tables: Tables, **changes: Any) -> tuple[Table, ...]:
+    return tables({"shop": {"public.products": {**PRODUCTS, **changes}}})
+
+
+def _snapshot(phase: str, lsn: int) -> bytes:
+    return json.dumps({"op": "m", "phase": phase, "snapshot_id": "s", "lsn": lsn, "tables": ["public.products"]}).encode()
+
+
+async def _fill(rig: Rig, feed: Feed, count: int = 6, first: int = 1) -> None:
+    await rig.send(SUBJECT, *(envelope("c", n, product(n)) for n in range(first, first + count)))
+    await feed.settled(20)
+
+
+def _labels(index: LanceIndex) -> dict[str, str]:
+    return {key: chunks[0].label_key for key, chunks in held(index, "products").items() if chunks}
+
+
+async def test_words_find_a_change_before_its_vector_is_there(rig: Rig, tables: Tables) -> None:
+    """Text, access and deletions are applied without an encoder; a change of access or metadata embeds nothing at all."""
+    async with rig.feed(_shop(tables)) as feed:
+        await _fill(rig, feed)
+        assert len(rig.encoder.texts) == 6
+        rig.encoder.texts.clear()
+        await rig.send(SUBJECT, envelope("u", 20, product(1, audience="staff")), envelope("u", 21, product(2, shelf="b2")))
+        await rig.send(SUBJECT, envelope("d", 22, product(3)), envelope("u", 23, product(4, "A chair, not a lamp.")))
+        await feed.settled(20)
+        assert rig.encoder.texts == ["Lamp 4\nA chair, not a lamp."]
+        assert _labels(rig.index) == {f"products/{n}": "staff" if n == 1 else "public" for n in (1, 2, 4, 5, 6)}
+        assert [hit.chunk.document_id for hit in rig.index.lexical("chair", PUBLIC, 5)] == ["4"]
+        assert rig.index.without_vector(Kind.FLUID, 10) == []
+        assert feed.status()[0].embedded >= 6
+
+
+async def test_an_embedding_never_holds_up_the_other_lane(rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the encoder is stuck, changes, deletions and tightened access are found at once."""
+    stuck = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    encode = rig.library.encode
+
+    def slow(batch: Sequence[str]) -> dict[str, list[float]]:
+        asyncio.run_coroutine_threadsafe(stuck.wait(), loop).result(20)
+        return encode(batch)
+
+    monkeypatch.setattr(rig.library, "encode", slow)
+    async with rig.feed(_shop(tables)) as feed:
+        await rig.send(SUBJECT, *(envelope("c", n, product(n)) for n in range(1, 4)))
+        await feed.wait_for("products", 3, 10)
+        await rig.send(SUBJECT, envelope("d", 4, product(1)), envelope("u", 5, product(2, audience="staff")))
+        await feed.wait_for("products", 5, 10)
+        assert [hit.chunk.document_id for hit in rig.index.lexical("lamp", PUBLIC, 5)] == ["3"]
+        assert len(rig.index.without_vector(Kind.FLUID, 10)) == 2
+        stuck.set()
+        await feed.settled(20)
+        assert rig.index.without_vector(Kind.FLUID, 10) == []
+
+
+async def test_a_group_is_announced_once_and_poison_goes_to_the_dead_letters(rig: Rig, tables: Tables) -> None:
+    """Unreadable events end on the dead stream with their error and in the audit log; those around them are applied."""
+    bad = [
+        b"not json", b"[1]", b'{"op": "x", "source": {"lsn": 1}}', b'{"op": "c", "after": {"id": 9}}',
+        envelope("c", 7, {"id": None, "name": "x"}), json.dumps({"op": "c", "after": {"id": 8}, "source": {"lsn": "soon"}}).encode(),
+    ]  # fmt: skip
+    async with rig.feed(_shop(tables)) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1)), *bad, envelope("c", 2, product(2)), b"")
+        await rig.send("cdc.shop.transaction", b'{"status": "BEGIN"}')
+        await rig.send("cdc.other.public.products", b"of nobody here")
+        await feed.settled(20)
+        assert set(texts(rig.index, "products")) == {"1", "2"}
+        js = rig.admin.jetstream()
+        letters = await js.subscribe("strata.v1.dead.CDC", ordered_consumer=True)
+        found = [await letters.next_msg(timeout=5) for _ in bad]
+        applied = await js.subscribe(APPLIED.pattern, ordered_consumer=True)
+        event = decode(APPLIED, (await applied.next_msg(timeout=5)).data)
+        records = await js.subscribe(AUDIT.pattern, ordered_consumer=True)
+        outcomes = [decode(AUDIT, (await records.next_msg(timeout=5)).data) for _ in range(len(bad) + 1)]
+        (health,) = feed.status()
+    assert [letter.data for letter in found] == bad
+    assert all((letter.headers or {})["strata-error-code"] == "unreadable_event" for letter in found)
+    assert "not JSON" in (found[0].headers or {})["strata-error"]
+    assert (event.source, event.collections[:], health.dead) == ("shop", ["products"], len(bad))
+    assert {record.outcome for record in outcomes} == {"succeeded", "rejected"}
+
+
+async def test_a_mapping_that_names_a_missing_column_stops_nothing(rig: Rig, tables: Tables) -> None:
+    """Each event of the table becomes a dead letter that names the column; other tables go on, nothing is half indexed."""
+    lacking = {**PRODUCTS, "collection": "broken", "document": {**PRODUCTS["document"], "text": "{{ body }} {{ colour }}"}}
+    both = tables({"shop": {"public.products": PRODUCTS, "public.lamps": lacking}})
+    async with rig.feed(both) as feed:
+        await rig.send("cdc.shop.public.lamps", envelope("c", 1, product(1)))
+        await rig.send(SUBJECT, envelope("c", 2, product(2)))
+        await feed.settled(20)
+        letters = await rig.admin.jetstream().subscribe("strata.v1.dead.CDC", ordered_consumer=True)
+        letter = await letters.next_msg(timeout=5)
+        assert (texts(rig.index, "broken"), set(texts(rig.index, "products"))) == ({}, {"2"})
+    headers = letter.headers or {}
+    assert headers["strata-error-code"] == "mapping_column_missing"
+    assert "column 'colour'" in headers["strata-error"]
+
+
+async def test_what_cannot_be_read_is_never_shown_to_more_people(rig: Rig, tables: Tables) -> None:
+    """A row whose text fails stays as it was, unless its access changed or cannot be told: then it is hidden."""
+    document = {**PRODUCTS["document"], "text": "{{ body.upper() }}"}
+    async with rig.feed(_shop(tables, document=document)) as feed:
+        await _fill(rig, feed, 3)
+        await rig.send(SUBJECT, envelope("u", 10, product(1, body=5)))  # type: ignore[arg-type] # the wrong type is the point
+        await rig.send(SUBJECT, envelope("u", 11, product(2, body=5, audience="staff")))  # type: ignore[arg-type]
+        await rig.send(SUBJECT, envelope("u", 12, product(3, audience="No Label!")))
+        await feed.settled(20)
+        assert set(texts(rig.index, "products")) == {"1"}
+        await rig.send(SUBJECT, envelope("u", 20, product(2, audience="staff")))
+        await feed.settled(20)
+        assert set(texts(rig.index, "products")) == {"1", "2"}
+
+
+async def test_a_snapshot_removes_what_the_source_no_longer_has(rig: Rig, tables: Tables) -> None:
+    """Rows that neither the snapshot nor a later change shows are gone; later ones stay."""
+    async with rig.feed(_shop(tables)) as feed:
+        await _fill(rig, feed, 4)
+        await rig.send("cdc.shop.strata.snapshot", _snapshot("begin", 100))
+        await rig.send(SUBJECT, envelope("r", 100, product(1)), envelope("r", 100, product(2)), envelope("c", 120, product(9)))
+        await rig.send("cdc.shop.strata.snapshot", _snapshot("end", 100))
+        await feed.settled(20)
+        assert set(texts(rig.index, "products")) == {"1", "2", "9"}
+        assert len(rig.encoder.texts) == 5
+
+
+async def test_a_watermark_waits_for_what_was_committed(rig: Rig, tables: Tables) -> None:
+    """Our own driver tells what is complete; whoever asks for more waits, and is told when it does not come."""
+
+    def change(lsn: int, before: int) -> bytes:
+        return envelope("c", lsn, product(lsn), commit_lsn=lsn + 5, sequence=json.dumps([str(before), str(lsn)]))
+
+    async with rig.feed(_shop(tables)) as feed:
+        await rig.send(SUBJECT, change(10, 0), change(20, 15))
+        await feed.settled(20)
+        assert feed.watermarks() == {"products": 15}
+        with pytest.raises(DeadlineError, match="is at 15, not yet at 25"):
+            await feed.wait_for("products", 25, 0.05)
+        await rig.send("cdc.shop.strata.watermark", json.dumps({"op": "m", "phase": "watermark", "lsn": 25}).encode())
+        assert await feed.wait_for("products", 25, 10) == 25
+
+
+async def test_a_place_in_the_past_shows_what_was_there(rig: Rig, tables: Tables) -> None:
+    """Replaced states are kept and found as of their place, under today's access; a deletion takes them along."""
+    async with rig.feed(_shop(tables, history_days=1)) as feed:
+        await rig.send(SUBJECT, envelope("c", 10, product(1, "first words")))
+        await feed.settled(20)
+        await rig.send(SUBJECT, envelope("u", 20, product(1, "second words")))
+        await feed.settled(20)
+        await rig.send(SUBJECT, envelope("u", 30, product(1, "third words", audience="staff")))
+        await feed.settled(20)
+
+        def found(place: int | None, label: str) -> list[str]:
+            positions = {} if place is None else {"products": place}
+            visible = replace(PUBLIC, labels=frozenset({label}), positions=positions)
+            return [hit.chunk.text for hit in rig.index.lexical("words", visible, 5)]
+
+        seen = [found(place, "staff") for place in (9, 10, 19, 20, 30, None)]
+        assert seen == [[], ["first words"], ["first words"], ["second words"], ["third words"], ["third words"]]
+        assert found(10, "public") == []
+        await rig.send(SUBJECT, envelope("d", 40, product(1)))
+        await feed.settled(20)
+        assert found(10, "staff") == []
+
+
+async def test_expired_documents_are_swept(rig: Rig, tables: Tables) -> None:
+    """What has expired when it comes is not indexed; what expires later is removed, and can come back."""
+    soon = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)).isoformat()
+    async with rig.feed(_shop(tables)) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1, ends="2020-01-01")), envelope("c", 2, product(2, ends=soon)))
+        await feed.settled(20)
+        for _ in range(100):
+            if not texts(rig.index, "products"):
+                break
+            await asyncio.sleep(0.05)
+        assert texts(rig.index, "products") == {}
+        await rig.send(SUBJECT, envelope("u", 3, product(2)))
+        await feed.settled(20)
+        assert set(texts(rig.index, "products")) == {"2"}
+
+
+class _Source:
+    """A source whose rows can be read, as they are said to be."""
+
+    def __init__(self, rows: dict[int, dict[str, Any]], position: int) -> None:
+        self.table, self.position = rows, position
+
+    async def rows(self, table: str) -> Any:
+        """Yield the rows."""
+        assert table == "public.products"
+        for row in self.table.values():
+            yield SourceRow(row, self.position)
+
+
+async def test_an_index_altered_by_hand_is_mended_without_embedding(rig: Rig, tables: Tables) -> None:
+    """Deleted, changed and added documents are found by their buckets or their words, and only they are written."""
+    async with rig.feed(_shop(tables)) as feed:
+        await _fill(rig, feed, 40)
+        before = {key: [chunk.row() for chunk in chunks] for key, chunks in held(rig.index, "products").items()}
+        rig.encoder.texts.clear()
+        keys = sorted(before)
+        chunks = held(rig.index, "products")
+        rig.index.replace(Kind.FLUID, {keys[0]: [], keys[1]: []})
+        rig.index.replace(Kind.FLUID, {
+            keys[2]: [replace(chunks[keys[2]][0], content_hash="other", text="altered")],
+            keys[3]: [replace(chunks[keys[3]][0], text="altered, hashes kept")],
+            "products/999": [replace(chunks[keys[4]][0], document_key="products/999", chunk_id="products/999@#0", position=5_000_000)],
+        })  # fmt: skip
+        found = await feed.reconcile("shop")
+        await feed.settled(20)
+        assert (found.missing, found.stale, found.surplus, found.repaired) == (2, 2, 1, 5)
+        # The vectors of what was deleted are gone with it; nothing else is embedded.
+        assert sorted(rig.encoder.texts) == sorted(str(before[key][0]["search_text"]) for key in keys[:2])
+        after = {key: [chunk.row() for chunk in chunks] for key, chunks in held(rig.index, "products").items()}
+        assert {key: [{**row, "vector": 0} for row in rows] for key, rows in after.items()} == {
+            key: [{**row, "vector": 0} for row in rows] for key, rows in before.items()
+        }
+        again = await feed.reconcile()
+        assert (again.repaired, again.embedded, again.differing) == (0, 0, 0)
+
+
+async def test_a_source_that_can_be_read_mends_the_ledger(rig: Rig, tables: Tables) -> None:
+    """Changes that never came as events are found by reading the rows."""
+    rows = {n: product(n) for n in range(1, 7)}
+    source = _Source(rows, 1000)
+    async with rig.feed(_shop(tables), readers={"shop": source}) as feed:
+        await _fill(rig, feed)
+        del rows[1]
+        rows[2] = product(2, "A lamp that changed unseen.")
+        rows[8] = product(8)
+        found = await feed.reconcile("shop")
+        await feed.settled(20)
+        assert (found.missing, found.surplus, found.stale) == (1, 1, 1)
+        assert texts(rig.index, "products") == {str(n): row["body"] for n, row in rows.items()}
+
+
+async def test_a_lost_ledger_is_made_again_while_the_index_is_served(rig: Rig, tables: Tables) -> None:
+    """Rows deleted meanwhile go, nothing is embedded again, and at no time are fewer documents found than the source has."""
+    declared_tables = _shop(tables)
+    await rig.send("cdc.shop.strata.snapshot", _snapshot("begin", 1))
+    await rig.send(SUBJECT, *(envelope("r", 1, product(n)) for n in range(1, 41)))
+    await rig.send("cdc.shop.strata.snapshot", _snapshot("end", 1))
+    async with rig.feed(declared_tables) as feed:
+        await rig.send(SUBJECT, *(envelope("u", 10 + n, product(n, f"A changed lamp {n}.")) for n in range(1, 11)))
+        await feed.settled(20)
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
+        (rig.folder / name).unlink(missing_ok=True)
+    rig.encoder.texts.clear()
+    await rig.send(SUBJECT, *(envelope("d", 100 + n, product(n)) for n in range(1, 6)))
+    seen: list[int] = []
+    async with rig.feed(declared_tables) as feed:
+        for _ in range(400):
+            seen.append(len(texts(rig.index, "products")))
+            if seen[-1] == 35 and feed.status()[0].drift.surplus:
+                break
+            await asyncio.sleep(0.01)
+        await feed.settled(20)
+        assert (await feed.reconcile()).repaired == 0
+    expected = {str(n): f"A changed lamp {n}." if n < 11 else product(n)["body"] for n in range(6, 41)}
+    assert texts(rig.index, "products") == expected
+    assert rig.encoder.texts == []
+    assert (min(seen), max(seen)) == (35, 40)
+    assert rig.asked == []
+
+
+async def test_a_stream_that_lost_events_asks_for_a_snapshot(rig: Rig, tables: Tables) -> None:
+    """A gap before the next event, or a stream made anew, is said clearly; the snapshot that follows mends it."""
+    declared_tables = _shop(tables)
+    async with rig.feed(declared_tables) as feed:
+        await _fill(rig, feed, 3)
+    await rig.send(SUBJECT, envelope("d", 10, product(1)), envelope("c", 11, product(7)))
+    await rig.admin.jetstream().purge_stream("CDC", seq=5)
+    async with rig.feed(declared_tables) as feed:
+        await feed.settled(20)
+        assert rig.asked == [("shop", "the stream lost its messages 4 to 4")]
+        assert feed.status()[0].state == "lost"
+        await rig.send("cdc.shop.strata.snapshot", _snapshot("begin", 20))
+        await rig.send(SUBJECT, *(envelope("r", 20, product(n)) for n in (2, 3, 7)))
+        await rig.send("cdc.shop.strata.snapshot", _snapshot("end", 20))
+        await feed.settled(20)
+        assert set(texts(rig.index, "products")) == {"2", "3", "7"}
+        assert feed.status()[0].problem == ""
+
+
+async def test_the_bus_may_go_away_and_come_back(rig: Rig, tables: Tables, bus: NatsServer) -> None:
+    """Killed and started again, nothing is lost and the feed goes on by itself."""
+    async with rig.feed(_shop(tables)) as feed:
+        await _fill(rig, feed, 3)
+        bus.kill()
+        await asyncio.sleep(0.3)
+        bus.start()
+        for _ in range(100):
+            if rig.admin.is_connected and rig.bus.client.is_connected:
+                break
+            await asyncio.sleep(0.05)
+        await _fill(rig, feed, 3, first=4)
+        assert len(texts(rig.index, "products")) == 6
+
+
+async def _killed(folder: Path, after: float) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(Path(__file__).with_name("feeding.py")), str(folder), env={**os.environ}
+    )
+    await asyncio.sleep(after)
+    assert process.returncode is None
+    process.send_signal(signal.SIGKILL)
+    await process.wait()
+
+
+async def test_kills_lose_nothing_and_double_nothing(rig: Rig, tmp_path: Path) -> None:
+    """Killed again and again while changes come, the index ends equal to the source, with few texts embedded twice."""
+    tables = declared(tmp_path, {"shop": {"public.products": PRODUCTS}})
+    rng, rows, texts_changed = random.Random(3), dict[int, dict[str, Any]](), 0
+
+    async def change(first: int, count: int) -> int:
+        written = 0
+        for lsn in range(first, first + count):
+            number = rng.randrange(1, 60)
+            if number in rows and rng.random() < 0.2:
+                await rig.send(SUBJECT, envelope("d", lsn, rows.pop(number)))
+                continue
+            rows[number] = product(number, f"A lamp as of {lsn}.", audience=rng.choice(["public", "staff"]))
+            written += 1
+            await rig.send(SUBJECT, envelope("u", lsn, rows[number]))
+            await asyncio.sleep(0.004)
+        return written
+
+    place = 1
+    for after in (2.2, 2.6, 3.0):
+        killing = asyncio.create_task(_killed(tmp_path, after))
+        texts_changed += await change(place, 120)
+        place += 120
+        await killing
+    index = LanceIndex.create(tmp_path / "knowledge", rig.index.encoder)
+    async with rig.feed(tables) as feed:
+        await feed.settled(30)
+        assert (await feed.reconcile()).repaired == 0
+    assert texts(index, "products") == {str(n): row["body"] for n, row in rows.items()}
+    assert _labels(index) == {f"products/{n}": row["audience"] for n, row in rows.items()}
+    assert sorted(chunk.chunk_id for some in held(index, "products").values() for chunk in some) == sorted(f"products/{n}@#0" for n in rows)
+    embedded = sqlite3.connect(tmp_path / "ledger.db").execute("SELECT embedded FROM cdc_sources").fetchone()[0]
+    assert embedded <= 1.02 * texts_changed + 1
