@@ -34,14 +34,15 @@ class Remembering(Protocol):
 class Search:
     """Looks through the indexes of all generations, their older versions and the ledger."""
 
-    def __init__(self, index: Index, generations: Generations, open_index: Callable[[str], Index], ledger: Path) -> None:
+    def __init__(self, index: Index, generations: Generations, open_index: Callable[[str], Index], ledgers: Sequence[Path]) -> None:
         """Begin with the index in use; `open_index` opens that of another encoder."""
-        self._index, self._generations, self._open, self._ledger = index, generations, open_index, ledger
+        self._index, self._generations, self._open, self._ledgers = index, generations, open_index, tuple(ledgers)
 
     def look(self, collection: str, document_id: str, tenant: str) -> list[Place]:
         """Return every place and whether the document is absent there."""
         key = document_key(collection, document_id, tenant)
-        return [place for index in self._indexes() for place in _in_index(index, key)] + _in_ledger(self._ledger, collection, key)
+        indexes = [place for index in self._indexes() for place in _in_index(index, key)]
+        return indexes + [place for file in self._ledgers for place in _in_ledger(file, collection, key)]
 
     def _indexes(self) -> list[Index]:
         state = self._generations.read()
@@ -75,7 +76,9 @@ def _in_ledger(file: Path, collection: str, key: str) -> list[Place]:
     store = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)
     try:
         tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        loaded = store.execute("SELECT 1 FROM loaded WHERE collection = ? AND document_key = ?", (collection, key)).fetchone()
+        loaded = None
+        if "loaded" in tables:
+            loaded = store.execute("SELECT 1 FROM loaded WHERE collection = ? AND document_key = ?", (collection, key)).fetchone()
         rows = []
         if "cdc_rows" in tables:
             statement = "SELECT deleted, content, changed_ms FROM cdc_rows WHERE collection = ? AND document_key = ?"
@@ -84,4 +87,4 @@ def _in_ledger(file: Path, collection: str, key: str) -> list[Place]:
         store.close()
     gone = [dt.datetime.fromtimestamp(changed / 1000, dt.UTC) for deleted, _, changed in rows if deleted]
     held = loaded is not None or any(not deleted or content not in {"", "{}", "null"} for deleted, content, _ in rows)
-    return [Place("ledger", not held, max(gone, default=None), decides=True)]
+    return [Place(f"ledger {file.name}", not held, max(gone, default=None), decides=True)]

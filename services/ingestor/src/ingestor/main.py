@@ -32,7 +32,7 @@ from knowledge.switching import Switchable
 from strata.ingestor.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 
 NAME = "ingestor"
-LEDGER = "ledger.db"
+LEDGER, SOURCES = "ledger.db", "sources.db"
 log = get_logger(NAME)
 
 
@@ -68,14 +68,13 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     reviews = ReviewWatch(runtime.bus, collections, pair, settings.state_dir / "ingestor" / "reviews.json")
     labels = sorted({label for collection in collections.values() for label in collection.labels})
     encoders = EncoderSwitch(pair, generations, create, library.writing, list(collections), labels, threads=settings.encoder_threads)
-    sources = Sources(tables, settings, settings.feed, runtime.bus, pair, library, settings.index_dir / LEDGER) if tables else None
+    sources = Sources(tables, settings, settings.feed, runtime.bus, pair, library, settings.index_dir / SOURCES) if tables else None
+    opening = partial(backends.open_index, settings.knowledge, settings.state_dir, NAME)
     operations = Operations(
         collections,
         pair,
         encoders,
-        Search(
-            pair, generations, partial(backends.open_index, settings.knowledge, settings.state_dir, NAME), settings.index_dir / LEDGER
-        ).look,
+        Search(pair, generations, opening, [settings.index_dir / LEDGER, settings.index_dir / SOURCES]).look,
         backend=settings.knowledge.backend,
         feed=sources.feed if sources else None,
         replications=[source.status for source in sources.replications.values()] if sources else (),
