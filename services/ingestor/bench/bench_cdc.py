@@ -37,7 +37,7 @@ TABLE = {
     "collection": "products",
     "document": {"id": "{{ id }}", "title": "{{ name }}", "text": "{{ body }}", "labels": "{{ audience }}"},
 }
-WORDS = "lamp desk warm light bulb shade switch cable brass oak steel reading corner hall garden bright soft dimmer timer glass".split()
+WORDS = ["lamp", "desk", "warm", "light", "bulb", "shade", "switch", "cable", "brass", "oak", "steel", "reading", "hall", "soft", "timer"]
 
 
 @dataclass
@@ -175,6 +175,11 @@ async def publish(js: Any, load: Load, rng: random.Random, changes: int, rate: f
     return time.perf_counter() - started
 
 
+def say(text: str) -> None:
+    """Tell how far it is."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201 - progress
+
+
 def counted(folder: Path) -> dict[str, int]:
     """Return what the ledger counted."""
     store = sqlite3.connect(folder / "ledger.db", timeout=30)
@@ -206,7 +211,7 @@ async def bench(changes: int, rate: float, rows: int) -> dict[str, Any]:
         await server.declare()
         declare(folder)
         environment = {**os.environ, "STRATA_STATE_DIR": str(server.state_dir), "STRATA_PORT_OFFSET": str(server.port_offset)}
-        process = subprocess.Popen([sys.executable, str(FEEDING), name], env=environment, stdout=subprocess.DEVNULL)
+        process = await asyncio.create_subprocess_exec(sys.executable, str(FEEDING), name, env=environment, stdout=subprocess.DEVNULL)
         stopping = threading.Event()
         client = await server.connect()
         try:
@@ -216,6 +221,7 @@ async def bench(changes: int, rate: float, rows: int) -> dict[str, Any]:
                 await js.publish(SUBJECT, envelope("r", number, load.rows[number]))
             load.places["last"] = rows
             first = await settled(folder, rows, 300)
+            say(f"{rows} rows after {first:.1f} s")
             before, key = counted(folder), Encoder.load(threads=1).identity.key()
             threads = [threading.Thread(target=work, args=(folder / "knowledge", key, load, stopping)) for work in (watch, search)]
             for thread in threads:
@@ -223,11 +229,12 @@ async def bench(changes: int, rate: float, rows: int) -> dict[str, Any]:
             load.texts = 0
             took = await publish(js, load, rng, changes, rate)
             visible_by = time.perf_counter() + 60
-            while len(load.seen) < changes and time.perf_counter() < visible_by:
+            while len(load.seen) < changes and time.perf_counter() < visible_by:  # noqa: ASYNC110 - threads do the looking
                 await asyncio.sleep(0.1)
             stopping.set()
             for thread in threads:
                 thread.join()
+            say(f"{len(load.seen)} of {changes} seen: {percentiles([load.seen[place] - load.sent[place][2] for place in load.seen])}")
             vectors = await settled(folder, 0, 600)
             after = counted(folder)
             lags = [load.seen[place] - at for place, (_, _, at) in load.sent.items() if place in load.seen]
@@ -242,7 +249,7 @@ async def bench(changes: int, rate: float, rows: int) -> dict[str, Any]:
             stopping.set()
             await client.close()
             process.kill()
-            process.wait()
+            await process.wait()
 
 
 def main() -> None:

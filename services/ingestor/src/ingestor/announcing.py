@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 
 from google.protobuf.struct_pb2 import Struct
 
@@ -50,7 +51,7 @@ class Announcer:
             await asyncio.sleep(self._flush_seconds)
             with suppress(UnavailableError):
                 await self.flush()
-            await asyncio.to_thread(self._library.tidy)
+            await asyncio.to_thread(partial(self._library.tidy, patient=True))
 
     async def refused(self, collection: str, document_id: str, message: str, code: str) -> None:
         """Leave an audit record of a document that could not be taken in."""

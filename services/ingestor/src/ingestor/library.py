@@ -43,6 +43,14 @@ class Upsert:
     keep: bool = False
 
 
+@dataclass(frozen=True)
+class Embedded:
+    """Vectors by text, and the encoder that was in use when they were asked for."""
+
+    encoder: str
+    vectors: Mapping[str, list[float]]
+
+
 @dataclass
 class Applied:
     """What came of a group of changes."""
@@ -177,28 +185,29 @@ class Library:
             found[chunk.document_key] = (*found.get(chunk.document_key, ()), chunk.search_text)
         return found
 
-    def fill(self, keys: Sequence[str], vectors: Mapping[str, list[float]], space: str) -> int:
-        """Give chunks of the documents the vectors of their texts, where they still have that text and none; return how many.
+    def fill(self, keys: Sequence[str], embedded: Embedded) -> bool:
+        """Give chunks of the documents the vectors of their texts, where they still have that text and none.
 
-        Vectors of another `space` than the index's own are left out: the encoder was changed while they were made.
+        Return False, and write nothing, where another encoder has come into use meanwhile: vectors of two never mix.
         """
         with self._lock:
-            if space != self._index.encoder:
-                return 0
+            if embedded.encoder != self._index.encoder:
+                return False
             chunks = [chunk for some in self._index.documents(Kind.FLUID, keys).values() for chunk in some]
             filled = [
-                replace(chunk, vector=vectors[chunk.search_text])
+                replace(chunk, vector=embedded.vectors[chunk.search_text])
                 for chunk in chunks
-                if chunk.vector is None and chunk.search_text in vectors
+                if chunk.vector is None and chunk.search_text in embedded.vectors
             ]
             if filled:
                 self._index.update(Kind.FLUID, filled)
             self._touched(really=bool(filled))
-        return len(filled)
+        return True
 
-    def encode(self, texts: Sequence[str]) -> dict[str, list[float]]:
-        """Return the vector of each text; slow, and needs no lock."""
-        return {text: vector.tolist() for text, vector in zip(texts, self._encoder.encode(texts), strict=True)}
+    def encode(self, texts: Sequence[str]) -> Embedded:
+        """Return the vectors of texts; slow, and needs no lock."""
+        encoder = self._index.encoder
+        return Embedded(encoder, {text: vector.tolist() for text, vector in zip(texts, self._encoder.encode(texts), strict=True)})
 
     def recover(self) -> None:
         """Settle the changes that a crash interrupted: those that the index holds are announced, the others never were."""

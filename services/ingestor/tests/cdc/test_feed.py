@@ -21,6 +21,7 @@ from contracts.subjects import APPLIED, AUDIT
 from ingestor.cdc.feed import Feed
 from ingestor.cdc.health import SourceRow
 from ingestor.cdc.mapping import Table
+from ingestor.library import Embedded
 from knowledge.lance import LanceIndex
 from knowledge.schema import Kind
 from knowledge.visibility import Visibility
@@ -72,7 +73,7 @@ async def test_an_embedding_never_holds_up_the_other_lane(rig: Rig, tables: Tabl
     loop = asyncio.get_running_loop()
     encode = rig.library.encode
 
-    def slow(batch: Sequence[str]) -> dict[str, list[float]]:
+    def slow(batch: Sequence[str]) -> Embedded:
         asyncio.run_coroutine_threadsafe(stuck.wait(), loop).result(20)
         return encode(batch)
 
@@ -86,6 +87,25 @@ async def test_an_embedding_never_holds_up_the_other_lane(rig: Rig, tables: Tabl
         assert len(rig.index.without_vector(Kind.FLUID, 10)) == 2
         stuck.set()
         await feed.settled(20)
+        assert rig.index.without_vector(Kind.FLUID, 10) == []
+
+
+async def test_vectors_of_an_encoder_that_was_exchanged_meanwhile_are_dropped(
+    rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that was embedded while the encoder changed is embedded again; its old vector is not written."""
+    encode, asked = rig.library.encode, list[str]()
+
+    def changed(batch: Sequence[str]) -> Embedded:
+        asked.extend(batch)
+        embedded = encode(batch)
+        return replace(embedded, encoder="another") if len(asked) == 1 else embedded
+
+    monkeypatch.setattr(rig.library, "encode", changed)
+    async with rig.feed(_shop(tables)) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1)))
+        await feed.settled(20)
+        assert len(asked) == 2
         assert rig.index.without_vector(Kind.FLUID, 10) == []
 
 

@@ -102,10 +102,9 @@ class EmbeddingLane:
 
     def _fill(self, batch: Mapping[str, tuple[str, ...]]) -> None:
         texts = list(dict.fromkeys(text for some in batch.values() for text in some))
-        vectors: dict[str, list[float]] = {}
-        space = self._library.space
-        for first in range(0, len(texts), self._batch):
-            vectors |= self._library.encode(texts[first : first + self._batch])
-        self._library.fill(list(batch), vectors, space)
+        embedded = self._library.encode(texts)
         EMBEDDED.inc(len(texts))
-        self._embedded(batch)
+        if self._library.fill(list(batch), embedded):
+            self._embedded(batch)
+        else:
+            self._more_in_index = True
