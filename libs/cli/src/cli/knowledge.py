@@ -14,7 +14,7 @@ from rich.table import Table
 from chassis import rpc
 from chassis.errors import ServiceError
 from chassis.messaging import to_json
-from cli import knowledge_init
+from cli import documents, knowledge_init
 from cli.connection import settings
 from cli.place import at
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
@@ -127,3 +127,6 @@ def _print(message: Message, *, as_json: bool) -> None:
 
 
 app.command("init")(knowledge_init.init)
+app.command("put")(documents.put)
+app.command("withdraw")(documents.withdraw)
+app.command("due")(documents.due)
