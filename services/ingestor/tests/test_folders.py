@@ -216,6 +216,30 @@ def test_a_day_has_one_version_where_that_is_declared(tmp_path: Path, parser: Do
     ]
 
 
+def test_a_file_comes_back_and_links_are_no_documents(tmp_path: Path, parser: DocumentParser) -> None:
+    """A page that is removed and written again is one document with a gap; a link, a picture and what replaces a page add nothing."""
+    repository = Repository(tmp_path / "repository")
+    repository.commit("2020-01-01T08:00:00Z", refunds=_page("ten"), gifts="# Gifts\n\nNo exchange.")
+    repository.commit("2020-02-01T08:00:00Z", refunds=None)
+    (repository.path / "policies" / "link.md").symlink_to("gifts.md")
+    (repository.path / "policies" / "logo.png").write_bytes(b"\x89PNG")
+    repository.commit("2020-03-01T08:00:00Z", refunds=_page("nine"))
+    (repository.path / "policies" / "gifts.md").unlink()
+    (repository.path / "policies" / "gifts.md").symlink_to("refunds.md")
+    (repository.path / "policies" / "link.md").unlink()
+    repository.commit("2020-04-01T08:00:00Z")
+    documents, errors = _read(_collection(repository.path, git=GitSource(inside="policies")), parser)
+    assert errors == []
+    assert [
+        (document.document_id, f"{document.effective_from:%m-%d}", f"{document.expires_at:%m-%d}" if document.expires_at else "")
+        for document in documents
+    ] == [
+        ("policies/gifts", "01-01", "04-01"),
+        ("policies/refunds", "01-01", "02-01"),
+        ("policies/refunds", "03-01", ""),
+    ]
+
+
 def test_history_that_cannot_be_read_is_one_error(tmp_path: Path, parser: DocumentParser) -> None:
     """A folder without a repository and a branch that is not there are named; a document that is too large is left out alone."""
     (tmp_path / "empty").mkdir()

@@ -91,7 +91,8 @@ def revisions(repository: Path, inside: str, ref: str, *, per_day: bool, timeout
 
     for change in _changes(repository, inside, ref, timeout_seconds):
         if change.status == "D":
-            current[change.path].remove(change.at)
+            if change.path in current:
+                current[change.path].remove(change.at)
             continue
         if change.status == "R" and change.old_path in current:
             current[change.path] = current.pop(change.old_path)
@@ -127,9 +128,11 @@ def _changes(repository: Path, inside: str, ref: str, timeout_seconds: float) ->
             count += 1
             if count > _MOST_CHANGES:
                 raise HistoryError(f"the history has more than {_MOST_CHANGES} changes; name a folder with 'inside'")
-            # Links and submodules are no documents; one that replaces a file ends it.
-            if new_mode.startswith("100") or status == "D":
+            if new_mode.startswith("100"):
                 yield _Change(at, commit, status[0], blob, paths[-1], paths[0])
+            elif status[0] != "A":
+                # A link or a submodule is no document; one that replaces a file ends it.
+                yield _Change(at, commit, "D", blob, paths[0], paths[0])
 
 
 def contents(repository: Path, blobs: list[str], *, largest: int, timeout_seconds: float) -> Iterator[tuple[str, bytes | None]]:

@@ -16,6 +16,7 @@ from ingestor.git_history import HistoryError, Revision
 from ingestor.parsing import front_matter
 from ingestor.parsing.isolated import DocumentError, DocumentParser
 from ingestor.parsing.parsed import Parsed, UnparsableError
+from ingestor.parsing.sniffing import SUFFIXES
 from knowledge.schema import Document, Kind
 
 _LINES = (".jsonl", ".jsonl.gz")
@@ -116,7 +117,9 @@ def page(collection: Collection, where: str, parsed: Parsed, row: Mapping[str, A
 
 def _history(collection: Collection, git: GitSource, parser: DocumentParser) -> Iterator[Document | ServiceError]:
     try:
-        found = git_history.revisions(collection.path, git.inside, git.ref, per_day=git.per_day, timeout_seconds=_GIT_SECONDS)
+        history = git_history.revisions(collection.path, git.inside, git.ref, per_day=git.per_day, timeout_seconds=_GIT_SECONDS)
+        # Pictures and programs beside the pages of a repository are not meant.
+        found = [revision for revision in history if PurePosixPath(revision.path).suffix.lower() in SUFFIXES]
         texts = git_history.contents(
             collection.path, [entry.blob for entry in found], largest=parser.limits.file_bytes, timeout_seconds=_GIT_SECONDS
         )
