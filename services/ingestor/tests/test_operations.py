@@ -175,6 +175,9 @@ async def test_the_encoder_is_changed_under_load_and_back(settings: Settings, sh
         added = await changing
         await _until(stub, _settled(20 + added))
         built = LanceIndex.open(settings.index_dir, switched.encoder)
+        async with asyncio.timeout(20):
+            while built.without_vector(Kind.FLUID, 1):  # noqa: ASYNC110 - another thread's lane
+                await asyncio.sleep(0.1)
         chunks = [chunk for parts in built.documents(Kind.FLUID, [f"products/{100 + n}" for n in range(added)]).values() for chunk in parts]
         back = await rpc.call(stub.Reembed, pb.ReembedRequest(rollback=True), timeout=60)
         last = await _until(stub, _settled(20 + added))
