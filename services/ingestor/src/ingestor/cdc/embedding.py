@@ -1,7 +1,9 @@
 """The second lane: gives chunks their vectors in batches, while the first lane goes on without them."""
 
+import os
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from prometheus_client import Counter, Gauge
 
@@ -12,6 +14,7 @@ log = get_logger("ingestor")
 EMBEDDED = Counter("strata_knowledge_embedded_total", "Texts embedded for change events.")
 WAITING = Gauge("strata_knowledge_without_vector", "Documents of which a chunk waits for its vector; words find them already.")
 _RETRY_SECONDS = 1.0
+_NICENESS = 10
 
 
 class EmbeddingLane:
@@ -24,6 +27,7 @@ class EmbeddingLane:
         self._changed = threading.Condition()
         # What a former process left without vectors is found in the index.
         self._more_in_index, self._stopping, self._busy = True, False, False
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder", initializer=_yield_to_others)
         self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
 
     def start(self) -> None:
@@ -36,6 +40,7 @@ class EmbeddingLane:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(seconds)
+        self._encoder.shutdown(wait=False, cancel_futures=True)
 
     def offer(self, waiting: Mapping[str, tuple[str, ...]], gone: list[str]) -> None:
         """Take texts by document key; a later text of a document takes the place of one that nobody got to."""
@@ -102,9 +107,14 @@ class EmbeddingLane:
 
     def _fill(self, batch: Mapping[str, tuple[str, ...]]) -> None:
         texts = list(dict.fromkeys(text for some in batch.values() for text in some))
-        embedded = self._library.encode(texts)
+        embedded = self._encoder.submit(self._library.encode, texts).result()
         EMBEDDED.inc(len(texts))
         if self._library.fill(list(batch), embedded):
             self._embedded(batch)
         else:
             self._more_in_index = True
+
+
+def _yield_to_others() -> None:
+    """Let queries and the first lane have the processor first; what holds the index's lock runs on another thread."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -174,6 +174,7 @@ class Feed:
     async def _consume(self) -> None:
         woken, started = False, 0.0
         while True:
+            await asyncio.sleep(max(started + self._settings.group_seconds - time.monotonic(), 0))
             try:
                 messages = await self._stream.read(self._state.sequence, self._settings.group_events)
                 if messages and messages[0].sequence > self._state.sequence + 1:
@@ -188,7 +189,6 @@ class Feed:
                 # A wake-up may come before the stream has what it was for.
                 woken = await self._stream.wait(_SOON if woken else self._settings.idle_seconds)
                 continue
-            await asyncio.sleep(max(started + self._settings.group_seconds - time.monotonic(), 0))
             started = time.monotonic()
             await self._apply(messages)
             woken = True

@@ -34,15 +34,19 @@ class Template:
         try:
             self.columns = frozenset(meta.find_undeclared_variables(_JINJA.parse(source)))
             self._render: Callable[[Mapping[str, Any]], str] = _JINJA.from_string(source).render
+            # Many fields are empty or the same for every row.
+            self._constant = None if self.columns else self._render({}).strip()
         except TemplateError as error:
             raise ValueError(f"{source!r}: {error}") from error
 
     def render(self, row: Mapping[str, Any], field: str) -> str:
         """Return the text for a row; raise MappingError that names the field, and the column that is missing."""
+        if self._constant is not None:
+            return self._constant
         if missing := sorted(self.columns - row.keys()):
             raise MappingError(f"field {field!r} needs column {missing[0]!r}; the row has {sorted(row)}", code="mapping_column_missing")
         try:
-            text = self._render(row)
+            text = self._render({name: row[name] for name in self.columns})
         except Exception as error:  # a template calls methods of values, which may raise anything
             raise MappingError(f"field {field!r}: {error}") from error
         if len(text) > _LONGEST:

@@ -1,0 +1,124 @@
+"""What a mapping may say, and what is refused before anything runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ingestor import catalogue
+from ingestor.catalogue import CatalogueError
+from ingestor.cdc import mapping
+from ingestor.cdc.envelopes import PoisonError, parse_change
+from ingestor.cdc.mapping import Table
+from ingestor.cdc.templates import MappingError
+from ingestor.cdc.values import converter
+
+from .conftest import PRODUCTS, Tables, declared, product
+
+DOMAINS = Path(__file__).parents[4] / "domains"
+
+
+def _with(**changes: Any) -> dict[str, Any]:
+    return {**PRODUCTS, "document": {**PRODUCTS["document"], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({**PRODUCTS, "colour": 1}, "colour: Extra inputs"),
+        (_with(text="{{ body "), "unexpected end of template"),
+        (_with(id="{{ name }}"), "must name the key column 'id'"),
+        ({**PRODUCTS, "columns": {"price": "decimal"}}, "unknown column type 'decimal'"),
+        ({**PRODUCTS, "columns": {"price": "colour"}}, "unknown column type 'colour'"),
+        ({**PRODUCTS, "key": []}, "key"),
+    ],
+)
+def test_a_wrong_mapping_is_refused_at_load(table: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """The file, the field and what is wrong with it are named."""
+    with pytest.raises(CatalogueError, match=r"sources\.yaml") as error:
+        declared(tmp_path, {"shop": {"public.products": table}})
+    assert message in str(error.value)
+
+
+def test_collections_must_be_fluid_and_fed_by_one_table(tmp_path: Path) -> None:
+    """Rows have one version; two tables in one collection could not tell whose an orphan is."""
+    with pytest.raises(CatalogueError, match=r"fed by .public\.a. and .public\.b."):
+        _twice(tmp_path)
+    declared(tmp_path, {"shop": {"public.products": PRODUCTS}})
+    file = tmp_path / "domains" / "desk" / "domain.yaml"
+    file.write_text(file.read_text().replace("fluid", "anchored"))
+    with pytest.raises(CatalogueError, match="is anchored; rows need a fluid one"):
+        mapping.load(tmp_path / "domains", catalogue.load(tmp_path / "domains"))
+
+
+def _twice(folder: Path) -> None:
+    declared(folder, {"shop": {"public.a": PRODUCTS, "public.b": {**PRODUCTS, "collection": "others"}}})
+    file = folder / "domains" / "desk" / "sources.yaml"
+    file.write_text(file.read_text().replace("collection: others", "collection: products"))
+    mapping.load(folder / "domains", catalogue.load(folder / "domains"))
+
+
+def test_a_table_that_is_known_to_lack_a_column_is_refused(tables: Tables) -> None:
+    """Where the columns are known, the error comes at load and names the first that is missing."""
+    (table,) = tables({"shop": {"public.products": PRODUCTS}})
+    table.check(product(1))
+    with pytest.raises(CatalogueError, match="names column 'audience'"):
+        table.check(["id", "name", "body", "shelf", "ends"])
+
+
+def test_templates_cannot_reach_out(tables: Tables) -> None:
+    """A template has the row and nothing else."""
+    (table,) = tables({"shop": {"public.products": _with(text="{{ body.__class__.__mro__ }}")}})
+    with pytest.raises(MappingError, match="field 'text'"):
+        table.document(product(1), 1)
+
+
+def test_null_is_no_text(tables: Tables) -> None:
+    """A null column renders to nothing, and metadata that renders to nothing is left out."""
+    (table,) = tables({"shop": {"public.products": _with(title="{{ name }}!")}})
+    document = table.document(product(1, name=None, shelf=None), 1)
+    assert (document.title, document.metadata, document.labels) == ("!", {}, ("public",))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("decimal(2)", "A+c=", "9.99"),
+        ("decimal(2)", "/2o=", "-1.50"),
+        ("decimal(0)", "AJY=", "150"),
+        ("date", 20454, "2026-01-01"),
+        ("timestamp", 1_795_242_038_720_523, "2026-11-21T06:20:38.720523+00:00"),
+        ("timestamp_ms", 0, "1970-01-01T00:00:00+00:00"),
+        ("time", 3_600_000_000, "01:00:00"),
+        ("json", '{"a": [1]}', {"a": [1]}),
+    ],
+)
+def test_encoded_values_are_decoded(kind: str, value: object, expected: object) -> None:
+    """Each type that JSON lacks comes out as its text, digits and sign kept."""
+    assert converter(kind, precise=True)(value) == expected
+
+
+def test_a_schema_in_the_envelope_tells_the_types(tables: Tables) -> None:
+    """With schemas on, nothing needs to be declared; numbers of no fixed scale bring their own."""
+    (table,) = tables({"shop": {"public.products": PRODUCTS}})
+    decimal = {"field": "price", "name": "org.apache.kafka.connect.data.Decimal", "parameters": {"scale": "2"}}
+    schema = {"fields": [{"field": "after", "fields": [decimal, {"field": "made", "name": "io.debezium.time.Date"}]}]}
+    row = {"id": 1, "price": "A+c=", "made": 1, "weight": {"scale": 1, "value": "Ag=="}}
+    payload = {"op": "c", "after": row, "source": {"lsn": "7", "ts_ms": 1}}
+    change = parse_change(table, json.dumps({"schema": schema, "payload": payload}).encode())
+    assert change is not None
+    assert (change.row["price"], change.row["made"], change.row["weight"], change.lsn) == ("9.99", "1970-01-02", "0.2", 7)
+    with pytest.raises(PoisonError, match="column 'price': '-' is not a decimal"):
+        parse_change(table, json.dumps({"schema": schema, "payload": {**payload, "after": {**row, "price": "-"}}}).encode())
+
+
+def test_the_shipped_example_loads_and_its_events_fit() -> None:
+    """The worked example maps every one of its invented events."""
+    tables: tuple[Table, ...] = mapping.load(DOMAINS, catalogue.load(DOMAINS))
+    (table,) = (table for table in tables if table.collection.name == "products")
+    lines = (DOMAINS / "retail" / "changes.jsonl").read_text().splitlines()
+    changes = [parse_change(table, line.encode()) for line in lines]
+    documents = [table.document(change.row, change.position) for change in changes if change is not None and change.op != "d"]
+    assert all(document.text and document.labels for document in documents)
+    assert {change.op for change in changes if change is not None} == {"c", "u", "d"}
