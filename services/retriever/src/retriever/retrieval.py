@@ -1,6 +1,7 @@
 """Answers one query: both legs at once under one predicate, fused, reranked, and only what is relevant enough."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,18 +97,18 @@ class Retrieval:
         if not settings.enabled or not settings.except_collections.isdisjoint(visible.collections):
             return
         started = time.perf_counter()
+        few, rest = found.passages[: settings.candidates], found.passages[settings.candidates :]
         try:
             async with asyncio.timeout(settings.budget_ms / 1000):
-                found.passages = await asyncio.to_thread(self._reordered, query, vector, found.passages)
+                # A slow engine costs the missing vectors, not the reranking.
+                with contextlib.suppress(TimeoutError):
+                    few = await asyncio.wait_for(asyncio.to_thread(with_vectors, self._index, few), settings.budget_ms / 2000)
+                found.passages = await asyncio.to_thread(self._reranker.order, query, vector, [*few, *rest])
             found.rerank = "done"
         except TimeoutError:
             found.rerank = "skipped"
         found.latency_ms["rerank"] = _since(started)
         RERANKED.labels(outcome=found.rerank).inc()
-
-    def _reordered(self, query: str, vector: Vectors, candidates: Sequence[Candidate]) -> list[Candidate]:
-        few = self._ranking.rerank.candidates
-        return self._reranker.order(query, vector, [*with_vectors(self._index, candidates[:few]), *candidates[few:]])
 
     def relevance(self, query_stems: set[str], candidate: Candidate) -> float:
         """Return the cosine plus the weighted share of the query's words that the chunk has."""

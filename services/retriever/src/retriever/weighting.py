@@ -24,7 +24,7 @@ class RerankSettings(BaseModel):
 
     enabled: bool = Field(default=True, description="Whether candidates are reranked.")
     except_collections: frozenset[str] = Field(default=frozenset(), description="A query over one of these keeps the fused order.")
-    budget_ms: PositiveFloat = Field(default=500.0, description="Longest time; over it the fused order stands.")
+    budget_ms: PositiveFloat = Field(default=1000.0, description="Longest time; over it the fused order stands.")
     candidates: PositiveInt = Field(default=200, description="Best fused candidates that are reranked.")
     saturation: NonNegativeFloat = Field(default=0.9, description="k1 of BM25.")
     length: NonNegativeFloat = Field(default=0.4, description="b of BM25.")
