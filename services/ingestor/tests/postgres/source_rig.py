@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg2
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from chassis.messaging import connect
 from chassis.settings import ServiceSettings
@@ -91,8 +92,11 @@ class Stream:
         """Wait for that many events of rows; return them."""
 
         async def enough() -> list[dict[str, Any]] | None:
-            found = await self.changes(table)
-            return found if len(found) >= count else None
+            # A server that was just started again may not answer yet.
+            with suppress(NatsError):
+                found = await self.changes(table)
+                return found if len(found) >= count else None
+            return None
 
         found: list[dict[str, Any]] = await until(enough)
         return found

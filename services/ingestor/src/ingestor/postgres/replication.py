@@ -74,8 +74,10 @@ class ReplicationStream:
         descriptor = self._cursor.fileno()
         loop.add_reader(descriptor, readable.set)
         try:
+            # Not wait_for, which can lose a cancellation that comes together with what it waits for.
             with suppress(TimeoutError):
-                await asyncio.wait_for(readable.wait(), _IDLE_SECONDS)
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    await readable.wait()
         finally:
             loop.remove_reader(descriptor)
 

@@ -150,10 +150,12 @@ class ReplicationSource:
             if await self._blocking(self._is_over_bound):
                 await self._blocking(self._slots.drop)
             await publisher.open()
+            _obey()
             writer = EnvelopeWriter(settings.name, self._catalog.database, settings.slot_name)
             types = Types()
             types.replace(await self._blocking(self._catalog.types))
             reason = await self._why_snapshot(publisher, writer)
+            _obey()
             if reason:
                 await self._blocking(self._slots.drop)
             await self._blocking(lambda: self._slots.publish(shapes))
@@ -269,3 +271,10 @@ class ReplicationSource:
             self._error = (error.code if isinstance(error, ServiceError) else "internal_error", str(error))
         elif state == "streaming":
             self._error = ("", "")
+
+
+def _obey() -> None:
+    """End where a cancellation was lost on the way: nats-py waits in a manner that can do so."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

@@ -17,6 +17,8 @@ from ingestor.postgres.publishing import Publisher
 from ingestor.postgres.replication import ReplicationStream
 from ingestor.postgres.translating import Translator
 
+_CANCEL_SECONDS = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Transaction:
@@ -122,10 +124,13 @@ async def _first_failure(*works: Coroutine[Any, Any, None]) -> None:
     """Run all until one ends; end the others, and raise what ended it."""
     tasks = [asyncio.create_task(work) for work in works]
     try:
-        done, _pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+        # A library on the way may lose a cancellation, hence not only once.
+        while running := [task for task in tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=_CANCEL_SECONDS)
+        errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    if errors:
+        raise errors[0]
