@@ -3,12 +3,10 @@
 import datetime as dt
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 _MOST_CHANGES = 200_000
 # Configuration of the machine or of the repository runs nothing and reaches nobody.
@@ -176,26 +174,20 @@ def _output(repository: Path, command: list[str], timeout_seconds: float, standa
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
     }
-    with tempfile.TemporaryFile() as errors:
-        try:
-            done = subprocess.run(
-                ["git", *_SAFE, "-C", str(repository), *command],
-                input=standard_input.encode(),
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
-                timeout=timeout_seconds,
-                check=False,
-            )
-        except FileNotFoundError as error:
-            raise HistoryError("git is not installed") from error
-        except subprocess.TimeoutExpired as error:
-            raise HistoryError(f"git takes longer than {timeout_seconds:.0f} s") from error
-        if done.returncode:
-            raise HistoryError(f"git {command[0]}: {_said(errors)}")
+    try:
+        done = subprocess.run(
+            ["git", *_SAFE, "-C", str(repository), *command],
+            input=standard_input.encode(),
+            capture_output=True,
+            env=environment,
+            timeout=timeout_seconds,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise HistoryError("git is not installed") from error
+    except subprocess.TimeoutExpired as error:
+        raise HistoryError(f"git takes longer than {timeout_seconds:.0f} s") from error
+    if done.returncode:
+        said = " ".join(done.stderr[:2000].decode(errors="replace").split())
+        raise HistoryError(f"git {command[0]}: {said[:300]}")
     return done.stdout
-
-
-def _said(errors: IO[bytes]) -> str:
-    errors.seek(0)
-    return " ".join(errors.read(2000).decode(errors="replace").split())[:300]
