@@ -144,6 +144,30 @@ async def test_a_dropped_slot_is_signalled_and_every_row_comes_again(shop: Datab
     assert (await stream.has(5))[-1]["op"] == "c"
 
 
+async def test_a_slot_whose_log_the_server_removed_is_replaced(shop: Database, start: Start, stream: Stream) -> None:
+    """A slot that the server invalidated to spare its disk is dropped, signalled and made again with a snapshot."""
+    settings = declaration(shop)
+    await (await start(settings)).stop()
+    administrator = shop.connect().cursor()
+    administrator.execute("alter system set max_slot_wal_keep_size = '1MB'")
+    administrator.execute("select pg_reload_conf()")
+    try:
+        for _ in range(3):
+            administrator.execute("select pg_logical_emit_message(false, 'filler', 'x'), pg_switch_wal()")
+        administrator.execute("checkpoint")
+        [(status,)] = shop.run("select wal_status from pg_replication_slots where slot_name = %s", settings.slot_name)
+    finally:
+        administrator.execute("alter system reset max_slot_wal_keep_size")
+        administrator.execute("select pg_reload_conf()")
+    shop.run("insert into shop.policy (title) values ('meanwhile')")
+
+    running = await start(settings)
+
+    assert status == "lost"
+    assert SlotLost("shop", settings.slot_name, "slot_lost") in running.signals
+    assert [(change["op"], change["after"]["title"]) for change in await stream.has(1)] == [("r", "meanwhile")]
+
+
 async def test_a_slot_that_holds_back_too_much_is_given_up_while_the_bus_is_away(
     shop: Database, start: Start, stream: Stream, bus: Any
 ) -> None:
