@@ -337,6 +337,32 @@ async def test_a_stream_that_lost_events_asks_for_a_snapshot(rig: Rig, tables: T
         assert feed.status()[0].problem == ""
 
 
+async def test_a_changed_mapping_makes_its_documents_anew(rig: Rig, tables: Tables) -> None:
+    """After a restart titles, texts, labels and identifiers are those of the new mapping; what it did not change is not embedded."""
+    async with rig.feed(_shop(tables)) as feed:
+        await _fill(rig, feed, 3)
+    rig.encoder.texts.clear()
+    changed = {**PRODUCTS["document"], "labels": "staff", "id": "lamp-{{ id }}"}
+    async with rig.feed(_shop(tables, document=changed)) as feed:
+        await feed.settled(20)
+        assert _labels(rig.index) == {f"products/lamp-{n}": "staff" for n in (1, 2, 3)}
+        assert rig.encoder.texts == []
+        assert (await feed.reconcile()).repaired == 0
+
+
+async def test_a_table_that_is_mapped_later_is_read_from_the_stream(rig: Rig, tables: Tables) -> None:
+    """What the stream still holds of it becomes searchable; the tables that were mapped before stay as they are."""
+    async with rig.feed(_shop(tables)) as feed:
+        await rig.send("cdc.shop.public.chairs", envelope("c", 1, product(1)))
+        await _fill(rig, feed, 2, first=2)
+        await rig.send(SUBJECT, envelope("d", 9, product(2)))
+        await feed.settled(20)
+    both = tables({"shop": {"public.products": PRODUCTS, "public.chairs": {**PRODUCTS, "collection": "chairs"}}})
+    async with rig.feed(both) as feed:
+        await feed.settled(20)
+        assert (set(texts(rig.index, "chairs")), set(texts(rig.index, "products"))) == ({"1"}, {"3"})
+
+
 async def test_the_bus_may_go_away_and_come_back(rig: Rig, tables: Tables, bus: NatsServer) -> None:
     """Killed and started again, nothing is lost and the feed goes on by itself."""
     async with rig.feed(_shop(tables)) as feed:

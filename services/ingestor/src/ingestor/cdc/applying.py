@@ -104,6 +104,17 @@ class Applier:
             reporter.report(group, f"{stream}/{state.created}", message.sequence)
         return group
 
+    def remap(self, rows: Sequence[Row], reporter: Reporter) -> Group:
+        """Make the documents of rows anew, by a mapping that has changed."""
+        group = Group()
+        self._begin()
+        with self._rows.transaction():
+            for row in rows:
+                self._touch(row, None, row.committed_ms)
+            self._settle(group, into_index=True)
+            reporter.report(group, f"mapping/{time.time_ns()}", 0)
+        return group
+
     def hear_rows(self, changes: Sequence[Change], reporter: Reporter) -> tuple[Group, int, int]:
         """Take over rows that were read from a source where they say something else; return how many were missing and how many stale."""
         group, missing, stale = Group(), 0, 0

@@ -86,6 +86,7 @@ class Feed:
                 tasks.create_task(self._compare_again())
                 tasks.create_task(self._read_sources())
                 await self._begin()
+                await self._remap()
                 await self._consume()
         finally:
             self._phase = "stopped"
@@ -161,7 +162,9 @@ class Feed:
             await self._on_worker(lambda: self._rows.set_stream(CDC_STREAM, self._state))
             await self._lost("the stream was made anew; changes may be missing")
         else:
-            self._state = known
+            new = [table for table in self._tables if not await self._on_worker(partial(self._rows.mapping, table.source.name, table.name))]
+            # What the stream holds of a table that nobody mapped before is read again; for the others it is old.
+            self._state = replace(known, sequence=before) if new else known
         self._progress = await self._on_worker(lambda: {name: self._rows.progress(name) for name in self._fresh})
 
     def _adopt(self, empty: Sequence[Table]) -> None:
@@ -170,6 +173,17 @@ class Feed:
             self._rows.set_stream(CDC_STREAM, self._state)
             for table in empty:
                 self._rows.set_table_state(table.source.name, table.name, complete=1)
+
+    async def _remap(self) -> None:
+        """Make documents anew where their mapping has changed."""
+        for table in self._tables:
+            where, print_ = (table.source.name, table.name), table.fingerprint
+            known, after = await self._on_worker(partial(self._rows.mapping, *where)), ""
+            while known and known != print_ and (rows := await self._on_worker(partial(self._rows.page, *where, after, drift.PAGE))):
+                await self._after(await self._on_worker(partial(self._applier.remap, rows, self._reporter)), live=False)
+                after = rows[-1].key
+            if known != print_:
+                await self._on_worker(partial(self._rows.set_mapping, *where, print_))
 
     async def _consume(self) -> None:
         woken, started = False, 0.0
@@ -261,6 +275,8 @@ class Feed:
         if group.changes or group.letters:
             self._outbox.set()
         for name in group.incomplete:
+            if self._noted[name].problem:
+                continue
             self._noted[name].problem = "a row lacks a value that was not sent; a new snapshot is needed"
             await self._resnapshot(name, self._noted[name].problem)
         for name, _table in group.completed:

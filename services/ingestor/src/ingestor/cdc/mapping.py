@@ -15,7 +15,7 @@ from contracts.subjects import CDC_PREFIX
 from ingestor.catalogue import CatalogueError, Collection
 from ingestor.cdc.templates import MappingError, Template, moment
 from ingestor.cdc.values import Convert, converter, known_type
-from knowledge.schema import Document, Kind
+from knowledge.schema import Document, Kind, digest
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
 _NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
@@ -116,6 +116,11 @@ class Table:
         schema, _, table = self.name.partition(".")
         tokens = (_NOT_IN_A_TOKEN.sub("_", part) for part in (schema, table))
         return f"{CDC_PREFIX}.{self.source.name}.{'.'.join(tokens)}"
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when documents would be made otherwise."""
+        return digest(self.mapping.model_dump_json(), self.collection.labels, self.collection.licence, self.collection.chunker)
 
     @property
     def history_days(self) -> float:

@@ -1,6 +1,7 @@
 """Tells everybody what was applied, once for each commit, and records it; what nobody could handle becomes a dead letter."""
 
 from collections.abc import Iterable
+from itertools import accumulate
 
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,7 +19,8 @@ from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeAp
 
 # Changes of sources serve all tenants and are recorded under the operator's own.
 OPERATOR = "strata"
-_NAMED = 1000
+_NAMED, _NAMED_CHARACTERS = 1000, 100_000
+_HEADER_BYTES = 8 * 1024
 
 
 class OutboxReporter:
@@ -62,8 +64,11 @@ class OutboxReporter:
 async def publish(bus: Bus, outgoing: Outgoing) -> None:
     """Publish one entry of the outbox; raise UnavailableError when the bus does not take it."""
     if outgoing.kind == "dead":
+        # With its headers a letter may be larger than the message was, which the bus took.
+        room = bus.client.max_payload - _HEADER_BYTES
+        headers = outgoing.headers | ({"strata-truncated": str(len(outgoing.body))} if len(outgoing.body) > room else {})
         try:
-            await bus.js.publish(outgoing.subject, outgoing.body, headers=outgoing.headers, stream="DEAD", timeout=bus.timeout_seconds)
+            await bus.js.publish(outgoing.subject, outgoing.body[:room], headers=headers, stream="DEAD", timeout=bus.timeout_seconds)
         except (TimeoutError, NatsError, NoStreamResponseError, APIError) as error:
             raise UnavailableError(f"the bus did not take {outgoing.subject!r}: {error!r}") from error
         return
@@ -91,8 +96,8 @@ def _applied(source: str, group: Group) -> KnowledgeApplied:
         source=source,
         first_position=max(min(places), 0),
         last_position=max(group.settled.get(source, 0), 0) or max(places),
-        upserted=upserted[:_NAMED],
-        deleted=removed[:_NAMED],
+        upserted=_first(upserted),
+        deleted=_first(removed),
         upserted_count=len(upserted),
         deleted_count=len(removed),
         index_version=applied.index_version,
@@ -106,6 +111,12 @@ def _applied(source: str, group: Group) -> KnowledgeApplied:
 def _named(keys: Iterable[str], collections: set[str]) -> list[str]:
     """Return the documents of the collections, whatever their tenant."""
     return [key for key in keys if any(key.startswith(f"{name}/") or f":{name}/" in key for name in collections)]
+
+
+def _first(names: list[str]) -> list[str]:
+    """Return as many names as an event has room for."""
+    lengths = accumulate(len(name) for name in names)
+    return [name for name, length in zip(names[:_NAMED], lengths, strict=False) if length <= _NAMED_CHARACTERS]
 
 
 def _time(milliseconds: int) -> Timestamp:

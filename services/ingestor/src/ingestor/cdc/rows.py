@@ -19,7 +19,7 @@ CREATE INDEX IF NOT EXISTS cdc_rows_by_document ON cdc_rows (collection, documen
 CREATE INDEX IF NOT EXISTS cdc_rows_by_expiry ON cdc_rows (expires_ms) WHERE expires_ms IS NOT NULL AND chunks > 0;
 CREATE TABLE IF NOT EXISTS cdc_tables (
     source TEXT, tbl TEXT, truncated INTEGER NOT NULL DEFAULT 0, begun INTEGER NOT NULL DEFAULT 0, complete INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (source, tbl)
+    mapping TEXT NOT NULL DEFAULT '', PRIMARY KEY (source, tbl)
 );
 CREATE TABLE IF NOT EXISTS cdc_streams (name TEXT PRIMARY KEY, created TEXT NOT NULL, sequence INTEGER NOT NULL, rebuild INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS cdc_sources (
@@ -188,6 +188,20 @@ class Rows:
         for name, value in values.items():
             statement = f"UPDATE cdc_tables SET {name} = ? WHERE source = ? AND tbl = ?"  # noqa: S608 - our own columns
             self._store.execute(statement, (value, source, table))
+
+    def mapping(self, source: str, table: str) -> str:
+        """Return the fingerprint of the mapping by which the documents of a table were made; empty for a table that is new."""
+        found = self._store.execute("SELECT mapping FROM cdc_tables WHERE source = ? AND tbl = ?", (source, table)).fetchone()
+        return str(found[0]) if found else ""
+
+    def set_mapping(self, source: str, table: str, fingerprint: str) -> None:
+        """Note by which mapping the documents of a table are made."""
+        self._store.execute("INSERT OR IGNORE INTO cdc_tables (source, tbl) VALUES (?, ?)", (source, table))
+        self._store.execute("UPDATE cdc_tables SET mapping = ? WHERE source = ? AND tbl = ?", (fingerprint, source, table))
+
+    def page(self, source: str, table: str, after: str, limit: int) -> list[Row]:
+        """Return living rows of a table behind a key, in the order of keys."""
+        return self._rows("WHERE source = ? AND tbl = ? AND key > ? AND deleted = 0 ORDER BY key LIMIT ?", source, table, after, limit)
 
     def stream(self, name: str) -> StreamState | None:
         """Return how far a stream was read; None for one that was never read."""
