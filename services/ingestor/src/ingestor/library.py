@@ -265,11 +265,12 @@ class Library:
             return
         fresh = cut(document, self._index.encoder, upsert.at)
         result.held[key] = (len(fresh), _hash_of(fresh[0]))
+        result.closed += {(key, chunk.closed_position) for chunk in stored if chunk.closed_position is not None}
         if fluid.alike(now, fresh) if restore else fluid.same_hashes(now, fresh):
             return
         plan[key] = fluid.next_state(stored, fresh, known, keep=upsert.keep)
         result.written.append(key)
-        result.closed += {(key, chunk.closed_position) for chunk in plan[key] if chunk.closed_position is not None}
+        result.closed += {(key, document.position)} if len(fluid.past(plan[key])) > len(fluid.past(stored)) else set()
         if missing := tuple(chunk.search_text for chunk in plan[key] if chunk.vector is None):
             result.waiting[key] = missing
 

@@ -218,6 +218,30 @@ async def test_a_place_in_the_past_shows_what_was_there(rig: Rig, tables: Tables
         assert found(10, "staff") == []
 
 
+async def test_a_closed_copy_is_kept_for_its_time_alone(rig: Rig, tables: Tables) -> None:
+    """When its days are over a replaced state is dropped, also one that only a lost ledger knew of; the present stays."""
+
+    def copies() -> int:
+        return sum(entry.closed for entry in rig.index.inventory(Kind.FLUID, "products"))
+
+    async with rig.feed(_shop(tables, history_days=1)) as feed:
+        await rig.send(SUBJECT, envelope("c", 10, product(1, "first words")))
+        await feed.settled(20)
+        await rig.send(SUBJECT, envelope("u", 20, product(1, "second words")))
+        await feed.settled(20)
+        assert copies() == 1
+    for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
+        (rig.folder / name).unlink(missing_ok=True)
+    async with rig.feed(_shop(tables, history_days=0.000001)) as feed:
+        await feed.settled(20)
+        await feed.reconcile()
+        for _ in range(100):
+            if not copies():
+                break
+            await asyncio.sleep(0.05)
+        assert (copies(), texts(rig.index, "products")) == (0, {"1": "second words"})
+
+
 async def test_expired_documents_are_swept(rig: Rig, tables: Tables) -> None:
     """What has expired when it comes is not indexed; what expires later is removed, and can come back."""
     soon = (dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)).isoformat()

@@ -16,7 +16,6 @@ from ingestor.cdc.templates import MappingError
 from ingestor.library import Applied, Library, Upsert
 
 _CONTROL = "strata"
-_DAY_MS = 86_400_000
 _Key = tuple[str, str, str]
 
 
@@ -308,9 +307,7 @@ class Applier:
             group.letters.append(Letter(message, key[0], error))
 
     def _remember(self, documents: Mapping[str, Table], group: Group) -> None:
-        now_ms = time.time_ns() // 1_000_000
-        closed = [(key, place, now_ms + int(documents[key].history_days * _DAY_MS)) for key, place in group.applied.closed]
-        self._rows.remember_history(closed)
+        self._rows.remember_history((key, place, documents[key].kept_until_ms()) for key, place in group.applied.closed)
         dead = [letter.source for letter in group.letters]
         for source in group.changes.keys() | group.settled.keys() | set(dead):
             changes = group.changes.get(source, [])

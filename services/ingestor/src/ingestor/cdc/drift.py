@@ -33,24 +33,17 @@ class Drift:
         return Drift(*(getattr(self, part.name) + getattr(other, part.name) for part in fields(self)))
 
 
-@dataclass(frozen=True)
-class Holdings:
-    """What an index holds of a collection: by document key, its hash and its number of chunks."""
+def holdings(index: Index, collection: str) -> dict[str, tuple[str, int]]:
+    """Return the hash and the number of chunks of every document of a collection, by its key.
 
-    documents: Mapping[str, tuple[str, int]]
-    closed: frozenset[tuple[str, int]]
-
-
-def holdings(index: Index, collection: str) -> Holdings:
-    """Read what the index holds; it may be older than what the ledger says by the time that it is compared."""
+    It may be older than what the ledger says by the time that both are compared.
+    """
     entries: dict[str, list[Entry]] = {}
-    closed = set()
     for entry in index.inventory(Kind.FLUID, collection):
-        if entry.closed:
-            closed.add((entry.document_key, entry.position))
-        else:
-            entries.setdefault(entry.document_key, []).append(entry)
-    return Holdings({key: (_hash(some), len(some)) for key, some in entries.items()}, frozenset(closed))
+        chunks = entries.setdefault(entry.document_key, [])
+        if not entry.closed:
+            chunks.append(entry)
+    return {key: (_hash(some), len(some)) for key, some in entries.items()}
 
 
 def differing(expected: Iterable[tuple[str, str, int]], held: Mapping[str, tuple[str, int]]) -> tuple[list[str], int]:
@@ -105,12 +98,13 @@ class Mender:
         texts = {text for some in applied.waiting.values() for text in some}
         count = len(applied.written) + len(applied.removed)
         drift = Drift(missing, len(applied.removed), len(applied.written) - missing, count, len(texts))
-        self._note(rows, applied)
+        self._note(table, rows, applied)
         return drift, applied
 
-    def _note(self, rows: Mapping[str, Row], applied: Applied) -> None:
-        """Take over hashes that a change of the software altered."""
+    def _note(self, table: Table, rows: Mapping[str, Row], applied: Applied) -> None:
+        """Take over hashes that a change of the software altered, and copies that a lost ledger knew."""
         with self._rows.transaction():
+            self._rows.remember_history((key, place, table.kept_until_ms()) for key, place in applied.closed)
             for key, (chunks, value) in applied.held.items():
                 row = rows.get(key)
                 if row is not None and (row.chunks, row.hash) != (chunks, value):

@@ -17,6 +17,7 @@ from chassis.messaging import Bus
 from contracts.subjects import CDC_STREAM
 from ingestor.cdc import drift
 from ingestor.cdc.applying import Applier, Group, Message
+from ingestor.cdc.comparing import Comparison
 from ingestor.cdc.declaration import FeedSettings
 from ingestor.cdc.drift import Drift, Mender
 from ingestor.cdc.embedding import EmbeddingLane
@@ -62,10 +63,11 @@ class Feed:
         self._rows = Rows(ledger)
         self._reporter = OutboxReporter(self._rows)
         self._applier = Applier(self._tables, self._rows, library)
-        self._mender = Mender(self._applier, self._rows, library)
         self._lane = EmbeddingLane(library, batch=settings.embed_batch, bound=settings.embed_bound, embedded=self._embedded)
         self._stream = StreamReader(bus)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        mender = Mender(self._applier, self._rows, library)
+        self._comparison = Comparison(index, self._rows, mender, self._on_worker, self._lane.offer)
         self._state = StreamState("", 0, 0)
         names = sorted({table.source.name for table in self._tables})
         promised = {table.source.name: table.sla_seconds for table in self._tables}
@@ -122,7 +124,7 @@ class Feed:
                         found += await from_source(table, reader, self._applier, self._reporter, self._on_worker, self._after)
                     self._noted[name].problem = ""
                 for table in tables:
-                    found += await self._compare_index(table, deep=range(drift.BUCKETS))
+                    found += await self._comparison.compare(table, deep=range(drift.BUCKETS), trusted=self._caught_up)
                 self._note_drift(name, found)
                 total += found
         return total
@@ -331,7 +333,8 @@ class Feed:
             try:
                 async with self._comparing:
                     for table in self._tables:
-                        found = await self._compare_index(table, deep=range(self._verified, self._verified + 1), whole=whole)
+                        deep = range(self._verified, self._verified + 1)
+                        found = await self._comparison.compare(table, deep=deep, trusted=True, whole=whole)
                         if whole or found.repaired:
                             self._note_drift(table.source.name, found)
             except Exception:
@@ -345,30 +348,6 @@ class Feed:
                     await self.reconcile(name)
                 except Exception:
                     log.exception("comparison_failed", source=name)
-
-    async def _compare_index(self, table: Table, *, deep: range, whole: bool = True) -> Drift:
-        """Compare one collection; buckets in `deep` are compared word for word."""
-        name = table.collection.name
-        expected = await self._on_worker(lambda: self._rows.expected(name))
-        held = drift.Holdings({}, frozenset())
-        keys, count = list[str](), 0
-        if whole:
-            held = await asyncio.to_thread(drift.holdings, self._index, name)
-            keys, count = await asyncio.to_thread(drift.differing, expected, held.documents)
-        elif not expected:
-            return Drift()
-        verified = {key for key, _, _ in expected if drift.bucket(key) in deep}
-        present = held.documents if whole else {key: (value, chunks) for key, value, chunks in expected}
-        complete = await self._on_worker(lambda: self._rows.table_state(table.source.name, table.name)[2] > 0)
-        found = Drift(buckets=drift.BUCKETS if whole else len(deep), differing=count)
-        pages = sorted(verified.union(keys))
-        for first in range(0, len(pages), drift.PAGE):
-            page = pages[first : first + drift.PAGE]
-            work = partial(self._mender.mend, table, page, present, remove=complete and self._caught_up)
-            mended, applied = await self._on_worker(work)
-            self._lane.offer(applied.waiting, applied.removed)
-            found += mended
-        return found
 
     def _note_drift(self, name: str, found: Drift) -> None:
         noted = self._noted[name]

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from ingestor.cdc.values import Convert, converter, known_type
 from knowledge.schema import Document, Kind, digest
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
+_DAY_MS = 86_400_000
 _NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
 
 
@@ -127,6 +129,10 @@ class Table:
         """Days that a replaced state is kept; 0 for none."""
         declared = self.mapping.history_days
         return float((self.collection.history_days or 0) if declared is None else declared)
+
+    def kept_until_ms(self) -> int:
+        """Return until when a copy is kept that is closed now, in milliseconds since 1970."""
+        return time.time_ns() // 1_000_000 + int(self.history_days * _DAY_MS)
 
     @property
     def sla_seconds(self) -> float:

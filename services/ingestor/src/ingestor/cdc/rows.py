@@ -235,12 +235,6 @@ class Rows:
         """Return closed copies that were kept long enough."""
         return self._store.execute("SELECT document_key, closed FROM cdc_history WHERE until_ms <= ? LIMIT ?", (now_ms, limit)).fetchall()
 
-    def known_history(self, keys: Sequence[str]) -> set[tuple[str, int]]:
-        """Return the closed copies of documents that are noted."""
-        marks = ",".join("?" * len(keys))
-        statement = f"SELECT document_key, closed FROM cdc_history WHERE document_key IN ({marks})"  # noqa: S608 - question marks
-        return set(self._store.execute(statement, keys))
-
     def forget_history(self, copies: Iterable[tuple[str, int]]) -> None:
         """Drop closed copies that are gone."""
         self._store.executemany("DELETE FROM cdc_history WHERE document_key = ? AND closed = ?", copies)
