@@ -18,7 +18,7 @@ from knowledge.schema import Chunk, Document, Kind
 from knowledge.visibility import Visibility
 from retriever import signals
 from retriever.fusion import Candidate, aged
-from retriever.reranking import Reranker, with_vectors
+from retriever.reranking import Reranker, completed
 from retriever.retrieval import Retrieval
 from retriever.settings import RankingSettings
 from retriever.weighting import RerankSettings, SignalWeights
@@ -28,7 +28,6 @@ from retriever.words import words
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 VISIBLE = Visibility("acme", frozenset(), ("notices",), NOW)
-SOMEWHERE = np.eye(384, dtype=np.float32)[0]
 TEXTS = {
     "opening": ("Pool", "The pool opens at seven in the morning."),
     "lessons": ("Pool lessons", "Swimming lessons in the pool are on Monday."),
@@ -46,7 +45,7 @@ def _order(query: str, candidates: Sequence[Candidate], **weights: float) -> lis
     zero = dict.fromkeys(SignalWeights.model_fields, 0.0)
     only = SignalWeights(**{**zero, **weights})
     reranker = Reranker(RerankSettings(query=only, message=only))
-    return [candidate.chunk.chunk_id for candidate in reranker.order(query, SOMEWHERE, candidates)]
+    return [candidate.chunk.chunk_id for candidate in reranker.order(query, candidates)]
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def test_what_only_one_leg_found_gets_the_other_score(index: LanceIndex, encoder
     asked = encoder.encode([query])[0]
     hits = index.lexical(query, VISIBLE, 10)
     bare = [Candidate(replace(hit.chunk, vector=None), 0.5, hit.score, 0.0) for hit in hits]
-    cosines = signals.cosines(asked, with_vectors(index, bare))
+    cosines = signals.cosines(completed(index, asked, bare))
     stored = {
         chunk.chunk_id: chunk.vector
         for found in index.documents(Kind.FLUID, [f"notices/{name}" for name in TEXTS]).values()
@@ -90,11 +89,20 @@ def test_what_only_one_leg_found_gets_the_other_score(index: LanceIndex, encoder
     assert cosines == pytest.approx([float(np.dot(stored[hit.chunk.chunk_id], asked)) for hit in hits], abs=1e-5)
 
 
+async def test_what_waits_for_its_vector_is_found_by_its_words(encoder: Encoder, tmp_path: Path) -> None:
+    """A chunk that is not embedded yet is served when it has most words of the query, and not for one of them."""
+    index = LanceIndex.create(tmp_path, encoder.identity.key())
+    document = Document("notices", Kind.FLUID, "new", "Gift cards", "Gift cards are valid for three years.", effective_from=LONG_AGO)
+    index.replace(Kind.FLUID, {document.key: cut(document, index.encoder, LONG_AGO)})
+    retrieval = Retrieval(index, encoder, RankingSettings())
+    found = await retrieval.search("How long are gift cards valid?", VISIBLE, 4)
+    assert [candidate.chunk.document_id for candidate in found.passages] == ["new"]
+    assert (await retrieval.search("Which cards did the players hold in the final?", VISIBLE, 4)).passages == []
+
+
 def test_without_a_vector_the_cosine_is_below_what_the_leg_found() -> None:
     """A chunk that waits for its vector is not ranked as if it had nothing to do with the query."""
-    found = signals.cosines(
-        SOMEWHERE, [_candidate("a", "", "x", vector=0.8), _candidate("b", "", "x", vector=0.6), _candidate("c", "", "x")]
-    )
+    found = signals.cosines([_candidate("a", "", "x", vector=0.8), _candidate("b", "", "x", vector=0.6), _candidate("c", "", "x")])
     assert found[2] == pytest.approx(0.57)
 
 
@@ -133,7 +141,7 @@ def test_a_long_message_has_weights_of_its_own() -> None:
 def test_any_text_can_be_ranked(texts: list[tuple[str, str]], query: str) -> None:
     """Whatever is asked of whatever, each candidate is kept once and has a score of 0 to 1."""
     candidates = [_candidate(str(number), *text, lexical=float(number)) for number, text in enumerate(texts)]
-    ranked = Reranker(RerankSettings(candidates=4)).order(query, SOMEWHERE, candidates)
+    ranked = Reranker(RerankSettings(candidates=4)).order(query, candidates)
     assert sorted(candidate.chunk.chunk_id for candidate in ranked) == sorted(candidate.chunk.chunk_id for candidate in candidates)
     assert all(0 <= candidate.score <= 1 + 1e-9 for candidate in ranked)
     assert [candidate.score for candidate in ranked] == sorted((candidate.score for candidate in ranked), reverse=True)

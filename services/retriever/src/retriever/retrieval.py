@@ -15,7 +15,7 @@ from knowledge.preparation import Embeds, search_text
 from knowledge.visibility import Visibility
 from retriever.fusion import Candidate, aged, fuse
 from retriever.relevance import coverage, stems
-from retriever.reranking import Reranker, with_vectors
+from retriever.reranking import Reranker, completed
 from retriever.settings import RankingSettings, Weights
 from retriever.windows import edges_first, narrow, within
 
@@ -102,8 +102,8 @@ class Retrieval:
             async with asyncio.timeout(settings.budget_ms / 1000):
                 # A slow engine costs the missing vectors, not the reranking.
                 with contextlib.suppress(TimeoutError):
-                    few = await asyncio.wait_for(asyncio.to_thread(with_vectors, self._index, few), settings.budget_ms / 2000)
-                found.passages = await asyncio.to_thread(self._reranker.order, query, vector, [*few, *rest])
+                    few = await asyncio.wait_for(asyncio.to_thread(completed, self._index, vector, few), settings.budget_ms / 2000)
+                found.passages = await asyncio.to_thread(self._reranker.order, query, [*few, *rest])
             found.rerank = "done"
         except TimeoutError:
             found.rerank = "skipped"
@@ -111,9 +111,11 @@ class Retrieval:
         RERANKED.labels(outcome=found.rerank).inc()
 
     def relevance(self, query_stems: set[str], candidate: Candidate) -> float:
-        """Return the cosine plus the weighted share of the query's words that the chunk has."""
-        text = search_text(candidate.chunk.title, candidate.chunk.text)
-        return candidate.vector + self._ranking.coverage_weight * coverage(query_stems, text)
+        """Return the cosine plus the weighted share of the query's words that the chunk has; without a cosine, that share alone."""
+        share = coverage(query_stems, search_text(candidate.chunk.title, candidate.chunk.text))
+        if candidate.vector == 0:
+            return self._ranking.coverage_alone_weight * share
+        return candidate.vector + self._ranking.coverage_weight * share
 
     def _chosen(self, query: str, candidates: Sequence[Candidate], top_k: int) -> list[Candidate]:
         """Return the best `top_k` that are relevant, with at most a few of one document."""

@@ -34,6 +34,7 @@ class RankingSettings(BaseModel):
     best_at_edges: bool = Field(default=False, description="Whether the best passages come first and last instead of first.")
     relevance_threshold: float = Field(default=0.43, description="Least relevance (cosine plus coverage) of a passage.")
     coverage_weight: NonNegativeFloat = Field(default=0.25, description="Weight of the share of the query's words that a chunk has.")
+    coverage_alone_weight: NonNegativeFloat = Field(default=0.6, description="The same for a chunk that has no vector yet.")
     chunks_per_document: PositiveInt = Field(default=2, description="Most passages of one document.")
     default_top_k: PositiveInt = Field(default=4, description="Passages when the caller names no number.")
     largest_top_k: PositiveInt = Field(default=50, description="Most passages that a caller may ask for.")

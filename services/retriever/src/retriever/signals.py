@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.encoder import Vectors
 from retriever.fusion import Candidate
 from retriever.words import Words, figures, passage_words, words
 
@@ -18,7 +17,7 @@ _ENGINE_SATURATION, _ENGINE_LENGTH = 1.2, 0.75
 _USUAL_RARITY = 5.0
 _LEAST_RARITY, _MOST_RARITY = 0.05, 12.0
 _DAMPING = 0.5
-# Where a candidate that the vector leg did not find lies between that leg's worst and its best.
+# Where a candidate whose cosine is not known lies, from the worst known one (0) to the best (1).
 _NOT_FOUND = -0.15
 
 
@@ -141,14 +140,10 @@ def figure_coverage(counts: Counts) -> Column:
     return result
 
 
-def cosines(query: Vectors, candidates: Sequence[Candidate]) -> Column:
-    """Return the cosine of every candidate with a unit vector (384,); a guess where it has no vector yet."""
+def cosines(candidates: Sequence[Candidate]) -> Column:
+    """Return the cosine of every candidate; a guess where it is not known."""
     known = np.array([candidate.vector for candidate in candidates])
     found = known != 0
-    for row, candidate in enumerate(candidates):
-        if not found[row] and candidate.chunk.vector:
-            known[row] = float(np.dot(np.asarray(candidate.chunk.vector, dtype=np.float32), query))
-            found[row] = True
     if found.any() and not found.all():
         low, high = known[found].min(), known[found].max()
         known[~found] = low + _NOT_FOUND * (high - low)
