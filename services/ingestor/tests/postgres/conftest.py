@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 import tempfile
 import uuid
@@ -25,7 +26,9 @@ from source_rig import TABLES, Database, Running, Start, Stream, bus_connection
 async def bus(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NatsServer]:
     """Run the stream in memory where the system has such a folder: the disk's speed is no subject of these tests."""
     memory = Path("/dev/shm")  # noqa: S108 - the folder below it has a name of its own
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder, nats_server(Path(folder)) as server:
+    # A container's is often too small.
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 1024**3
+    with tempfile.TemporaryDirectory(dir=memory if roomy else None) as folder, nats_server(Path(folder)) as server:
         await server.declare()
         monkeypatch.setenv("STRATA_STATE_DIR", str(server.state_dir))
         monkeypatch.setenv("STRATA_PORT_OFFSET", str(server.port_offset))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 from source_rig import Database, Start, Stream, bus_connection, declaration, until
 
 from chassis.errors import FailedPreconditionError, UnavailableError
@@ -203,3 +204,14 @@ async def test_an_unreachable_server_is_a_retryable_error(shop: Database) -> Non
     dsn = "host=127.0.0.1 port=1 user=postgres dbname=postgres"
     with pytest.raises(UnavailableError, match="cannot connect"):
         await ReplicationSource(declaration(shop, dsn=dsn), bus_connection).check()
+
+
+async def test_a_server_whose_log_went_back_is_refused(shop: Database, start: Start, admin: Client) -> None:
+    """A restored or exchanged server, whose positions are below what was published, is blocked: its rows would all be taken for old."""
+    await admin.jetstream().publish("cdc.shop.strata.watermark", b'{"op":"m","phase":"watermark","lsn":9223372036854775807}')
+    running = await start(declaration(shop), streaming=False)
+
+    blocked = await until(lambda: next((signal for signal in running.signals if isinstance(signal, SourceBlocked)), None))
+
+    assert blocked.code == "source_went_back"
+    assert shop.run("select 1 from pg_replication_slots where database = current_database() and not temporary") == []

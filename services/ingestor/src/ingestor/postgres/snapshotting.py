@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
 
+from chassis.errors import FailedPreconditionError
 from ingestor.postgres.catalog import Shape
 from ingestor.postgres.connections import in_thread
 from ingestor.postgres.declaration import ReplicationDeclaration
@@ -27,12 +28,16 @@ class Snapshotter:
         self._types, self._publisher = types, publisher
         self._rows: dict[str, int] = {}
 
-    async def run(self, shapes: Sequence[Shape], reason: str) -> SnapshotTaken:
-        """Take the snapshot; the slot exists afterwards, and only then."""
+    async def run(self, shapes: Sequence[Shape], reason: str, floor: int) -> SnapshotTaken:
+        """Take the snapshot; the slot exists afterwards, and only then; FailedPreconditionError where the log is below `floor`."""
         snapshot, publisher = Snapshot(self._declaration, self._slots), self._publisher
         self._rows = {shape.full_name: 0 for shape in shapes}
         try:
             await in_thread(snapshot.open, interrupt=snapshot.interrupt)
+            if snapshot.lsn <= floor:
+                text = f"source {self._declaration.name!r}: its log stands at {snapshot.lsn}, and {floor} was published already"
+                remedy = "a restored or another server cannot go on under this name; declare it under a new one"
+                raise FailedPreconditionError(f"{text}; {remedy}", code="source_went_back")
             snapshot_id, ends = f"{self._writer.slot}/snapshot/{snapshot.lsn}", (snapshot.lsn, snapshot.consistent_lsn)
             await publisher.publish(self._writer.snapshot_begins(snapshot_id, *ends, list(self._rows), reason))
             await self._publish_rows(snapshot, snapshot_id, shapes)

@@ -160,7 +160,8 @@ class ReplicationSource:
                 await self._blocking(self._slots.drop)
             await self._blocking(lambda: self._slots.publish(shapes))
             if reason:
-                await self._snapshot(Snapshotter(settings, self._slots, writer, types, publisher), shapes, reason)
+                floor = await _published(publisher, writer)
+                await self._snapshot(Snapshotter(settings, self._slots, writer, types, publisher), shapes, reason, floor)
             keys = {shape.full_name: shape.key for shape in shapes}
             translator = Translator(writer, self._catalog, types, settings.tables, keys, self._on_signal)
             await Streaming(settings, translator, publisher, self._progress).run(self._watch, lambda: self._enter("streaming"))
@@ -186,10 +187,10 @@ class ReplicationSource:
         self._lose(reason, "there is no slot" if slot is None else "the server removed what the slot needs")
         return reason
 
-    async def _snapshot(self, snapshotter: Snapshotter, shapes: list[Shape], reason: str) -> None:
+    async def _snapshot(self, snapshotter: Snapshotter, shapes: list[Shape], reason: str, floor: int) -> None:
         self._enter("snapshotting")
         started = time.monotonic()
-        taken = await snapshotter.run(shapes, reason)
+        taken = await snapshotter.run(shapes, reason, floor)
         self._wanted, self._bounded = "", False
         self._snapshots += 1
         gauges.SNAPSHOTS.labels(taken.source, reason).inc()
@@ -271,6 +272,12 @@ class ReplicationSource:
             self._error = (error.code if isinstance(error, ServiceError) else "internal_error", str(error))
         elif state == "streaming":
             self._error = ("", "")
+
+
+async def _published(publisher: Publisher, writer: EnvelopeWriter) -> int:
+    """Return the highest position that a control event in the stream tells, 0 without any."""
+    found = [await publisher.last_control(writer.subject(CONTROL_SCHEMA, name)) for name in ("snapshot", "watermark")]
+    return max((lsn for body in found if body and isinstance(lsn := body.get("lsn"), int)), default=0)
 
 
 def _obey() -> None:

@@ -50,6 +50,8 @@ class Streaming:
         self._waiting: deque[_Transaction] = deque()
         self._marked_lsn, self._marked_event, self._marked_at = 0, publisher.last, 0.0
         self._counted = publisher.acked
+        # Of this session alone: the server of the last one may have had another log.
+        self._safe_lsn = 0
 
     async def run(self, watch: Callable[[], Coroutine[Any, Any, None]], started: Callable[[], None]) -> None:
         """Stream for ever, with `watch` beside it; raise what ended it, with everything acknowledged by then confirmed."""
@@ -111,10 +113,11 @@ class Streaming:
         acked, progress = self._publisher.acked, self._progress
         while self._waiting and self._waiting[0].last_event <= acked:
             done = self._waiting.popleft()
-            progress.confirmed_lsn, progress.last_commit_seconds = done.end_lsn, done.committed_seconds
+            self._safe_lsn = progress.confirmed_lsn = done.end_lsn
+            progress.last_commit_seconds = done.committed_seconds
         progress.events += acked - self._counted
         self._counted = acked
-        self._stream.confirm(progress.confirmed_lsn, everything=not self._waiting)
+        self._stream.confirm(self._safe_lsn, everything=not self._waiting)
 
     async def _broken(self) -> None:
         raise await asyncio.shield(self._publisher.failure)
