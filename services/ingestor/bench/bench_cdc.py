@@ -2,7 +2,7 @@
 
 `python services/ingestor/bench/bench_cdc.py [--changes 10000] [--rate 500] [--rows 2000]` prints one JSON object. The feed runs
 in a process of its own with a real bus, index and encoder; another process's reader looks, as the retriever does.
-"""
+"""  # noqa: INP001 - a script
 
 import argparse
 import asyncio
@@ -48,7 +48,8 @@ class Load:
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     # By place: the row, and the time of its publication.
-    sent: dict[int, tuple[str, bool, float]] = field(default_factory=dict)
+    sent: dict[int, tuple[str, float]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
     seen: dict[int, float] = field(default_factory=dict)
     tokens: dict[int, float] = field(default_factory=dict)
     found: list[float] = field(default_factory=list)
@@ -106,8 +107,8 @@ def watch(folder: Path, key: str, load: Load, stopping: threading.Event) -> None
             places = table.search().select(["document_id", "position"]).limit(None).to_arrow().to_pydict()
             now, held = time.perf_counter(), dict(zip(places["document_id"], places["position"], strict=True))
             with load.lock:
-                for place, (row, gone, _) in list(load.sent.items()):
-                    if place not in load.seen and (held.get(row, 0) >= place or (gone and row not in held)):
+                for place, (row, _) in list(load.sent.items()):
+                    if place not in load.seen and (held.get(row, 0) >= place or (row in load.gone and row not in held)):
                         load.seen[place] = now
         time.sleep(0.02)
 
@@ -171,7 +172,8 @@ async def publish(js: Any, load: Load, rng: random.Random, changes: int, rate: f
         place, kind = first + number, rng.choice(MIX)
         op, row = change(rng, load, place, kind)
         with load.lock:
-            load.sent[place] = (str(row["id"]), op == "d", time.perf_counter())
+            load.sent[place] = (str(row["id"]), time.perf_counter())
+            load.gone |= {str(row["id"])} if op == "d" else set()
             if kind in {"text", "insert"} and number % 50 == 0:
                 load.tokens[place] = time.perf_counter()
         task = asyncio.create_task(js.publish(SUBJECT, envelope(op, place, row)))
@@ -235,6 +237,7 @@ async def bench(changes: int, rate: float, rows: int) -> dict[str, Any]:
             load.places["last"] = rows
             first, cpu = await settled(folder, rows, 300), cpu_seconds(process.pid)
             say(f"{rows} rows after {first:.1f} s")
+            await asyncio.sleep(2.0)
             before, key = counted(folder), Encoder.load(threads=1).identity.key()
             threads = [threading.Thread(target=work, args=(folder / "knowledge", key, load, stopping)) for work in (watch, search)]
             for thread in threads:
@@ -248,15 +251,18 @@ async def bench(changes: int, rate: float, rows: int) -> dict[str, Any]:
             stopping.set()
             for thread in threads:
                 thread.join()
-            say(f"{len(load.seen)} of {changes} seen: {percentiles([load.seen[place] - load.sent[place][2] for place in load.seen])}")
+            say(f"{len(load.seen)} of {changes} seen: {percentiles([load.seen[place] - load.sent[place][1] for place in load.seen])}")
             vectors = await settled(folder, 0, 600)
+            await asyncio.sleep(2.0)
             after = counted(folder)
-            lags = [load.seen[place] - at for place, (_, _, at) in load.sent.items() if place in load.seen]
+            lags = [load.seen[place] - at for place, (_, at) in load.sent.items() if place in load.seen]
+            load_now = os.getloadavg()[0]
             return {
                 "changes": changes, "rate_asked": rate, "rate_sent": round(changes / took, 1), "rows": rows,
                 "first_load_seconds": round(first, 1), "seen": len(load.seen), "visible_ms": percentiles(lags),
                 "bm25_found_ms": percentiles(load.found), "bm25_sampled": len(load.found), "query_ms": percentiles(load.queries),
-                "queries": len(load.queries), "feed_cpu_seconds": round(busy, 1), "load_average": os.getloadavg()[0], "texts_changed": load.texts, "embedded": after["embedded"] - before["embedded"],
+                "queries": len(load.queries), "feed_cpu_seconds": round(busy, 1), "load_average": load_now,
+                "texts_changed": load.texts, "embedded": after["embedded"] - before["embedded"],
                 "vectors_complete_after_seconds": round(vectors, 1), "equality": equal(folder / "knowledge", key, load),
             }  # fmt: skip
         finally:

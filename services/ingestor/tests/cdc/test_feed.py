@@ -27,7 +27,7 @@ from knowledge.schema import Kind
 from knowledge.visibility import Visibility
 from testkit.nats import NatsServer
 
-from .conftest import PRODUCTS, Rig, Tables, declared, envelope, held, product, texts
+from .conftest import PRODUCTS, SETTINGS, Rig, Tables, declared, envelope, held, product, texts
 
 SUBJECT = "cdc.shop.public.products"
 NOW = dt.datetime.now(dt.UTC)
@@ -134,6 +134,39 @@ async def test_a_group_is_announced_once_and_poison_goes_to_the_dead_letters(rig
     assert "not JSON" in (found[0].headers or {})["strata-error"]
     assert (event.source, event.collections[:], health.dead) == ("shop", ["products"], len(bad))
     assert {record.outcome for record in outcomes} == {"succeeded", "rejected"}
+
+
+async def test_an_event_that_makes_its_group_fail_is_found(rig: Rig, tables: Tables) -> None:
+    """Half a character passes every check and no database takes it; it alone is given up."""
+    broken = envelope("c", 2, product(2)).replace(b"A lamp", b"A \\ud800 lamp")
+    async with rig.feed(_shop(tables), SETTINGS.model_copy(update={"attempts": 1})) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1)), broken, envelope("c", 3, product(3)))
+        await feed.settled(20)
+        assert set(texts(rig.index, "products")) == {"1", "3"}
+        letters = await rig.admin.jetstream().subscribe("strata.v1.dead.CDC", ordered_consumer=True)
+        assert (await letters.next_msg(timeout=5)).data == broken
+
+
+async def test_an_index_that_fails_for_all_is_waited_for(rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing can be written, no event is given up; afterwards all are there."""
+    apply, down = rig.library.apply, asyncio.Event()
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if not down.is_set():
+            raise OSError(28, "No space left on device")
+        return apply(*arguments, **options)
+
+    monkeypatch.setattr(rig.library, "apply", failing)
+    async with rig.feed(_shop(tables), SETTINGS.model_copy(update={"attempts": 1})) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1)))
+        for _ in range(100):
+            if feed.status()[0].state == "blocked":
+                break
+            await asyncio.sleep(0.02)
+        assert feed.status()[0].state == "blocked"
+        down.set()
+        await feed.settled(20)
+        assert (set(texts(rig.index, "products")), feed.status()[0].dead) == ({"1"}, 0)
 
 
 async def test_a_mapping_that_names_a_missing_column_stops_nothing(rig: Rig, tables: Tables) -> None:

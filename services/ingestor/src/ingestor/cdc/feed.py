@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from knowledge.index import Index
 
 log = get_logger("ingestor")
 _OUTBOX = 200
+_INFRASTRUCTURE = (OSError, RuntimeError, sqlite3.OperationalError)
 _SOON = 0.02
 T = TypeVar("T")
 
@@ -238,7 +240,9 @@ class Feed:
                 break
             except Exception as error:
                 log.exception("group_failed", first=messages[0].sequence, last=messages[-1].sequence)
-                attempt += not (isinstance(error, ServiceError) and error.retryable)
+                # What holds the index or the ledger may fail for everything; only what an event causes itself is counted.
+                attempt += not (error.retryable if isinstance(error, ServiceError) else isinstance(error, _INFRASTRUCTURE))
+                self._phase = "blocked"
                 if attempt >= self._settings.attempts:
                     await self._isolate(messages, error)
                     return

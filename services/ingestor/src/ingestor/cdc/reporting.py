@@ -43,12 +43,12 @@ class OutboxReporter:
 
     def _bury(self, letter: Letter, stream: str) -> None:
         message, error = letter.message, letter.error
-        text = " ".join(str(error).split())[:500]
+        text = " ".join(str(error).split())[:500].encode("ascii", "backslashreplace").decode()
         headers = {
             **message.headers,
             "Nats-Msg-Id": f"dead/{stream}/{message.sequence}",
             "strata-error-code": error.code,
-            "strata-error": text.encode("ascii", "backslashreplace").decode(),
+            "strata-error": text,
             "strata-subject": message.subject,
             "strata-stream-sequence": str(message.sequence),
         }
