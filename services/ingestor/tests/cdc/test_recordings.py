@@ -1,5 +1,6 @@
 """What a real Debezium Server sent, replayed: the index ends equal to the tables of the source."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ from ingestor.cdc.rows import Rows, StreamState
 from ingestor.library import Library
 from knowledge.lance import LanceIndex
 
-from .conftest import POLICY, STOCK, Rig, Tables, held, recording, texts
+from .conftest import POLICY, PRODUCTS, STOCK, Rig, Tables, envelope, held, product, recording, texts
 
 RECEIPT = " ".join(["Thirty days with receipt."] * 400)
 # What `changes.sql` leaves of `source_tables.sql`, by hand.
@@ -146,3 +147,15 @@ def test_old_values_of_a_deletion_are_not_believed(tmp_path: Path, library: Libr
     row = player.rows.get("plain", "shop.stock", '[3,"SKU-3"]')
     expected: Any = (True, {}, 22240632)
     assert (row.deleted, row.content, row.lsn) == expected
+
+
+def test_a_large_table_is_emptied(tmp_path: Path, library: Library, index: LanceIndex, tables: Tables) -> None:
+    """One event removes more rows than fit in one commit; a row that came later stays."""
+    player = Player(tables({"shop": {"public.products": PRODUCTS}}), tmp_path, library)
+    subject = "cdc.shop.public.products"
+    rows = [Message(0, subject, envelope("c", n, product(n))) for n in range(1, 1102)]
+    truncate = json.dumps({"op": "t", "before": None, "after": None, "source": {"lsn": 5000, "ts_ms": 1}}).encode()
+    player.play([*rows, Message(0, subject, envelope("c", 6000, product(9000)))], 500)
+    (group,) = player.play([Message(0, subject, truncate)])
+    assert len(group.applied.removed) == 1101
+    assert set(texts(index, "products")) == {"9000"}

@@ -16,6 +16,7 @@ from ingestor.cdc.templates import MappingError
 from ingestor.library import Applied, Library, Upsert
 
 _CONTROL = "strata"
+_REMOVED_AT_ONCE = 1000
 _Key = tuple[str, str, str]
 
 
@@ -258,7 +259,13 @@ class Applier:
         for upsert in upserts.values():
             removals.pop(upsert.document.key, None)
         if into_index and (upserts or removals):
-            group.applied = self._library.apply(list(upserts.values()), removals)
+            gone = list(removals.items())
+            group.applied = self._library.apply(list(upserts.values()), dict(gone[:_REMOVED_AT_ONCE]))
+            # An emptied table may be large; each of its documents still goes in one commit.
+            for first in range(_REMOVED_AT_ONCE, len(gone), _REMOVED_AT_ONCE):
+                more = self._library.apply([], dict(gone[first : first + _REMOVED_AT_ONCE]))
+                group.applied.removed += more.removed
+                group.applied.index_version = more.index_version
         elif upserts:
             group.applied.held = {upsert.document.key: self._library.measure(upsert) for upsert in upserts.values()}
         for key, row in self._touched.items():
