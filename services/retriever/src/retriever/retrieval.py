@@ -102,7 +102,7 @@ class Retrieval:
             async with asyncio.timeout(settings.budget_ms / 1000):
                 # A slow engine costs the missing vectors, not the reranking.
                 with contextlib.suppress(TimeoutError):
-                    few = await asyncio.wait_for(asyncio.to_thread(completed, self._index, vector, few), settings.budget_ms / 2000)
+                    few = await asyncio.wait_for(asyncio.to_thread(completed, self._index, vector, few), 0.8 * settings.budget_ms / 1000)
                 found.passages = await asyncio.to_thread(self._reranker.order, query, [*few, *rest])
             found.rerank = "done"
         except TimeoutError:
