@@ -176,7 +176,7 @@ async def publish(js: Any, load: Load, rng: random.Random, changes: int, rate: f
             load.gone |= {str(row["id"])} if op == "d" else set()
             if kind in {"text", "insert"} and number % 50 == 0:
                 load.tokens[place] = time.perf_counter()
-        task = asyncio.create_task(js.publish(SUBJECT, envelope(op, place, row)))
+        task = asyncio.create_task(js.publish(SUBJECT, envelope(op, place, row), timeout=60))
         pending.add(task)
         task.add_done_callback(pending.discard)
     await asyncio.gather(*pending)
