@@ -155,3 +155,15 @@ def test_a_crash_between_intent_and_deed_is_settled(library: Library, ledger: Le
     library.recover()
     assert [change.change_id for change in ledger.pending(done=True)] == [done.change.change_id]
     assert ledger.pending(done=False) == []
+
+
+def test_a_document_is_cut_as_its_collection_declares(library: Library, index: LanceIndex) -> None:
+    """Another chunker cuts the same text anew, also the one that needs the encoder."""
+    text = "The lift is broken. The stairs are free. The door is open. The roof is closed."
+    counts = []
+    for chunker in ("", "sentence-window-2-0-v1", "semantic-180-v1"):
+        outcome = _put(library, _notice(text, chunker=chunker))
+        (chunks,) = index.documents(Kind.FLUID, [_notice("").key]).values()
+        assert {chunk.chunker for chunk in chunks} == {chunker or "structural-180-v1"}
+        counts.append((outcome.change is not None, len(chunks)))
+    assert counts == [(True, 1), (True, 2), (True, 1)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from encoders.encoder import Vectors
-from knowledge.chunking import CHUNKER, chunk_spans
+from knowledge.chunking import CHUNKER, Encode, chunk_spans
 from knowledge.schema import Chunk, Document, digest, label_key, metadata_pairs
 
 
@@ -50,8 +50,9 @@ def search_text(title: str, text: str) -> str:
     return f"{title}\n{text}" if title else text
 
 
-def cut(document: Document, encoder: str, now: dt.datetime) -> list[Chunk]:
-    """Return the chunks of a version, still without vectors."""
+def cut(document: Document, encoder: str, now: dt.datetime, encode: Encode | None = None) -> list[Chunk]:
+    """Return the chunks of a version, still without vectors; a chunker that goes by meaning needs `encode`."""
+    chunker = document.chunker or CHUNKER
     content, metadata, access, sha = (
         content_hash(document, encoder),
         metadata_hash(document),
@@ -83,13 +84,13 @@ def cut(document: Document, encoder: str, now: dt.datetime) -> list[Chunk]:
             start=start,
             end=end,
             document_sha256=sha,
-            chunker=document.chunker or CHUNKER,
+            chunker=chunker,
             content_hash=content,
             metadata_hash=metadata,
             access_hash=access,
             position=position,
         )
-        for number, (start, end) in enumerate(chunk_spans(document.text))
+        for number, (start, end) in enumerate(chunk_spans(document.text, chunker, encode))
     ]
 
 

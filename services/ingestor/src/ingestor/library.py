@@ -284,7 +284,7 @@ class Library:
             return Outcome(document, chunks=len(same))
         sha256 = digest_text(document.text)
         versions.check(document, sha256, stored)
-        fresh = cut(document, self._index.encoder, now)
+        fresh = cut(document, self._index.encoder, now, self._encoder.encode)
         after = versions.combined(document, stored, fresh)
         was, is_now = versions.in_force(stored, now), versions.in_force(after, now)
         supersedes = versions.before(after, document.version) if document.kind is Kind.ANCHORED else ""

@@ -236,4 +236,8 @@ def _table(file: Path, source: SourceMapping, name: str, collections: Mapping[st
         raise CatalogueError(f"{file}: table {name!r}: unknown collection {mapping.collection!r}; known: {sorted(collections)}")
     if collection.kind is not Kind.FLUID:
         raise CatalogueError(f"{file}: table {name!r}: collection {collection.name!r} is {collection.kind.value}; rows need a fluid one")
+    if collection.chunker.startswith("semantic-"):
+        raise CatalogueError(
+            f"{file}: table {name!r}: chunker {collection.chunker!r} needs the encoder, for which change events never wait"
+        )
     return Table(source, name, mapping, collection)
