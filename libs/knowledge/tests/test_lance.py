@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import lancedb
+import numpy as np
 import pytest
 from index_notes import chunks, found, put, see
 
@@ -31,3 +32,29 @@ def test_fragments_grow_with_commits_and_are_joined(tmp_path: Path) -> None:
     before = index.fragments()["fluid"]
     index.tidy()
     assert (before, index.fragments()["fluid"]) == (5, 1)
+
+
+def test_a_large_table_is_searched_by_structures_that_find_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a size, columns of the predicate and vectors are indexed in the background; what is found, hidden and scored stays."""
+    monkeypatch.setattr("knowledge.lance_structures.LARGE", 300)
+    index = LanceIndex.create(tmp_path, "enc")
+    generator = np.random.default_rng(5)
+    vectors = generator.standard_normal((400, 384)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    labels = ("", "public", "staff")
+    put(index, *(chunks(f"n{n:03}", vector=vectors[n].tolist(), label_key=labels[n % 3]) for n in range(400)), chunks("waits", vector=None))
+    before = [(hit.chunk.chunk_id, hit.score) for hit in index.nearest(vectors[0], see(), 50)]
+    index.tidy()
+    for structures in index._structures.values():
+        structures.wait(60)
+    columns = {column for listed in index._tables[Kind.FLUID].list_indices() for column in listed.columns}
+    assert columns >= {"vector", "collection", "tenant", "label_key", "expires_at", "closed_position"}
+    after = [(hit.chunk.chunk_id, hit.score) for hit in LanceIndex.open(tmp_path, "enc").nearest(vectors[0], see(), 50)]
+    assert after[:40] == [(name, pytest.approx(score, abs=1e-5)) for name, score in before[:40]]
+    assert len({name for name, _ in after} & {name for name, _ in before}) >= 48
+    put(index, chunks("n000", vector=vectors[0].tolist(), label_key="staff"), chunks("new", vector=vectors[0].tolist()))
+    found_now = [hit.chunk.document_id for hit in index.nearest(vectors[0], see(), 50)]
+    assert found_now[0] == "new"
+    assert "n000" not in found_now
+    index.tidy()
+    assert [hit.chunk.document_id for hit in index.nearest(vectors[0], see(), 50)][:40] == found_now[:40]

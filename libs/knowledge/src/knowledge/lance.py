@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
@@ -15,6 +15,7 @@ from lancedb.index import FTS, BTree
 
 from encoders.encoder import Vectors
 from knowledge.index import Entry, Hit, Holding, IndexMissingError
+from knowledge.lance_structures import NEIGHBOURS, PARTITIONS_SEARCHED, Structures
 from knowledge.schema import COLUMNS, SCHEMA, Chunk, Kind, table_name
 from knowledge.visibility import Visibility, literals
 
@@ -38,6 +39,7 @@ class LanceIndex:
         self.encoder = encoder
         self._database = database
         self._tables = tables
+        self._structures = {kind: Structures(table) for kind, table in tables.items()}
         self._label_keys: dict[Kind, tuple[int, frozenset[str]]] = {}
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(2 * len(tables), thread_name_prefix="index")
@@ -82,18 +84,20 @@ class LanceIndex:
     def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by BM25, best first."""
 
-        def leg(kind: Kind) -> pa.Table:
+        def leg(kind: Kind, columns: list[str]) -> pa.Table:
             search = self._tables[kind].search(query, query_type="fts", fts_columns="search_text")
-            return self._seen(search, kind, visible).select([*_FOUND, "_score"]).limit(limit).to_arrow()
+            return self._seen(search, kind, visible).select([*columns, "_score"]).with_row_id(True).limit(limit).to_arrow()
 
         return self._merged(leg, limit, lambda row: float(row["_score"]))
 
     def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by cosine with a unit vector (384,), best first."""
 
-        def leg(kind: Kind) -> pa.Table:
+        def leg(kind: Kind, columns: list[str]) -> pa.Table:
             search = self._tables[kind].search(vector, vector_column_name="vector").distance_type("cosine")
-            found = self._seen(search, kind, visible).select([*_FOUND, "_distance"]).limit(limit).to_arrow()
+            # In a large table the graph is walked this widely, and distances are then taken from the vectors themselves.
+            search = search.nprobes(PARTITIONS_SEARCHED).ef(max(NEIGHBOURS, 2 * limit)).refine_factor(2)
+            found = self._seen(search, kind, visible).select([*columns, "_distance"]).with_row_id(True).limit(limit).to_arrow()
             # A chunk that waits for its vector is at no distance from anything.
             return found.filter(pc.is_valid(found["_distance"]))
 
@@ -180,6 +184,8 @@ class LanceIndex:
         """Fold recent changes into the search structures and drop table versions that no reader needs."""
         for table in self._tables.values():
             table.optimize(cleanup_older_than=_KEPT)
+        for structures in self._structures.values():
+            structures.tend()
 
     def fragments(self) -> dict[str, int]:
         """Return the number of fragments of each table by kind; every commit adds some, `tidy` joins them."""
@@ -232,10 +238,36 @@ class LanceIndex:
                 self._label_keys[kind] = known
         return known[1]
 
-    def _merged(self, leg: Any, limit: int, score: Any) -> list[Hit]:
-        """Run a leg on both tables at once and merge what they found; ties go by chunk id."""
-        found = [Hit(_chunk(row), score(row)) for part in self._pool.map(leg, self._tables) for row in part.to_pylist()]
+    def _merged(self, leg: Callable[[Kind, list[str]], pa.Table], limit: int, score: Callable[[dict[str, Any]], float]) -> list[Hit]:
+        """Run a leg on both tables at once and merge what they found; ties go by chunk id.
+
+        Other columns are read for those that are left only, which is most of the work in a large table.
+        """
+        parts = zip(self._tables, self._pool.map(lambda kind: leg(kind, ["chunk_id"]), self._tables), strict=True)
+        rows = [(score(row), row["chunk_id"], kind, row["_rowid"]) for kind, part in parts for row in part.to_pylist()]
+        best = sorted(rows, key=lambda row: (-row[0], row[1]))[:limit]
+        chunks = self._read([(kind, row_id) for _, _, kind, row_id in best])
+        if all(name in chunks for _, name, _, _ in best):
+            return [Hit(chunks[name], found) for found, name, _, _ in best]
+        # A commit came in between, and a row is elsewhere now: search once more, reading everything at the same moment.
+        tables = self._pool.map(lambda kind: leg(kind, _FOUND), self._tables)
+        found = [Hit(_chunk(row), score(row)) for part in tables for row in part.to_pylist()]
         return sorted(found, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
+
+    def _read(self, rows: Sequence[tuple[Kind, int]]) -> dict[str, Chunk]:
+        """Return the chunks of rows that are still there, by chunk id."""
+
+        def take(kind: Kind) -> list[dict[str, Any]]:
+            wanted = [row_id for of, row_id in rows if of is kind]
+            if not wanted:
+                return []
+            try:
+                taken: list[dict[str, Any]] = self._tables[kind].take_row_ids(wanted).select(_FOUND).to_arrow().to_pylist()
+            except (RuntimeError, ValueError, OSError):
+                return []
+            return taken
+
+        return {row["chunk_id"]: _chunk(row) for part in self._pool.map(take, self._tables) for row in part}
 
 
 def _state(row: dict[str, Any], now: dt.datetime) -> str:
