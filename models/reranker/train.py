@@ -21,7 +21,7 @@ from retriever import beir, metrics
 from retriever.bench import Bench, Version, document
 from retriever.reranking import Reranker
 from retriever.settings import RankingSettings
-from retriever.weighting import SignalWeights
+from retriever.weighting import RerankSettings, SignalWeights
 
 NAMES = list(SignalWeights.model_fields)
 SHARPNESS, STEPS, RATE = 12.0, 300, 0.02
@@ -50,27 +50,25 @@ def part(name: str) -> int:
     return int(hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(), 16) % 2
 
 
-async def collect(folder: Path, split: str, cache: Path | None) -> list[Query]:
+async def collect(folder: Path, split: str, cache: Path | None, most: int) -> list[Query]:
     """Index a collection, search it with the product's own code and read the signals of every candidate."""
     collection = beir.load(folder, split)
     versions = [Version(document(name, *parts)) for name, parts in collection.documents.items()]
-    reranker, now = Reranker(RankingSettings().rerank), datetime.now(UTC)
-    queries = list[Query]()
+    # No budget: what is compared here is the order, not the time.
+    settings, now = RankingSettings(rerank=RerankSettings(budget_ms=60_000)), datetime.now(UTC)
+    reranker, queries = Reranker(settings.rerank), list[Query]()
     with tempfile.TemporaryDirectory() as place:
-        bench = Bench(Path(place), versions, threads=1, cache=cache)
-        for name, judged in collection.judgements.items():
-            query = collection.queries[name]
-            plain = (await bench.rank(query, now, rerank=False)).passages
-            served = {candidate.chunk.chunk_id: candidate for candidate in (await bench.rank(query, now)).passages}
-            ordered = [served[candidate.chunk.chunk_id] for candidate in plain]
-            columns, _ = reranker.columns(query, ordered)
+        bench = Bench(Path(place), versions, threads=1, cache=cache, ranking=settings)
+        for name, judged in sorted(collection.judgements.items(), key=lambda item: hashlib.sha256(item[0].encode()).digest())[:most]:
+            found = (await bench.rank(collection.queries[name], now)).passages
+            columns, _ = reranker.columns(collection.queries[name], found)
             queries.append(
                 Query(
                     name,
                     np.stack([columns[signal] for signal in NAMES], axis=1),
-                    np.array([candidate.score for candidate in plain]),
-                    np.array([candidate.score for candidate in ordered]),
-                    [candidate.chunk.document_id for candidate in plain],
+                    np.array([candidate.fused for candidate in found]),
+                    np.array([candidate.score for candidate in found]),
+                    [candidate.chunk.document_id for candidate in found],
                     judged,
                 )
             )
@@ -81,23 +79,28 @@ def fit(collections: Sequence[Sequence[Query]], damping: float) -> Array:
     """Return weights by gradient descent on the listwise softmax loss, pulled towards one half for each leg."""
     start = np.array([0.5 if name in {"lexical", "vector"} else 0.0 for name in NAMES])
     weights, first, second = start.copy(), np.zeros(len(NAMES)), np.zeros(len(NAMES))
+    packed = [_packed(queries) for queries in collections]
     for step in range(1, STEPS + 1):
         gradient = 2 * damping * SHARPNESS * (weights - start)
-        for queries in collections:
-            gradient += np.mean([_slope(query, weights) for query in queries], axis=0) / len(collections)
+        for signals, gains, there in packed:
+            likely = np.exp(SHARPNESS * (signals @ weights - 2)) * there
+            off = likely / likely.sum(axis=1, keepdims=True) - gains
+            gradient += SHARPNESS * np.einsum("qc,qcs->s", off, signals) / len(gains) / len(packed)
         first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
         weights -= RATE * (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.999**step)) + 1e-8)
     return weights
 
 
-def _slope(query: Query, weights: Array) -> Array:
-    gains = np.array([query.judged.get(name, 0) for name in query.documents], dtype=np.float64)
-    if not gains.any():
-        return np.zeros(len(NAMES))
-    scores = SHARPNESS * (query.signals @ weights)
-    likely = np.exp(scores - scores.max())
-    slope: Array = SHARPNESS * ((likely / likely.sum() - gains / gains.sum()) @ query.signals)
-    return slope
+def _packed(queries: Sequence[Query]) -> tuple[Array, Array, Array]:
+    """Return signals (queries, candidates, signals), shares of the gain and which candidates there are (queries, candidates)."""
+    useful = [query for query in queries if any(name in query.judged for name in query.documents)]
+    longest = max(len(query.documents) for query in useful)
+    signals, gains, there = np.zeros((len(useful), longest, len(NAMES))), np.zeros((len(useful), longest)), np.zeros((len(useful), longest))
+    for row, query in enumerate(useful):
+        size = len(query.documents)
+        signals[row, :size], there[row, :size] = query.signals, 1
+        gains[row, :size] = [query.judged.get(name, 0) for name in query.documents]
+    return signals, gains / gains.sum(axis=1, keepdims=True), there
 
 
 def report(collections: Mapping[str, Sequence[Query]]) -> dict[str, object]:
@@ -128,6 +131,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--cache", type=Path)
+    parser.add_argument("--queries", type=int, default=200, help="most queries of a split")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("metrics.json"))
     options = parser.parse_args()
     collections: dict[str, list[Query]] = {}
@@ -137,7 +141,7 @@ def main() -> None:
         ("scifact", "train", False),
         ("scifact", "dev", False),
     ):
-        queries = asyncio.run(collect(options.data / "retrieval" / folder, split, options.cache))
+        queries = asyncio.run(collect(options.data / "retrieval" / folder, split, options.cache, options.queries))
         for half in (0, 1) if halved else (None,):
             name = f"{folder}/{split}" + (f", half {half}" if half is not None else "")
             collections[name] = [query for query in queries if half is None or part(query.name) == half]
