@@ -88,7 +88,7 @@ def change(rng: random.Random, load: Load, place: int, kind: str) -> tuple[str, 
     row = dict(load.rows.get(number) or {"id": number, "name": f"Lamp {number}", "audience": "public"})
     if kind == "access":
         # Never back to what it was, which would be no change at all where both come in one commit.
-        row["audience"] = f"l{place % LABELS}"
+        row["audience"] = next(label for label in (f"l{place % LABELS}", f"l{(place + 1) % LABELS}") if label != row["audience"])
     else:
         row["body"] = body(rng, place)
         load.texts += 1
