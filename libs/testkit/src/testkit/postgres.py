@@ -23,6 +23,7 @@ max_wal_senders = 20
 max_replication_slots = 20
 shared_buffers = 16MB
 fsync = off
+max_wal_size = 256MB
 log_min_messages = warning
 """
 
@@ -114,6 +115,12 @@ class PostgresServer:
         return self.dsn(name)
 
 
+def _memory() -> Path | None:
+    """Return a folder in memory with room for a database; a container's is often too small."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder below it has a name of its own
+    return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 1024**3 else None
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -123,7 +130,7 @@ def _free_port() -> int:
 @contextmanager
 def postgres_server(binaries: Path) -> Iterator[PostgresServer]:
     """Run a server in a temporary folder that its user can reach, which pytest's own is not for root."""
-    folder = Path(tempfile.mkdtemp(prefix="strata-postgres-"))
+    folder = Path(tempfile.mkdtemp(prefix="strata-postgres-", dir=_memory()))
     server = PostgresServer(folder, binaries, _free_port())
     try:
         if os.geteuid() == 0:
