@@ -24,7 +24,7 @@ alter table shop.policy alter column body set storage external;
 """
 
 
-async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until a condition is true, and return what it returned; a coroutine function is awaited."""
     async with asyncio.timeout(seconds):
         while True:
@@ -32,7 +32,7 @@ async def until(condition: Callable[[], Any], seconds: float = 20.0) -> Any:
             found = await found if asyncio.iscoroutine(found) else found
             if found:
                 return found
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
 
 
 @dataclass
@@ -94,8 +94,9 @@ class Stream:
         async def enough() -> list[dict[str, Any]] | None:
             # A server that was just started again may not answer yet.
             with suppress(NatsError):
-                found = await self.changes(table)
-                return found if len(found) >= count else None
+                if (await self.admin.jetstream().stream_info(CDC_STREAM)).state.messages >= count:
+                    found = await self.changes(table)
+                    return found if len(found) >= count else None
             return None
 
         found: list[dict[str, Any]] = await until(enough)
