@@ -33,12 +33,20 @@ class Version:
 class Bench:
     """An index of one evaluation set and the search over it."""
 
-    def __init__(self, folder: Path, versions: Sequence[Version], *, threads: int = 2, cache: Path | None = None) -> None:
-        """Chunk, embed and index; `cache` keeps vectors for the next run."""
+    def __init__(
+        self,
+        folder: Path,
+        versions: Sequence[Version],
+        *,
+        threads: int = 2,
+        cache: Path | None = None,
+        ranking: RankingSettings | None = None,
+    ) -> None:
+        """Chunk, embed and index; `cache` keeps vectors for the next run, `ranking` is the service's default when absent."""
         started = time.perf_counter()
         encoder = Encoder.load(threads=threads)
         self.encoder = encoder.identity.key()
-        self.ranking = RankingSettings()
+        self.ranking = ranking or RankingSettings()
         index = LanceIndex.create(folder, self.encoder)
         self.chunks = _fill(index, VectorCache(encoder, cache) if cache else encoder, versions)
         self._retrieval = Retrieval(index, encoder, self.ranking)

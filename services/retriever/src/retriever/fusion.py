@@ -11,12 +11,13 @@ from retriever.settings import Weights
 
 @dataclass(frozen=True)
 class Candidate:
-    """A chunk with the fused score and each leg's own; 0 where a leg did not find it."""
+    """A chunk with its score, each leg's own (0 where a leg did not find it), and the score before reranking."""
 
     chunk: Chunk
     score: float
     lexical: float
     vector: float
+    fused: float = 0.0
 
 
 def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weights: Mapping[str, Weights]) -> list[Candidate]:
@@ -29,7 +30,7 @@ def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weights: Mapping[str, W
         weight = weights[chunk.kind]
         total = (weight.lexical + weight.vector) or 1.0
         score = (weight.lexical * words_scaled.get(name, 0.0) + weight.vector * vectors_scaled.get(name, 0.0)) / total
-        fused.append(Candidate(chunk, score, words.get(name, 0.0), vectors.get(name, 0.0)))
+        fused.append(Candidate(chunk, score, words.get(name, 0.0), vectors.get(name, 0.0), score))
     return sorted(fused, key=lambda candidate: (-candidate.score, candidate.chunk.chunk_id))
 
 
