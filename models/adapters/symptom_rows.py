@@ -135,7 +135,8 @@ def _short_row(record: dict[str, str], variant: int) -> Row | None:
     """Return a message of one or two sentences, as most messages of a portal are."""
     key = f"short|{record['demographics']}|{record['correct_diagnosis']}|{record['presentation'][:60]}|{variant}"
     rng, found = random.Random(key), _demographics(record["demographics"])
-    complaints = [item for item in _items(record["chief_complaints"]) if len(item.split()) <= 4 and not item.startswith(("no ", "not "))][: rng.choice([1, 2, 2, 3])]
+    short = [item for item in _items(record["chief_complaints"]) if len(item.split()) <= 4 and not item.startswith(("no ", "not "))]
+    complaints = short[: rng.choice([1, 2, 2, 3])]
     if found is None or not complaints:
         return None
     span = rng.choice(_SPANS) if rng.random() < 0.65 else None
