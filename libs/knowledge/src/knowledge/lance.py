@@ -88,7 +88,8 @@ class LanceIndex:
             search = self._tables[kind].search(query, query_type="fts", fts_columns="search_text")
             return self._seen(search, kind, visible).select([*columns, "_score"]).with_row_id(True).limit(limit).to_arrow()
 
-        return self._merged(leg, limit, lambda row: float(row["_score"]))
+        # With their vectors, so that whoever reranks need not look them up.
+        return self._merged(leg, limit, lambda row: float(row["_score"]), [*_FOUND, "vector"])
 
     def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by cosine with a unit vector (384,), best first."""
@@ -101,7 +102,7 @@ class LanceIndex:
             # A chunk that waits for its vector is at no distance from anything.
             return found.filter(pc.is_valid(found["_distance"]))
 
-        return self._merged(leg, limit, lambda row: 1.0 - float(row["_distance"]))
+        return self._merged(leg, limit, lambda row: 1.0 - float(row["_distance"]), _FOUND)
 
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""
@@ -238,7 +239,9 @@ class LanceIndex:
                 self._label_keys[kind] = known
         return known[1]
 
-    def _merged(self, leg: Callable[[Kind, list[str]], pa.Table], limit: int, score: Callable[[dict[str, Any]], float]) -> list[Hit]:
+    def _merged(
+        self, leg: Callable[[Kind, list[str]], pa.Table], limit: int, score: Callable[[dict[str, Any]], float], columns: list[str]
+    ) -> list[Hit]:
         """Run a leg on both tables at once and merge what they found; ties go by chunk id.
 
         Other columns are read for those that are left only, which is most of the work in a large table.
@@ -246,15 +249,15 @@ class LanceIndex:
         parts = zip(self._tables, self._pool.map(lambda kind: leg(kind, ["chunk_id"]), self._tables), strict=True)
         rows = [(score(row), row["chunk_id"], kind, row["_rowid"]) for kind, part in parts for row in part.to_pylist()]
         best = sorted(rows, key=lambda row: (-row[0], row[1]))[:limit]
-        chunks = self._read([(kind, row_id) for _, _, kind, row_id in best])
+        chunks = self._read([(kind, row_id) for _, _, kind, row_id in best], columns)
         if all(name in chunks for _, name, _, _ in best):
             return [Hit(chunks[name], found) for found, name, _, _ in best]
         # A commit came in between, and a row is elsewhere now: search once more, reading everything at the same moment.
-        tables = self._pool.map(lambda kind: leg(kind, _FOUND), self._tables)
+        tables = self._pool.map(lambda kind: leg(kind, columns), self._tables)
         found = [Hit(_chunk(row), score(row)) for part in tables for row in part.to_pylist()]
         return sorted(found, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
 
-    def _read(self, rows: Sequence[tuple[Kind, int]]) -> dict[str, Chunk]:
+    def _read(self, rows: Sequence[tuple[Kind, int]], columns: list[str]) -> dict[str, Chunk]:
         """Return the chunks of rows that are still there, by chunk id."""
 
         def take(kind: Kind) -> list[dict[str, Any]]:
@@ -262,7 +265,7 @@ class LanceIndex:
             if not wanted:
                 return []
             try:
-                taken: list[dict[str, Any]] = self._tables[kind].take_row_ids(wanted).select(_FOUND).to_arrow().to_pylist()
+                taken: list[dict[str, Any]] = self._tables[kind].take_row_ids(wanted).select(columns).to_arrow().to_pylist()
             except (RuntimeError, ValueError, OSError):
                 return []
             return taken
