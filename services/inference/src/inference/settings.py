@@ -20,7 +20,7 @@ class Settings(ServiceSettings):
     engine_threads: NonNegativeInt = Field(default=0, description="Threads of an engine started here; 0 takes one per core.")
     connect_timeout_seconds: PositiveFloat = Field(default=2.0, description="Longest wait for a connection to an engine.")
     first_token_timeout_seconds: PositiveFloat = Field(default=30.0, description="Longest wait for the first token.")
-    next_token_timeout_seconds: PositiveFloat = Field(default=10.0, description="Longest pause between two tokens.")
+    next_token_timeout_seconds: PositiveFloat = Field(default=25.0, description="Longest pause in a text, which comes in pieces.")
     total_timeout_seconds: PositiveFloat = Field(default=120.0, description="Longest generation; the caller's deadline may be shorter.")
     probe_seconds: PositiveFloat = Field(default=1.0, description="Pause between two looks at an engine's model list.")
     default_max_tokens: PositiveInt = Field(default=256, description="Tokens to generate where neither caller nor prompt says.")
