@@ -214,7 +214,7 @@ class RetrievedPassage(_message.Message):
     lexical_score: _builtins.float
     """Score of the lexical leg; 0 when it did not match."""
     vector_score: _builtins.float
-    """Score of the vector leg; 0 when it did not match."""
+    """Cosine with the query, also where only words found it; 0 while it waits for its vector."""
     start: _builtins.int
     """First character of the chunk in the document's text."""
     end: _builtins.int
