@@ -27,9 +27,10 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from strata.audit.v1 import audit_events_pb2 as strata_dot_audit_dot_v1_dot_audit__events__pb2
 from strata.gateway.v1 import gateway_events_pb2 as strata_dot_gateway_dot_v1_dot_gateway__events__pb2
 from strata.guardrail.v1 import guardrail_service_pb2 as strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2
+from strata.retriever.v1 import retriever_service_pb2 as strata_dot_retriever_dot_v1_dot_retriever__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0strata/orchestrator/v1/orchestrator_events.proto\x12\x16strata.orchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"strata/audit/v1/audit_events.proto\x1a&strata/gateway/v1/gateway_events.proto\x1a+strata/guardrail/v1/guardrail_service.proto\"\x86\x01\n\x08\x43itation\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x04 \x01(\t\x12\r\n\x05quote\x18\x05 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0c\n\x04kind\x18\x08 \x01(\t\"b\n\tStepUsage\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x12\n\nlatency_ms\x18\x02 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\r\"\x92\x07\n\nCompletion\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\x15\n\rrequest_class\x18\x03 \x01(\t\x12\x0e\n\x06intent\x18\x04 \x01(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\x12\x12\n\nconfidence\x18\x08 \x01(\x01\x12\x33\n\tcitations\x18\t \x03(\x0b\x32 .strata.orchestrator.v1.Citation\x12\x0f\n\x07verdict\x18\n \x01(\t\x12\x0c\n\x04\x63ode\x18\x0b \x01(\t\x12\x15\n\rprompt_tokens\x18\x0c \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\r \x01(\r\x12\x30\n\x05steps\x18\x0e \x03(\x0b\x32!.strata.orchestrator.v1.StepUsage\x12\x10\n\x08\x63ost_usd\x18\x0f \x01(\x01\x12\x10\n\x08workflow\x18\x10 \x01(\t\x12\x0e\n\x06origin\x18\x11 \x01(\t\x12\x45\n\nlatency_ms\x18\x12 \x03(\x0b\x32\x31.strata.orchestrator.v1.Completion.LatencyMsEntry\x12\r\n\x05tools\x18\x13 \x03(\t\x12M\n\x0eindex_versions\x18\x14 \x03(\x0b\x32\x35.strata.orchestrator.v1.Completion.IndexVersionsEntry\x12\x46\n\nwatermarks\x18\x15 \x03(\x0b\x32\x32.strata.orchestrator.v1.Completion.WatermarksEntry\x12K\n\rstale_seconds\x18\x16 \x03(\x0b\x32\x34.strata.orchestrator.v1.Completion.StaleSecondsEntry\x1a\x30\n\x0eLatencyMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12IndexVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0fWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11StaleSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\xb3\x01\n\x10ResponseReleased\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12-\n\x07release\x18\x03 \x01(\x0b\x32\x1c.strata.guardrail.v1.Release\x12\x36\n\ncompletion\x18\x04 \x01(\x0b\x32\".strata.orchestrator.v1.Completion\x12\x12\n\nerror_code\x18\x05 \x01(\t\"\xba\x01\n\nStepResult\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\'\n\x06result\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlatency_ms\x18\x06 \x01(\x01\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\"\xd3\x04\n\tRunRecord\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".strata.gateway.v1.RequestAdmitted\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x39\n\x04pins\x18\x03 \x03(\x0b\x32+.strata.orchestrator.v1.RunRecord.PinsEntry\x12\x0e\n\x06status\x18\x04 \x01(\t\x12;\n\x05steps\x18\x05 \x03(\x0b\x32,.strata.orchestrator.v1.RunRecord.StepsEntry\x12\r\n\x05owner\x18\x06 \x01(\t\x12\r\n\x05\x65poch\x18\x07 \x01(\r\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x11screened_messages\x18\n \x03(\x0b\x32\x1e.strata.gateway.v1.ChatMessage\x12\r\n\x05vault\x18\x0b \x01(\x0c\x12\x32\n\x0bunconfirmed\x18\x0c \x03(\x0b\x32\x1d.strata.audit.v1.StepRecorded\x1a+\n\tPinsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aP\n\nStepsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".strata.orchestrator.v1.StepResult:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0strata/orchestrator/v1/orchestrator_events.proto\x12\x16strata.orchestrator.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"strata/audit/v1/audit_events.proto\x1a&strata/gateway/v1/gateway_events.proto\x1a+strata/guardrail/v1/guardrail_service.proto\x1a+strata/retriever/v1/retriever_service.proto\"\xc9\x01\n\x08\x43itation\x12\n\n\x02id\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x04 \x01(\t\x12\r\n\x05quote\x18\x05 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x06 \x01(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12\x0c\n\x04kind\x18\x08 \x01(\t\x12(\n\x05spans\x18\t \x03(\x0b\x32\x19.strata.retriever.v1.Span\x12\x17\n\x0f\x64ocument_sha256\x18\n \x01(\t\"b\n\tStepUsage\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x12\n\nlatency_ms\x18\x02 \x01(\x01\x12\x15\n\rprompt_tokens\x18\x03 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x04 \x01(\r\"\x8a\x08\n\nCompletion\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12\x15\n\rrequest_class\x18\x03 \x01(\t\x12\x0e\n\x06intent\x18\x04 \x01(\t\x12\x0c\n\x04tier\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\x12\x12\n\nconfidence\x18\x08 \x01(\x01\x12\x33\n\tcitations\x18\t \x03(\x0b\x32 .strata.orchestrator.v1.Citation\x12\x0f\n\x07verdict\x18\n \x01(\t\x12\x0c\n\x04\x63ode\x18\x0b \x01(\t\x12\x15\n\rprompt_tokens\x18\x0c \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\r \x01(\r\x12\x30\n\x05steps\x18\x0e \x03(\x0b\x32!.strata.orchestrator.v1.StepUsage\x12\x10\n\x08\x63ost_usd\x18\x0f \x01(\x01\x12\x10\n\x08workflow\x18\x10 \x01(\t\x12\x0e\n\x06origin\x18\x11 \x01(\t\x12\x45\n\nlatency_ms\x18\x12 \x03(\x0b\x32\x31.strata.orchestrator.v1.Completion.LatencyMsEntry\x12\r\n\x05tools\x18\x13 \x03(\t\x12M\n\x0eindex_versions\x18\x14 \x03(\x0b\x32\x35.strata.orchestrator.v1.Completion.IndexVersionsEntry\x12\x46\n\nwatermarks\x18\x15 \x03(\x0b\x32\x32.strata.orchestrator.v1.Completion.WatermarksEntry\x12K\n\rstale_seconds\x18\x16 \x03(\x0b\x32\x34.strata.orchestrator.v1.Completion.StaleSecondsEntry\x12\x44\n\tretrieval\x18\x17 \x03(\x0b\x32\x31.strata.orchestrator.v1.Completion.RetrievalEntry\x1a\x30\n\x0eLatencyMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x34\n\x12IndexVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x31\n\x0fWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11StaleSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x30\n\x0eRetrievalEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb3\x01\n\x10ResponseReleased\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12-\n\x07release\x18\x03 \x01(\x0b\x32\x1c.strata.guardrail.v1.Release\x12\x36\n\ncompletion\x18\x04 \x01(\x0b\x32\".strata.orchestrator.v1.Completion\x12\x12\n\nerror_code\x18\x05 \x01(\t\"\xba\x01\n\nStepResult\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07outcome\x18\x02 \x01(\t\x12\'\n\x06result\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12.\n\nstarted_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nlatency_ms\x18\x06 \x01(\x01\x12\x0c\n\x04\x63ode\x18\x07 \x01(\t\"\xd3\x04\n\tRunRecord\x12\x33\n\x07request\x18\x01 \x01(\x0b\x32\".strata.gateway.v1.RequestAdmitted\x12\x10\n\x08workflow\x18\x02 \x01(\t\x12\x39\n\x04pins\x18\x03 \x03(\x0b\x32+.strata.orchestrator.v1.RunRecord.PinsEntry\x12\x0e\n\x06status\x18\x04 \x01(\t\x12;\n\x05steps\x18\x05 \x03(\x0b\x32,.strata.orchestrator.v1.RunRecord.StepsEntry\x12\r\n\x05owner\x18\x06 \x01(\t\x12\r\n\x05\x65poch\x18\x07 \x01(\r\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x64\x65\x61\x64line\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x11screened_messages\x18\n \x03(\x0b\x32\x1e.strata.gateway.v1.ChatMessage\x12\r\n\x05vault\x18\x0b \x01(\x0c\x12\x32\n\x0bunconfirmed\x18\x0c \x03(\x0b\x32\x1d.strata.audit.v1.StepRecorded\x1a+\n\tPinsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1aP\n\nStepsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".strata.orchestrator.v1.StepResult:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,32 +45,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETION_WATERMARKSENTRY']._serialized_options = b'8\001'
   _globals['_COMPLETION_STALESECONDSENTRY']._loaded_options = None
   _globals['_COMPLETION_STALESECONDSENTRY']._serialized_options = b'8\001'
+  _globals['_COMPLETION_RETRIEVALENTRY']._loaded_options = None
+  _globals['_COMPLETION_RETRIEVALENTRY']._serialized_options = b'8\001'
   _globals['_RUNRECORD_PINSENTRY']._loaded_options = None
   _globals['_RUNRECORD_PINSENTRY']._serialized_options = b'8\001'
   _globals['_RUNRECORD_STEPSENTRY']._loaded_options = None
   _globals['_RUNRECORD_STEPSENTRY']._serialized_options = b'8\001'
-  _globals['_CITATION']._serialized_start=261
-  _globals['_CITATION']._serialized_end=395
-  _globals['_STEPUSAGE']._serialized_start=397
-  _globals['_STEPUSAGE']._serialized_end=495
-  _globals['_COMPLETION']._serialized_start=498
-  _globals['_COMPLETION']._serialized_end=1412
-  _globals['_COMPLETION_LATENCYMSENTRY']._serialized_start=1206
-  _globals['_COMPLETION_LATENCYMSENTRY']._serialized_end=1254
-  _globals['_COMPLETION_INDEXVERSIONSENTRY']._serialized_start=1256
-  _globals['_COMPLETION_INDEXVERSIONSENTRY']._serialized_end=1308
-  _globals['_COMPLETION_WATERMARKSENTRY']._serialized_start=1310
-  _globals['_COMPLETION_WATERMARKSENTRY']._serialized_end=1359
-  _globals['_COMPLETION_STALESECONDSENTRY']._serialized_start=1361
-  _globals['_COMPLETION_STALESECONDSENTRY']._serialized_end=1412
-  _globals['_RESPONSERELEASED']._serialized_start=1415
-  _globals['_RESPONSERELEASED']._serialized_end=1594
-  _globals['_STEPRESULT']._serialized_start=1597
-  _globals['_STEPRESULT']._serialized_end=1783
-  _globals['_RUNRECORD']._serialized_start=1786
-  _globals['_RUNRECORD']._serialized_end=2381
-  _globals['_RUNRECORD_PINSENTRY']._serialized_start=2256
-  _globals['_RUNRECORD_PINSENTRY']._serialized_end=2299
-  _globals['_RUNRECORD_STEPSENTRY']._serialized_start=2301
-  _globals['_RUNRECORD_STEPSENTRY']._serialized_end=2381
+  _globals['_CITATION']._serialized_start=306
+  _globals['_CITATION']._serialized_end=507
+  _globals['_STEPUSAGE']._serialized_start=509
+  _globals['_STEPUSAGE']._serialized_end=607
+  _globals['_COMPLETION']._serialized_start=610
+  _globals['_COMPLETION']._serialized_end=1644
+  _globals['_COMPLETION_LATENCYMSENTRY']._serialized_start=1388
+  _globals['_COMPLETION_LATENCYMSENTRY']._serialized_end=1436
+  _globals['_COMPLETION_INDEXVERSIONSENTRY']._serialized_start=1438
+  _globals['_COMPLETION_INDEXVERSIONSENTRY']._serialized_end=1490
+  _globals['_COMPLETION_WATERMARKSENTRY']._serialized_start=1492
+  _globals['_COMPLETION_WATERMARKSENTRY']._serialized_end=1541
+  _globals['_COMPLETION_STALESECONDSENTRY']._serialized_start=1543
+  _globals['_COMPLETION_STALESECONDSENTRY']._serialized_end=1594
+  _globals['_COMPLETION_RETRIEVALENTRY']._serialized_start=1596
+  _globals['_COMPLETION_RETRIEVALENTRY']._serialized_end=1644
+  _globals['_RESPONSERELEASED']._serialized_start=1647
+  _globals['_RESPONSERELEASED']._serialized_end=1826
+  _globals['_STEPRESULT']._serialized_start=1829
+  _globals['_STEPRESULT']._serialized_end=2015
+  _globals['_RUNRECORD']._serialized_start=2018
+  _globals['_RUNRECORD']._serialized_end=2613
+  _globals['_RUNRECORD_PINSENTRY']._serialized_start=2488
+  _globals['_RUNRECORD_PINSENTRY']._serialized_end=2531
+  _globals['_RUNRECORD_STEPSENTRY']._serialized_start=2533
+  _globals['_RUNRECORD_STEPSENTRY']._serialized_end=2613
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as _containers
 from strata.audit.v1 import audit_events_pb2 as _audit_events_pb2
 from strata.gateway.v1 import gateway_events_pb2 as _gateway_events_pb2
 from strata.guardrail.v1 import guardrail_service_pb2 as _guardrail_service_pb2
+from strata.retriever.v1 import retriever_service_pb2 as _retriever_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -37,6 +38,8 @@ class Citation(_message.Message):
     DOCUMENT_ID_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    DOCUMENT_SHA256_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Number in the answer's text."""
     title: _builtins.str
@@ -53,6 +56,12 @@ class Citation(_message.Message):
     """Where it came from."""
     kind: _builtins.str
     """fluid or anchored."""
+    document_sha256: _builtins.str
+    """SHA-256 of that version's text, hexadecimal."""
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[_retriever_service_pb2.Span]:
+        """Where the pieces of the quote are in the text of that version, in order."""
+
     def __init__(
         self,
         *,
@@ -64,10 +73,12 @@ class Citation(_message.Message):
         document_id: _builtins.str = ...,
         source: _builtins.str = ...,
         kind: _builtins.str = ...,
+        spans: _abc.Iterable[_retriever_service_pb2.Span] | None = ...,
+        document_sha256: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "document_id", b"document_id", "id", b"id", "kind", b"kind", "quote", b"quote", "source", b"source", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["date", b"date", "document_id", b"document_id", "document_sha256", b"document_sha256", "id", b"id", "kind", b"kind", "quote", b"quote", "source", b"source", "spans", b"spans", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -193,6 +204,26 @@ class Completion(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RetrievalEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STATUS_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
     REQUEST_CLASS_FIELD_NUMBER: _builtins.int
@@ -215,6 +246,7 @@ class Completion(_message.Message):
     INDEX_VERSIONS_FIELD_NUMBER: _builtins.int
     WATERMARKS_FIELD_NUMBER: _builtins.int
     STALE_SECONDS_FIELD_NUMBER: _builtins.int
+    RETRIEVAL_FIELD_NUMBER: _builtins.int
     status: _builtins.str
     """completed, pending_review, abstained or blocked."""
     finish_reason: _builtins.str
@@ -273,6 +305,10 @@ class Completion(_message.Message):
     def stale_seconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """By collection that was behind what the request demanded: seconds since its last change became searchable."""
 
+    @_builtins.property
+    def retrieval(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What became of each optional part of retrieval, by name, such as rerank: done, off or skipped, which is out of budget."""
+
     def __init__(
         self,
         *,
@@ -298,10 +334,11 @@ class Completion(_message.Message):
         index_versions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         watermarks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         stale_seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        retrieval: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "citations", b"citations", "code", b"code", "completion_tokens", b"completion_tokens", "confidence", b"confidence", "cost_usd", b"cost_usd", "finish_reason", b"finish_reason", "index_versions", b"index_versions", "intent", b"intent", "latency_ms", b"latency_ms", "model", b"model", "origin", b"origin", "prompt_tokens", b"prompt_tokens", "request_class", b"request_class", "stale_seconds", b"stale_seconds", "status", b"status", "steps", b"steps", "tier", b"tier", "tools", b"tools", "verdict", b"verdict", "watermarks", b"watermarks", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "citations", b"citations", "code", b"code", "completion_tokens", b"completion_tokens", "confidence", b"confidence", "cost_usd", b"cost_usd", "finish_reason", b"finish_reason", "index_versions", b"index_versions", "intent", b"intent", "latency_ms", b"latency_ms", "model", b"model", "origin", b"origin", "prompt_tokens", b"prompt_tokens", "request_class", b"request_class", "retrieval", b"retrieval", "stale_seconds", b"stale_seconds", "status", b"status", "steps", b"steps", "tier", b"tier", "tools", b"tools", "verdict", b"verdict", "watermarks", b"watermarks", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

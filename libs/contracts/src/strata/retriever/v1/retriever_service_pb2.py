@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from strata.gateway.v1 import gateway_events_pb2 as strata_dot_gateway_dot_v1_dot_gateway__events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+strata/retriever/v1/retriever_service.proto\x12\x13strata.retriever.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&strata/gateway/v1/gateway_events.proto\"\x84\x05\n\x0fRetrieveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\r\n\x05query\x18\x03 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x04 \x03(\t\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\x42\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\x31.strata.retriever.v1.RetrieveRequest.FiltersEntry\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65ncoder\x18\x08 \x01(\t\x12\x14\n\x0cwindow_words\x18\t \x01(\r\x12\r\n\x05\x66ocus\x18\n \x01(\t\x12\x43\n\x08\x61t_least\x18\x0b \x03(\x0b\x32\x31.strata.retriever.v1.RetrieveRequest.AtLeastEntry\x12\x14\n\x0cwait_seconds\x18\x0c \x01(\x01\x12\x14\n\x0c\x61\x63\x63\x65pt_stale\x18\r \x01(\x08\x12\x46\n\tpositions\x18\x0e \x03(\x0b\x32\x33.strata.retriever.v1.RetrieveRequest.PositionsEntry\x12\x0f\n\x07version\x18\x0f \x01(\t\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x41tLeastEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0ePositionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"\x98\x02\n\x10RetrievedPassage\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x08 \x01(\t\x12\x0e\n\x06source\x18\t \x01(\t\x12\r\n\x05score\x18\n \x01(\x01\x12\x15\n\rlexical_score\x18\x0b \x01(\x01\x12\x14\n\x0cvector_score\x18\x0c \x01(\x01\x12\r\n\x05start\x18\r \x01(\r\x12\x0b\n\x03\x65nd\x18\x0e \x01(\r\x12\x17\n\x0f\x64ocument_sha256\x18\x0f \x01(\t\"\xe3\x04\n\x10RetrieveResponse\x12\x37\n\x08passages\x18\x01 \x03(\x0b\x32%.strata.retriever.v1.RetrievedPassage\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12P\n\x0eindex_versions\x18\x03 \x03(\x0b\x32\x38.strata.retriever.v1.RetrieveResponse.IndexVersionsEntry\x12H\n\nlatency_ms\x18\x04 \x03(\x0b\x32\x34.strata.retriever.v1.RetrieveResponse.LatencyMsEntry\x12I\n\nwatermarks\x18\x05 \x03(\x0b\x32\x35.strata.retriever.v1.RetrieveResponse.WatermarksEntry\x12N\n\rstale_seconds\x18\x06 \x03(\x0b\x32\x37.strata.retriever.v1.RetrieveResponse.StaleSecondsEntry\x1a\x34\n\x12IndexVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0eLatencyMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x31\n\x0fWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11StaleSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x32k\n\x10RetrieverService\x12W\n\x08Retrieve\x12$.strata.retriever.v1.RetrieveRequest\x1a%.strata.retriever.v1.RetrieveResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+strata/retriever/v1/retriever_service.proto\x12\x13strata.retriever.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a&strata/gateway/v1/gateway_events.proto\"\xc3\x06\n\x0fRetrieveRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\r\n\x05query\x18\x03 \x01(\t\x12\x13\n\x0b\x63ollections\x18\x04 \x03(\t\x12\r\n\x05top_k\x18\x05 \x01(\r\x12\x42\n\x07\x66ilters\x18\x06 \x03(\x0b\x32\x31.strata.retriever.v1.RetrieveRequest.FiltersEntry\x12)\n\x05\x61s_of\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65ncoder\x18\x08 \x01(\t\x12\x14\n\x0cwindow_words\x18\t \x01(\r\x12\r\n\x05\x66ocus\x18\n \x01(\t\x12\x43\n\x08\x61t_least\x18\x0b \x03(\x0b\x32\x31.strata.retriever.v1.RetrieveRequest.AtLeastEntry\x12\x14\n\x0cwait_seconds\x18\x0c \x01(\x01\x12\x14\n\x0c\x61\x63\x63\x65pt_stale\x18\r \x01(\x08\x12\x46\n\tpositions\x18\x0e \x03(\x0b\x32\x33.strata.retriever.v1.RetrieveRequest.PositionsEntry\x12\x0f\n\x07version\x18\x0f \x01(\t\x12\x32\n\x08\x63ompress\x18\x10 \x01(\x0b\x32 .strata.retriever.v1.Compression\x12\x34\n\x0bmulti_query\x18\x11 \x01(\x0b\x32\x1f.strata.retriever.v1.MultiQuery\x12\x12\n\nhypotheses\x18\x12 \x03(\t\x12.\n\x06\x65xpand\x18\x13 \x01(\x0b\x32\x1e.strata.retriever.v1.Expansion\x12\x0f\n\x07rewrite\x18\x14 \x01(\t\x1a.\n\x0c\x46iltersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a.\n\x0c\x41tLeastEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0ePositionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"5\n\x0b\x43ompression\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\x12\x12\n\nkeep_ratio\x18\x02 \x01(\x01\"0\n\nMultiQuery\x12\x0f\n\x07queries\x18\x01 \x01(\r\x12\x11\n\tbudget_ms\x18\x02 \x01(\x01\"\x1f\n\tExpansion\x12\x12\n\nmax_tokens\x18\x01 \x01(\r\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\r\x12\x0b\n\x03\x65nd\x18\x02 \x01(\r\"\xc2\x02\n\x10RetrievedPassage\x12\x10\n\x08\x63hunk_id\x18\x01 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x02 \x01(\t\x12\x12\n\ncollection\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\r\n\x05title\x18\x05 \x01(\t\x12\x0c\n\x04text\x18\x06 \x01(\t\x12\x0f\n\x07version\x18\x07 \x01(\t\x12\x0c\n\x04\x64\x61te\x18\x08 \x01(\t\x12\x0e\n\x06source\x18\t \x01(\t\x12\r\n\x05score\x18\n \x01(\x01\x12\x15\n\rlexical_score\x18\x0b \x01(\x01\x12\x14\n\x0cvector_score\x18\x0c \x01(\x01\x12\r\n\x05start\x18\r \x01(\r\x12\x0b\n\x03\x65nd\x18\x0e \x01(\r\x12\x17\n\x0f\x64ocument_sha256\x18\x0f \x01(\t\x12(\n\x05spans\x18\x10 \x03(\x0b\x32\x19.strata.retriever.v1.Span\"\x99\x06\n\x10RetrieveResponse\x12\x37\n\x08passages\x18\x01 \x03(\x0b\x32%.strata.retriever.v1.RetrievedPassage\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12P\n\x0eindex_versions\x18\x03 \x03(\x0b\x32\x38.strata.retriever.v1.RetrieveResponse.IndexVersionsEntry\x12H\n\nlatency_ms\x18\x04 \x03(\x0b\x32\x34.strata.retriever.v1.RetrieveResponse.LatencyMsEntry\x12I\n\nwatermarks\x18\x05 \x03(\x0b\x32\x35.strata.retriever.v1.RetrieveResponse.WatermarksEntry\x12N\n\rstale_seconds\x18\x06 \x03(\x0b\x32\x37.strata.retriever.v1.RetrieveResponse.StaleSecondsEntry\x12\x45\n\x08outcomes\x18\x07 \x03(\x0b\x32\x33.strata.retriever.v1.RetrieveResponse.OutcomesEntry\x12\x15\n\rtokens_before\x18\x08 \x01(\r\x12\x14\n\x0ctokens_after\x18\t \x01(\r\x12\x0f\n\x07queries\x18\n \x01(\r\x1a\x34\n\x12IndexVersionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x30\n\x0eLatencyMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a\x31\n\x0fWatermarksEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x33\n\x11StaleSecondsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x1a/\n\rOutcomesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x32k\n\x10RetrieverService\x12W\n\x08Retrieve\x12$.strata.retriever.v1.RetrieveRequest\x1a%.strata.retriever.v1.RetrieveResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,26 +47,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRIEVERESPONSE_WATERMARKSENTRY']._serialized_options = b'8\001'
   _globals['_RETRIEVERESPONSE_STALESECONDSENTRY']._loaded_options = None
   _globals['_RETRIEVERESPONSE_STALESECONDSENTRY']._serialized_options = b'8\001'
+  _globals['_RETRIEVERESPONSE_OUTCOMESENTRY']._loaded_options = None
+  _globals['_RETRIEVERESPONSE_OUTCOMESENTRY']._serialized_options = b'8\001'
   _globals['_RETRIEVEREQUEST']._serialized_start=142
-  _globals['_RETRIEVEREQUEST']._serialized_end=786
-  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_start=642
-  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_end=688
-  _globals['_RETRIEVEREQUEST_ATLEASTENTRY']._serialized_start=690
-  _globals['_RETRIEVEREQUEST_ATLEASTENTRY']._serialized_end=736
-  _globals['_RETRIEVEREQUEST_POSITIONSENTRY']._serialized_start=738
-  _globals['_RETRIEVEREQUEST_POSITIONSENTRY']._serialized_end=786
-  _globals['_RETRIEVEDPASSAGE']._serialized_start=789
-  _globals['_RETRIEVEDPASSAGE']._serialized_end=1069
-  _globals['_RETRIEVERESPONSE']._serialized_start=1072
-  _globals['_RETRIEVERESPONSE']._serialized_end=1683
-  _globals['_RETRIEVERESPONSE_INDEXVERSIONSENTRY']._serialized_start=1477
-  _globals['_RETRIEVERESPONSE_INDEXVERSIONSENTRY']._serialized_end=1529
-  _globals['_RETRIEVERESPONSE_LATENCYMSENTRY']._serialized_start=1531
-  _globals['_RETRIEVERESPONSE_LATENCYMSENTRY']._serialized_end=1579
-  _globals['_RETRIEVERESPONSE_WATERMARKSENTRY']._serialized_start=1581
-  _globals['_RETRIEVERESPONSE_WATERMARKSENTRY']._serialized_end=1630
-  _globals['_RETRIEVERESPONSE_STALESECONDSENTRY']._serialized_start=1632
-  _globals['_RETRIEVERESPONSE_STALESECONDSENTRY']._serialized_end=1683
-  _globals['_RETRIEVERSERVICE']._serialized_start=1685
-  _globals['_RETRIEVERSERVICE']._serialized_end=1792
+  _globals['_RETRIEVEREQUEST']._serialized_end=977
+  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_start=833
+  _globals['_RETRIEVEREQUEST_FILTERSENTRY']._serialized_end=879
+  _globals['_RETRIEVEREQUEST_ATLEASTENTRY']._serialized_start=881
+  _globals['_RETRIEVEREQUEST_ATLEASTENTRY']._serialized_end=927
+  _globals['_RETRIEVEREQUEST_POSITIONSENTRY']._serialized_start=929
+  _globals['_RETRIEVEREQUEST_POSITIONSENTRY']._serialized_end=977
+  _globals['_COMPRESSION']._serialized_start=979
+  _globals['_COMPRESSION']._serialized_end=1032
+  _globals['_MULTIQUERY']._serialized_start=1034
+  _globals['_MULTIQUERY']._serialized_end=1082
+  _globals['_EXPANSION']._serialized_start=1084
+  _globals['_EXPANSION']._serialized_end=1115
+  _globals['_SPAN']._serialized_start=1117
+  _globals['_SPAN']._serialized_end=1151
+  _globals['_RETRIEVEDPASSAGE']._serialized_start=1154
+  _globals['_RETRIEVEDPASSAGE']._serialized_end=1476
+  _globals['_RETRIEVERESPONSE']._serialized_start=1479
+  _globals['_RETRIEVERESPONSE']._serialized_end=2272
+  _globals['_RETRIEVERESPONSE_INDEXVERSIONSENTRY']._serialized_start=2017
+  _globals['_RETRIEVERESPONSE_INDEXVERSIONSENTRY']._serialized_end=2069
+  _globals['_RETRIEVERESPONSE_LATENCYMSENTRY']._serialized_start=2071
+  _globals['_RETRIEVERESPONSE_LATENCYMSENTRY']._serialized_end=2119
+  _globals['_RETRIEVERESPONSE_WATERMARKSENTRY']._serialized_start=2121
+  _globals['_RETRIEVERESPONSE_WATERMARKSENTRY']._serialized_end=2170
+  _globals['_RETRIEVERESPONSE_STALESECONDSENTRY']._serialized_start=2172
+  _globals['_RETRIEVERESPONSE_STALESECONDSENTRY']._serialized_end=2223
+  _globals['_RETRIEVERESPONSE_OUTCOMESENTRY']._serialized_start=2225
+  _globals['_RETRIEVERESPONSE_OUTCOMESENTRY']._serialized_end=2272
+  _globals['_RETRIEVERSERVICE']._serialized_start=2274
+  _globals['_RETRIEVERSERVICE']._serialized_end=2381
 # @@protoc_insertion_point(module_scope)

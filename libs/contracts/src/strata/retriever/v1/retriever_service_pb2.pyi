@@ -101,6 +101,11 @@ class RetrieveRequest(_message.Message):
     ACCEPT_STALE_FIELD_NUMBER: _builtins.int
     POSITIONS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    COMPRESS_FIELD_NUMBER: _builtins.int
+    MULTI_QUERY_FIELD_NUMBER: _builtins.int
+    HYPOTHESES_FIELD_NUMBER: _builtins.int
+    EXPAND_FIELD_NUMBER: _builtins.int
+    REWRITE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it belongs to."""
     query: _builtins.str
@@ -119,6 +124,8 @@ class RetrieveRequest(_message.Message):
     """After that wait: answer anyway and say how far the index is, instead of refusing."""
     version: _builtins.str
     """A pinned version, in force or not; empty takes the one in force."""
+    rewrite: _builtins.str
+    """What is searched instead of a long message: question (its sentences that ask) or terms (its key terms); empty searches the query."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who asks; decides what is visible."""
@@ -143,6 +150,22 @@ class RetrieveRequest(_message.Message):
     def positions(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """By collection: answer as it was when its source had come this far; what was searchable then is found again."""
 
+    @_builtins.property
+    def compress(self) -> Global___Compression:
+        """Shortens the passages to the sentences that matter; absent returns them as they are."""
+
+    @_builtins.property
+    def multi_query(self) -> Global___MultiQuery:
+        """Searches parts of a long message beside the whole; absent searches the query alone."""
+
+    @_builtins.property
+    def hypotheses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Texts that an answer might read like, searched beside the query; they are never shown."""
+
+    @_builtins.property
+    def expand(self) -> Global___Expansion:
+        """Adds the chunks before and after each passage; absent takes what the settings say of the collection."""
+
     def __init__(
         self,
         *,
@@ -161,14 +184,119 @@ class RetrieveRequest(_message.Message):
         accept_stale: _builtins.bool = ...,
         positions: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         version: _builtins.str = ...,
+        compress: Global___Compression | None = ...,
+        multi_query: Global___MultiQuery | None = ...,
+        hypotheses: _abc.Iterable[_builtins.str] | None = ...,
+        expand: Global___Expansion | None = ...,
+        rewrite: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "caller", b"caller", "compress", b"compress", "expand", b"expand", "multi_query", b"multi_query"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_stale", b"accept_stale", "as_of", b"as_of", "at_least", b"at_least", "caller", b"caller", "collections", b"collections", "encoder", b"encoder", "filters", b"filters", "focus", b"focus", "positions", b"positions", "query", b"query", "request_id", b"request_id", "top_k", b"top_k", "version", b"version", "wait_seconds", b"wait_seconds", "window_words", b"window_words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accept_stale", b"accept_stale", "as_of", b"as_of", "at_least", b"at_least", "caller", b"caller", "collections", b"collections", "compress", b"compress", "encoder", b"encoder", "expand", b"expand", "filters", b"filters", "focus", b"focus", "hypotheses", b"hypotheses", "multi_query", b"multi_query", "positions", b"positions", "query", b"query", "request_id", b"request_id", "rewrite", b"rewrite", "top_k", b"top_k", "version", b"version", "wait_seconds", b"wait_seconds", "window_words", b"window_words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetrieveRequest: _TypeAlias = RetrieveRequest  # noqa: Y015
+
+@_typing.final
+class Compression(_message.Message):
+    """Compression says how much of the passages is kept; tokens are the encoder's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    KEEP_RATIO_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    """Most tokens of all passages together; zero is no limit."""
+    keep_ratio: _builtins.float
+    """Share of the tokens that is kept, above 0 and at most 1; zero keeps all."""
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int = ...,
+        keep_ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep_ratio", b"keep_ratio", "max_tokens", b"max_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Compression: _TypeAlias = Compression  # noqa: Y015
+
+@_typing.final
+class MultiQuery(_message.Message):
+    """MultiQuery says how many parts of a message are searched and how long that may take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUERIES_FIELD_NUMBER: _builtins.int
+    BUDGET_MS_FIELD_NUMBER: _builtins.int
+    queries: _builtins.int
+    """Most parts beside the whole."""
+    budget_ms: _builtins.float
+    """Longest time in milliseconds; parts that are not back by then are left out. Zero takes the settings' own."""
+    def __init__(
+        self,
+        *,
+        queries: _builtins.int = ...,
+        budget_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_ms", b"budget_ms", "queries", b"queries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MultiQuery: _TypeAlias = MultiQuery  # noqa: Y015
+
+@_typing.final
+class Expansion(_message.Message):
+    """Expansion says how far a passage may grow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    max_tokens: _builtins.int
+    """Most tokens of one passage with its neighbours; tokens are the encoder's."""
+    def __init__(
+        self,
+        *,
+        max_tokens: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_tokens", b"max_tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Expansion: _TypeAlias = Expansion  # noqa: Y015
+
+@_typing.final
+class Span(_message.Message):
+    """Span is a half-open range of characters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """First character."""
+    end: _builtins.int
+    """One past the last character."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Span: _TypeAlias = Span  # noqa: Y015
 
 @_typing.final
 class RetrievedPassage(_message.Message):
@@ -191,6 +319,7 @@ class RetrievedPassage(_message.Message):
     START_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
     DOCUMENT_SHA256_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
     chunk_id: _builtins.str
     """Identifier of the chunk."""
     document_id: _builtins.str
@@ -221,6 +350,10 @@ class RetrievedPassage(_message.Message):
     """One past the last character."""
     document_sha256: _builtins.str
     """SHA-256 of the document version's text, hexadecimal."""
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Span]:
+        """Where the pieces of `text` are in the document's text, in order; empty when it is start to end without a gap."""
+
     def __init__(
         self,
         *,
@@ -239,10 +372,11 @@ class RetrievedPassage(_message.Message):
         start: _builtins.int = ...,
         end: _builtins.int = ...,
         document_sha256: _builtins.str = ...,
+        spans: _abc.Iterable[Global___Span] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "collection", b"collection", "date", b"date", "document_id", b"document_id", "document_sha256", b"document_sha256", "end", b"end", "kind", b"kind", "lexical_score", b"lexical_score", "score", b"score", "source", b"source", "start", b"start", "text", b"text", "title", b"title", "vector_score", b"vector_score", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk_id", b"chunk_id", "collection", b"collection", "date", b"date", "document_id", b"document_id", "document_sha256", b"document_sha256", "end", b"end", "kind", b"kind", "lexical_score", b"lexical_score", "score", b"score", "source", b"source", "spans", b"spans", "start", b"start", "text", b"text", "title", b"title", "vector_score", b"vector_score", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -334,14 +468,44 @@ class RetrieveResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class OutcomesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PASSAGES_FIELD_NUMBER: _builtins.int
     ENCODER_FIELD_NUMBER: _builtins.int
     INDEX_VERSIONS_FIELD_NUMBER: _builtins.int
     LATENCY_MS_FIELD_NUMBER: _builtins.int
     WATERMARKS_FIELD_NUMBER: _builtins.int
     STALE_SECONDS_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    TOKENS_BEFORE_FIELD_NUMBER: _builtins.int
+    TOKENS_AFTER_FIELD_NUMBER: _builtins.int
+    QUERIES_FIELD_NUMBER: _builtins.int
     encoder: _builtins.str
     """Identity of the encoder that was used."""
+    tokens_before: _builtins.int
+    """Tokens of the passages before they were compressed; zero when that was not asked for."""
+    tokens_after: _builtins.int
+    """Tokens of the passages after it."""
+    queries: _builtins.int
+    """Queries that were searched, the whole one included."""
     @_builtins.property
     def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___RetrievedPassage]:
         """Passages, best first; empty when nothing is relevant."""
@@ -362,6 +526,10 @@ class RetrieveResponse(_message.Message):
     def stale_seconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """By collection: seconds since its source's last change became searchable; only where `at_least` was not reached."""
 
+    @_builtins.property
+    def outcomes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What became of each optional part, by name (rerank, multi_query, hypotheses, expand, compress): done, off or skipped, which is out of budget."""
+
     def __init__(
         self,
         *,
@@ -371,10 +539,14 @@ class RetrieveResponse(_message.Message):
         latency_ms: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         watermarks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         stale_seconds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        outcomes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        tokens_before: _builtins.int = ...,
+        tokens_after: _builtins.int = ...,
+        queries: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "index_versions", b"index_versions", "latency_ms", b"latency_ms", "passages", b"passages", "stale_seconds", b"stale_seconds", "watermarks", b"watermarks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encoder", b"encoder", "index_versions", b"index_versions", "latency_ms", b"latency_ms", "outcomes", b"outcomes", "passages", b"passages", "queries", b"queries", "stale_seconds", b"stale_seconds", "tokens_after", b"tokens_after", "tokens_before", b"tokens_before", "watermarks", b"watermarks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
