@@ -20,11 +20,14 @@ from contracts.subjects import (
     AUDIT,
     CDC_PATTERN,
     CDC_STREAM,
+    DECISION,
     ESCALATION,
+    FEEDBACK,
     KNOWLEDGE,
     OUTDATED,
     REQUEST,
     RESPONSE,
+    REVIEW,
 )
 
 HOUR = 3600.0
@@ -53,7 +56,7 @@ STREAMS: tuple[StreamConfig, ...] = (
         max_bytes=GIB,
         duplicate_window=120.0,
     ),
-    StreamConfig(name="RESPONSES", subjects=[RESPONSE.pattern], max_age=DAY, max_bytes=2 * GIB, allow_direct=True),
+    StreamConfig(name="RESPONSES", subjects=[RESPONSE.pattern, DECISION.pattern], max_age=DAY, max_bytes=2 * GIB, allow_direct=True),
     StreamConfig(
         name="AUDIT",
         subjects=[AUDIT.pattern],
@@ -63,6 +66,9 @@ STREAMS: tuple[StreamConfig, ...] = (
         deny_purge=True,
     ),
     StreamConfig(name="ESCALATIONS", subjects=[ESCALATION.pattern], max_age=30 * DAY, max_bytes=GIB),
+    # A review that crashed between deciding and telling tells again when it is back, which may take a while.
+    StreamConfig(name="REVIEWS", subjects=[REVIEW.pattern], max_age=30 * DAY, max_bytes=GIB, duplicate_window=HOUR),
+    StreamConfig(name="FEEDBACK", subjects=[FEEDBACK.pattern], max_age=90 * DAY, max_bytes=GIB, duplicate_window=HOUR, allow_direct=True),
     StreamConfig(name="KNOWLEDGE", subjects=[KNOWLEDGE.pattern, APPLIED.pattern, OUTDATED.pattern], max_age=7 * DAY, max_bytes=GIB),
     StreamConfig(name="SIGNALS", subjects=["strata.v1.signal.*"], max_age=30 * DAY, max_bytes=GIB),
     # Full means that the source keeps its log until there is room again; dropping what is old would lose changes.
@@ -100,18 +106,25 @@ ORCHESTRATOR_BATCH = Durable(
 )
 AUDIT_WRITER = Durable("audit-writer", "AUDIT", AUDIT.pattern, ack_wait_seconds=30, max_deliver=-1, max_ack_pending=10_000)
 AUDIT_OUTDATED = Durable("audit-outdated", "KNOWLEDGE", KNOWLEDGE.pattern, ack_wait_seconds=10, max_deliver=20)
+# An escalation waits for ever rather than be given up: behind each is somebody who was told to wait.
+REVIEW_INTAKE = Durable("review-intake", "ESCALATIONS", ESCALATION.pattern, ack_wait_seconds=10, max_deliver=-1)
+ORCHESTRATOR_REVIEWS = Durable("orchestrator-reviews", "REVIEWS", REVIEW.pattern, ack_wait_seconds=10, max_deliver=-1)
 
-DURABLES: tuple[Durable, ...] = (GATEWAY_INGRESS, ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH, AUDIT_WRITER, AUDIT_OUTDATED)
+DURABLES: tuple[Durable, ...] = (GATEWAY_INGRESS, ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH, ORCHESTRATOR_REVIEWS, REVIEW_INTAKE, AUDIT_WRITER, AUDIT_OUTDATED)
 
 RUNS = "RUNS"
 IDEMPOTENCY = "IDEMPOTENCY"
 KEYS = "KEYS"
 STATUS = "STATUS"
+REVIEWS = "REVIEWS"
+POLICIES = "POLICIES"
 
 BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=RUNS, history=1, ttl=DAY, max_bytes=2 * GIB, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=IDEMPOTENCY, history=1, ttl=DAY, max_bytes=GIB, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=KEYS, history=5, max_bytes=64 * 1024**2, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=REVIEWS, history=1, ttl=90 * DAY, max_bytes=2 * GIB, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=POLICIES, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=STATUS, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
 )
 

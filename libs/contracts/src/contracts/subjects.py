@@ -9,7 +9,8 @@ from strata.audit.v1.audit_events_pb2 import AnswersOutdated, StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, RequestReceived
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied, KnowledgeChanged, ReviewDue
-from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
+from strata.orchestrator.v1.orchestrator_events_pb2 import DecisionReleased, ResponseReleased
+from strata.review.v1.review_events_pb2 import ExampleCollected, ReviewDecided
 
 TOKEN = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 
@@ -66,6 +67,13 @@ RESPONSE = Subject(
     json=True,
     summary="A signed window of an answer, or the code of the error that ended it.",
 )
+DECISION = Subject(
+    "strata.v1.decision.{tenant}.{request_id}",
+    "RESPONSES",
+    DecisionReleased,
+    json=True,
+    summary="A person has decided, and this is the signed answer.",
+)
 AUDIT = Subject(
     "strata.v1.audit.{tenant}.{step}",
     "AUDIT",
@@ -79,6 +87,20 @@ ESCALATION = Subject(
     Escalated,
     json=True,
     summary="A person must decide.",
+)
+REVIEW = Subject(
+    "strata.v1.review.{tenant}.{decision}",
+    "REVIEWS",
+    ReviewDecided,
+    json=True,
+    summary="People have decided about an escalated request, labelled it, or missed its deadline.",
+)
+FEEDBACK = Subject(
+    "strata.v1.feedback.{tenant}",
+    "FEEDBACK",
+    ExampleCollected,
+    json=True,
+    summary="A reviewed request may be learned from.",
 )
 KNOWLEDGE = Subject(
     "strata.v1.knowledge.{kind}.{event}",
@@ -117,7 +139,7 @@ REVIEW_DUE = Subject(
     summary="The review of a collection is due.",
 )
 
-SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, AUDIT, ESCALATION, KNOWLEDGE, APPLIED, OUTDATED, FRESHNESS, REVIEW_DUE)
+SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, DECISION, AUDIT, ESCALATION, REVIEW, FEEDBACK, KNOWLEDGE, APPLIED, OUTDATED, FRESHNESS, REVIEW_DUE)
 
 # Change events are Debezium's JSON envelopes on `cdc.<source>.<schema>.<table>`, not messages of ours.
 CDC_STREAM = "CDC"

@@ -3,9 +3,11 @@
 isort:skip_file
 What guardrail says happened."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -32,6 +34,11 @@ class Escalated(_message.Message):
     RULE_VERSION_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     ESCALATED_AT_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    REVIEWERS_FIELD_NUMBER: _builtins.int
+    REVIEWER_ROLES_FIELD_NUMBER: _builtins.int
+    MISSED_DEADLINES_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request that waits."""
     trace_id: _builtins.str
@@ -46,6 +53,14 @@ class Escalated(_message.Message):
     """Rule that fired."""
     rule_version: _builtins.str
     """Version of that rule."""
+    domain: _builtins.str
+    """Domain whose rule fired; may be empty."""
+    owner: _builtins.str
+    """Who answers for the rule."""
+    reviewers: _builtins.int
+    """How many people must decide; 0 means one."""
+    missed_deadlines: _builtins.int
+    """Deadlines missed before this escalation; 0 for the first."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
         """When a person should have decided."""
@@ -53,6 +68,10 @@ class Escalated(_message.Message):
     @_builtins.property
     def escalated_at(self) -> _timestamp_pb2.Timestamp:
         """When it was escalated."""
+
+    @_builtins.property
+    def reviewer_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Roles whose members may decide; empty for everyone with the permission."""
 
     def __init__(
         self,
@@ -66,10 +85,15 @@ class Escalated(_message.Message):
         rule_version: _builtins.str = ...,
         deadline: _timestamp_pb2.Timestamp | None = ...,
         escalated_at: _timestamp_pb2.Timestamp | None = ...,
+        domain: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        reviewers: _builtins.int = ...,
+        reviewer_roles: _abc.Iterable[_builtins.str] | None = ...,
+        missed_deadlines: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "escalated_at", b"escalated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "escalated_at", b"escalated_at", "reason", b"reason", "request_id", b"request_id", "rule_id", b"rule_id", "rule_version", b"rule_version", "severity", b"severity", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "domain", b"domain", "escalated_at", b"escalated_at", "missed_deadlines", b"missed_deadlines", "owner", b"owner", "reason", b"reason", "request_id", b"request_id", "reviewer_roles", b"reviewer_roles", "reviewers", b"reviewers", "rule_id", b"rule_id", "rule_version", b"rule_version", "severity", b"severity", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -77,6 +77,8 @@ class _OriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Origin.ValueTy
     """A workflow's template with tool results."""
     ORIGIN_NOTICE: _Origin.ValueType  # 4
     """A fixed notice of the product, such as a refusal."""
+    ORIGIN_REVIEWED: _Origin.ValueType  # 5
+    """By a person who reviewed the request."""
 
 class Origin(_Origin, metaclass=_OriginEnumTypeWrapper):
     """Origin is how a text was made."""
@@ -91,6 +93,8 @@ ORIGIN_TEMPLATE: Origin.ValueType  # 3
 """A workflow's template with tool results."""
 ORIGIN_NOTICE: Origin.ValueType  # 4
 """A fixed notice of the product, such as a refusal."""
+ORIGIN_REVIEWED: Origin.ValueType  # 5
+"""By a person who reviewed the request."""
 Global___Origin: _TypeAlias = Origin  # noqa: Y015
 
 @_typing.final
@@ -442,6 +446,7 @@ class ReleaseClaims(_message.Message):
     TOOL_CALLS_SHA256_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     SIGNED_AT_MS_FIELD_NUMBER: _builtins.int
+    REVIEWED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request that the text answers."""
     trace_id: _builtins.str
@@ -460,6 +465,8 @@ class ReleaseClaims(_message.Message):
     """Status of the answer: completed, pending_review, abstained, blocked."""
     signed_at_ms: _builtins.int
     """When it was signed, in milliseconds since 1970."""
+    reviewed: _builtins.bool
+    """Whether it is the decision of a review, which comes after the answer and on a subject of its own."""
     def __init__(
         self,
         *,
@@ -472,10 +479,11 @@ class ReleaseClaims(_message.Message):
         tool_calls_sha256: _builtins.bytes = ...,
         status: _builtins.str = ...,
         signed_at_ms: _builtins.int = ...,
+        reviewed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "request_id", b"request_id", "sequence", b"sequence", "signed_at_ms", b"signed_at_ms", "status", b"status", "tenant", b"tenant", "text_sha256", b"text_sha256", "tool_calls_sha256", b"tool_calls_sha256", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "request_id", b"request_id", "reviewed", b"reviewed", "sequence", b"sequence", "signed_at_ms", b"signed_at_ms", "status", b"status", "tenant", b"tenant", "text_sha256", b"text_sha256", "tool_calls_sha256", b"tool_calls_sha256", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

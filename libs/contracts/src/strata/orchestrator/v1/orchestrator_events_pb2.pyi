@@ -387,6 +387,112 @@ class ResponseReleased(_message.Message):
 Global___ResponseReleased: _TypeAlias = ResponseReleased  # noqa: Y015
 
 @_typing.final
+class DecisionReleased(_message.Message):
+    """DecisionReleased is the answer to a request that a person has reviewed; it comes after the answer that said so."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    COMPLETION_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
+    REVIEWERS_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Request it answers."""
+    trace_id: _builtins.str
+    """Trace it belongs to."""
+    error_code: _builtins.str
+    """Set when there will be no answer: a stable code from the error catalogue. Carries no text, so needs no release."""
+    decision: _builtins.str
+    """approve, correct or reject."""
+    reviewers: _builtins.int
+    """How many people decided."""
+    @_builtins.property
+    def release(self) -> _guardrail_service_pb2.Release:
+        """Text with the proof that it may leave."""
+
+    @_builtins.property
+    def completion(self) -> Global___Completion:
+        """What the answer carries beside its text."""
+
+    @_builtins.property
+    def decided_at(self) -> _timestamp_pb2.Timestamp:
+        """When they decided."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
+        release: _guardrail_service_pb2.Release | None = ...,
+        completion: Global___Completion | None = ...,
+        error_code: _builtins.str = ...,
+        decision: _builtins.str = ...,
+        reviewers: _builtins.int = ...,
+        decided_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "decided_at", b"decided_at", "release", b"release"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion", b"completion", "decided_at", b"decided_at", "decision", b"decision", "error_code", b"error_code", "release", b"release", "request_id", b"request_id", "reviewers", b"reviewers", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecisionReleased: _TypeAlias = DecisionReleased  # noqa: Y015
+
+@_typing.final
+class HeldDraft(_message.Message):
+    """HeldDraft is an answer that was made and held back for a person."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    CITATIONS_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """Text as it was made, with pseudonyms."""
+    origin: _builtins.str
+    """How it was made: model, extract or template."""
+    step_id: _builtins.str
+    """Step that made it."""
+    model: _builtins.str
+    """Model that made it; empty when none did."""
+    adapter: _builtins.str
+    """Adapter that made it; empty for none."""
+    @_builtins.property
+    def verdict(self) -> _guardrail_service_pb2.Verdict:
+        """What guardrail's checks said of it."""
+
+    @_builtins.property
+    def citations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Citation]:
+        """Citations of the text."""
+
+    def __init__(
+        self,
+        *,
+        text: _builtins.str = ...,
+        origin: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+        verdict: _guardrail_service_pb2.Verdict | None = ...,
+        citations: _abc.Iterable[Global___Citation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "citations", b"citations", "model", b"model", "origin", b"origin", "step_id", b"step_id", "text", b"text", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeldDraft: _TypeAlias = HeldDraft  # noqa: Y015
+
+@_typing.final
 class StepResult(_message.Message):
     """StepResult is the outcome of one finished step of a run."""
 
@@ -495,6 +601,7 @@ class RunRecord(_message.Message):
     SCREENED_MESSAGES_FIELD_NUMBER: _builtins.int
     VAULT_FIELD_NUMBER: _builtins.int
     UNCONFIRMED_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
     workflow: _builtins.str
     """Workflow and version."""
     status: _builtins.str
@@ -533,6 +640,10 @@ class RunRecord(_message.Message):
     def unconfirmed(self) -> _containers.RepeatedCompositeFieldContainer[_audit_events_pb2.StepRecorded]:
         """Audit records of steps that this very write finishes; whoever takes the run over publishes them again, so that none can be missing."""
 
+    @_builtins.property
+    def held(self) -> Global___HeldDraft:
+        """Answer that was held back because a person must decide; absent where none was made."""
+
     def __init__(
         self,
         *,
@@ -548,10 +659,11 @@ class RunRecord(_message.Message):
         screened_messages: _abc.Iterable[_gateway_events_pb2.ChatMessage] | None = ...,
         vault: _builtins.bytes = ...,
         unconfirmed: _abc.Iterable[_audit_events_pb2.StepRecorded] | None = ...,
+        held: Global___HeldDraft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "request", b"request", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "held", b"held", "request", b"request", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "epoch", b"epoch", "owner", b"owner", "pins", b"pins", "request", b"request", "screened_messages", b"screened_messages", "started_at", b"started_at", "status", b"status", "steps", b"steps", "unconfirmed", b"unconfirmed", "vault", b"vault", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "epoch", b"epoch", "held", b"held", "owner", b"owner", "pins", b"pins", "request", b"request", "screened_messages", b"screened_messages", "started_at", b"started_at", "status", b"status", "steps", b"steps", "unconfirmed", b"unconfirmed", "vault", b"vault", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
