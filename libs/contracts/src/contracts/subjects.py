@@ -139,7 +139,21 @@ REVIEW_DUE = Subject(
     summary="The review of a collection is due.",
 )
 
-SUBJECTS: tuple[Subject, ...] = (REQUEST, ADMITTED, RESPONSE, DECISION, AUDIT, ESCALATION, REVIEW, FEEDBACK, KNOWLEDGE, APPLIED, OUTDATED, FRESHNESS, REVIEW_DUE)
+SUBJECTS: tuple[Subject, ...] = (
+    REQUEST,
+    ADMITTED,
+    RESPONSE,
+    DECISION,
+    AUDIT,
+    ESCALATION,
+    REVIEW,
+    FEEDBACK,
+    KNOWLEDGE,
+    APPLIED,
+    OUTDATED,
+    FRESHNESS,
+    REVIEW_DUE,
+)
 
 # Change events are Debezium's JSON envelopes on `cdc.<source>.<schema>.<table>`, not messages of ours.
 CDC_STREAM = "CDC"
