@@ -187,6 +187,7 @@ class ReviewItem(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     DEADLINE_SECONDS_FIELD_NUMBER: _builtins.int
+    EXTRA_REVIEWERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request that waits."""
     trace_id: _builtins.str
@@ -229,6 +230,8 @@ class ReviewItem(_message.Message):
     """Number of changes, which makes names of facts unique."""
     deadline_seconds: _builtins.float
     """Seconds from an escalation to its deadline."""
+    extra_reviewers: _builtins.int
+    """Reviewers that disagreement has added."""
     @_builtins.property
     def reviewer_roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Roles whose members may review; empty for everyone with the permission."""
@@ -303,10 +306,11 @@ class ReviewItem(_message.Message):
         workflow: _builtins.str = ...,
         changes: _builtins.int = ...,
         deadline_seconds: _builtins.float = ...,
+        extra_reviewers: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "decided_at", b"decided_at", "draft", b"draft", "escalated_at", b"escalated_at", "requester", b"requester"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "changes", b"changes", "consent", b"consent", "deadline", b"deadline", "deadline_seconds", b"deadline_seconds", "decided_at", b"decided_at", "decision", b"decision", "domain", b"domain", "draft", b"draft", "escalated_at", b"escalated_at", "judgements", b"judgements", "leases", b"leases", "messages", b"messages", "missed_deadlines", b"missed_deadlines", "owner", b"owner", "reason", b"reason", "request_id", b"request_id", "requester", b"requester", "reviewer_roles", b"reviewer_roles", "reviewers", b"reviewers", "rule_id", b"rule_id", "rule_version", b"rule_version", "run_complete", b"run_complete", "severity", b"severity", "status", b"status", "tenant", b"tenant", "text", b"text", "trace_id", b"trace_id", "unpublished", b"unpublished", "vault", b"vault", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement", b"agreement", "changes", b"changes", "consent", b"consent", "deadline", b"deadline", "deadline_seconds", b"deadline_seconds", "decided_at", b"decided_at", "decision", b"decision", "domain", b"domain", "draft", b"draft", "escalated_at", b"escalated_at", "extra_reviewers", b"extra_reviewers", "judgements", b"judgements", "leases", b"leases", "messages", b"messages", "missed_deadlines", b"missed_deadlines", "owner", b"owner", "reason", b"reason", "request_id", b"request_id", "requester", b"requester", "reviewer_roles", b"reviewer_roles", "reviewers", b"reviewers", "rule_id", b"rule_id", "rule_version", b"rule_version", "run_complete", b"run_complete", "severity", b"severity", "status", b"status", "tenant", b"tenant", "text", b"text", "trace_id", b"trace_id", "unpublished", b"unpublished", "vault", b"vault", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
