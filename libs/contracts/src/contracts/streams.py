@@ -105,6 +105,8 @@ ORCHESTRATOR_BATCH = Durable(
     max_ack_pending=1024,
 )
 AUDIT_WRITER = Durable("audit-writer", "AUDIT", AUDIT.pattern, ack_wait_seconds=30, max_deliver=-1, max_ack_pending=10_000)
+ORCHESTRATOR_KNOWLEDGE = Durable("orchestrator-knowledge", "KNOWLEDGE", KNOWLEDGE.pattern, ack_wait_seconds=10, max_deliver=20)
+ORCHESTRATOR_APPLIED = Durable("orchestrator-applied", "KNOWLEDGE", APPLIED.pattern, ack_wait_seconds=10, max_deliver=20)
 AUDIT_OUTDATED = Durable("audit-outdated", "KNOWLEDGE", KNOWLEDGE.pattern, ack_wait_seconds=10, max_deliver=20)
 # An escalation waits for ever rather than be given up: behind each is somebody who was told to wait.
 REVIEW_INTAKE = Durable("review-intake", "ESCALATIONS", ESCALATION.pattern, ack_wait_seconds=10, max_deliver=-1)
@@ -116,6 +118,8 @@ DURABLES: tuple[Durable, ...] = (
     ORCHESTRATOR_BATCH,
     ORCHESTRATOR_REVIEWS,
     REVIEW_INTAKE,
+    ORCHESTRATOR_KNOWLEDGE,
+    ORCHESTRATOR_APPLIED,
     AUDIT_WRITER,
     AUDIT_OUTDATED,
 )
@@ -124,8 +128,10 @@ RUNS = "RUNS"
 IDEMPOTENCY = "IDEMPOTENCY"
 KEYS = "KEYS"
 STATUS = "STATUS"
+STOPS = "STOPS"
 REVIEWS = "REVIEWS"
 POLICIES = "POLICIES"
+ANSWERS = "ANSWERS"
 
 BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=RUNS, history=1, ttl=DAY, max_bytes=2 * GIB, storage=StorageType.FILE, direct=True),
@@ -133,6 +139,10 @@ BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=KEYS, history=5, max_bytes=64 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=REVIEWS, history=1, ttl=90 * DAY, max_bytes=2 * GIB, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=POLICIES, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
+    # Answers that may be given again; full means that no more are kept until some are old.
+    KeyValueConfig(bucket=ANSWERS, history=1, ttl=HOUR, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
+    # Every stop that was ever set stays in the history of its scope for a while.
+    KeyValueConfig(bucket=STOPS, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=STATUS, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
 )
 

@@ -41,7 +41,7 @@ class KnowledgeChanged(_message.Message):
     superseded_version: _builtins.str
     """Version that is no longer in force; may be empty."""
     change: _builtins.str
-    """upserted or deleted."""
+    """upserted, deleted, or superseded where a version takes effect that was stored before."""
     index_version: _builtins.int
     """Version of the index that holds it."""
     @_builtins.property

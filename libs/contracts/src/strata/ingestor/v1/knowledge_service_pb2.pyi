@@ -936,13 +936,18 @@ class Absence(_message.Message):
     PLACE_FIELD_NUMBER: _builtins.int
     ABSENT_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
     place: _builtins.str
-    """Index, table version, ledger or cache."""
+    """Index, table version, ledger, kept answers or stream."""
     absent: _builtins.bool
     """Whether the document is not there."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """Since when, where that is known."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """Until when what is left stays at most; absent where nothing is left, or nothing drops it by itself."""
 
     def __init__(
         self,
@@ -950,10 +955,11 @@ class Absence(_message.Message):
         place: _builtins.str = ...,
         absent: _builtins.bool = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "place", b"place", "since", b"since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "place", b"place", "since", b"since", "until", b"until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
