@@ -15,7 +15,7 @@ from ingestor.cdc.declaration import FeedSettings
 from ingestor.cdc.feed import Feed
 from ingestor.cdc.mapping import SourceMapping, Table
 from ingestor.library import Library
-from ingestor.postgres import ReplicationDeclaration, ReplicationSource, Signal, SlotLagging, SlotLost
+from ingestor.postgres import PostgresReader, ReplicationDeclaration, ReplicationSource, Signal, SlotLagging, SlotLost
 from knowledge.index import Index
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged
 
@@ -42,10 +42,12 @@ class Sources:
         async def own_connection() -> Client:
             return (await connect(settings, "ingestor", reconnect=False)).client
 
+        declarations = {name: _declaration(source, tables) for name, source in by_name.items()}
         self.replications: Mapping[str, ReplicationSource] = {
-            name: ReplicationSource(_declaration(source, tables), own_connection, on_signal=self._heard) for name, source in by_name.items()
+            name: ReplicationSource(declaration, own_connection, on_signal=self._heard) for name, declaration in declarations.items()
         }
-        self.feed = Feed(tables, index, library, ledger, bus, feeding, resnapshot=self._resnapshot)
+        readers = {name: PostgresReader(declarations[name], opened=source.want) for name, source in self.replications.items()}
+        self.feed = Feed(tables, index, library, ledger, bus, feeding, resnapshot=self._resnapshot, readers=readers)
 
     async def run(self) -> None:
         """Read and take in until cancelled."""

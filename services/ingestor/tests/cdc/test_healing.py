@@ -7,13 +7,15 @@ import random
 import signal
 import sqlite3
 import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ingestor.cdc.feed import Feed
-from ingestor.cdc.health import SourceRow
 from ingestor.cdc.mapping import Table
+from ingestor.fingerprints import Fingerprint, bucket, row_hash
 from knowledge.lance import LanceIndex
 from knowledge.schema import Kind
 from testkit.nats import NatsServer
@@ -44,13 +46,27 @@ class _Source:
     """A source whose rows can be read, as they are said to be."""
 
     def __init__(self, rows: dict[int, dict[str, Any]], position: int) -> None:
-        self.table, self.position = rows, position
+        self.table, self.position, self.settled = rows, position, 0
 
-    async def rows(self, table: str) -> Any:
-        """Yield the rows."""
-        assert table == "public.products"
+    @asynccontextmanager
+    async def open(self, table: str, key: Sequence[str]) -> AsyncIterator["_Source"]:
+        """Open the table."""
+        assert (table, tuple(key)) == ("public.products", ("id",))
+        yield self
+
+    async def buckets(self) -> Mapping[int, Fingerprint]:
+        """Return the sums of all rows."""
+        sums: dict[int, Fingerprint] = {}
         for row in self.table.values():
-            yield SourceRow(row, self.position)
+            count, total = sums.get(bucket([row["id"]]), (0, 0))
+            sums[bucket([row["id"]])] = (count + 1, total + row_hash(row))
+        return sums
+
+    async def rows(self, buckets: Collection[int]) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yield the rows of some buckets."""
+        for row in self.table.values():
+            if bucket([row["id"]]) in buckets:
+                yield row
 
 
 async def test_an_index_altered_by_hand_is_mended_without_embedding(rig: Rig, tables: Tables) -> None:

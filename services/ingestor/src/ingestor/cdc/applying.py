@@ -131,18 +131,22 @@ class Applier:
             reporter.report(group, f"source/{time.time_ns()}", 0)
         return group, missing, stale
 
-    def end_rows(self, table: Table, lsn: int, reporter: Reporter) -> tuple[Group, int]:
-        """Remove the rows of a table that `hear_rows` did not see and that were changed last before `lsn`; return how many."""
+    def drop_unseen(self, table: Table, keys: Sequence[str], lsn: int, reporter: Reporter) -> tuple[Group, int]:
+        """Remove those of some rows that `hear_rows` did not see and that were changed last before `lsn`; return how many."""
         group = Group()
         self._begin()
         with self._rows.transaction():
-            for row in self._rows.unseen(table.source.name, table.name, lsn):
+            for row in self._rows.unseen(table.source.name, table.name, keys, lsn):
                 self._remove(row, Change(table, "d", row.key, {}, lsn - 1, lsn - 1, 0, row.committed_ms), group)
-            self._rows.set_table_state(table.source.name, table.name, complete=lsn)
-            group.completed.add((table.source.name, table.name))
             self._settle(group, into_index=True)
             reporter.report(group, f"source/{time.time_ns()}", 0)
         return group, len(self._touched)
+
+    def end_rows(self, table: Table, lsn: int) -> Group:
+        """Note that all rows of a table are known from a place on."""
+        with self._rows.transaction():
+            self._rows.set_table_state(table.source.name, table.name, complete=lsn)
+        return Group(completed={(table.source.name, table.name)})
 
     def target(self, row: Row) -> Upsert | None:
         """Return the document that the index should hold of a row; None where it should hold none; raise MappingError."""

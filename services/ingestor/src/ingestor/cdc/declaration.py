@@ -20,4 +20,4 @@ class FeedSettings(BaseModel):
     sweep_seconds: PositiveFloat = Field(default=5.0, description="Time between two looks for what expired.")
     compare_seconds: PositiveFloat = Field(default=60.0, description="Time between two comparisons of ledger and index.")
     verify_seconds: PositiveFloat = Field(default=10.0, description="Time between two buckets whose texts are compared word for word.")
-    source_seconds: PositiveFloat = Field(default=21_600.0, description="Time between two comparisons with a source that can be read.")
+    source_seconds: PositiveFloat = Field(default=3600.0, description="Time between two comparisons with a source that can be read.")

@@ -25,7 +25,7 @@ from ingestor.cdc.embedding import EmbeddingLane
 from ingestor.cdc.freshness import CHANGES, DEAD, DRIFT, FRAGMENTS, POSITION, Freshness
 from ingestor.cdc.health import Noted, Resnapshot, RowReader, SourceHealth
 from ingestor.cdc.mapping import Table
-from ingestor.cdc.reading import from_source
+from ingestor.cdc.reading import SourceReading
 from ingestor.cdc.reporting import OutboxReporter, announce_freshness, publish
 from ingestor.cdc.rows import Progress, Rows, StreamState
 from ingestor.cdc.stream import StreamReader
@@ -70,6 +70,7 @@ class Feed:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
         mender = Mender(self._applier, self._rows, library)
         self._comparison = Comparison(index, self._rows, mender, self._on_worker, self._lane.offer)
+        self._reading = SourceReading(self._rows, self._applier, self._reporter, self._on_worker, self._after, self.wait_for)
         self._state = StreamState("", 0, 0)
         names = sorted({table.source.name for table in self._tables})
         promised = {table.source.name: table.sla_seconds for table in self._tables}
@@ -115,7 +116,7 @@ class Feed:
         return [self._health(name) for name in self._fresh]
 
     async def reconcile(self, source: str = "") -> Drift:
-        """Compare source, ledger and index now, word for word, and mend what differs."""
+        """Compare source and ledger by buckets, ledger and index word for word, and mend what differs; a source that is away raises."""
         total = Drift()
         async with self._comparing:
             for name in [source] if source else list(self._fresh):
@@ -123,7 +124,7 @@ class Feed:
                 tables = [table for table in self._tables if table.source.name == name]
                 if (reader := self._readers.get(name)) is not None:
                     for table in tables:
-                        found += await from_source(table, reader, self._applier, self._reporter, self._on_worker, self._after)
+                        found += await self._reading.compare(table, reader)
                     self._noted[name].problem = ""
                 for table in tables:
                     found += await self._comparison.compare(table, deep=range(drift.BUCKETS), trusted=self._caught_up)

@@ -1,27 +1,43 @@
 """What an operator sees of a source of change events."""
 
 import datetime as dt
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ingestor.cdc.drift import Drift
 from ingestor.cdc.freshness import Lag
+from ingestor.fingerprints import Fingerprint
 
 
-@dataclass(frozen=True)
-class SourceRow:
-    """A row as a source has it; `position` is a place below which every change of it is in these values."""
+class SourceRows(Protocol):
+    """The rows of a table as a source has them at one moment."""
 
-    values: Mapping[str, Any]
-    position: int
+    @property
+    def position(self) -> int:
+        """A place below which every change is in these rows; what was changed behind it is not looked at."""
+        ...
+
+    @property
+    def settled(self) -> int:
+        """A place up to which everything was committed that is in these rows."""
+        ...
+
+    async def buckets(self) -> Mapping[int, Fingerprint]:
+        """Return number and sum of hashes of the rows of each bucket that has any, as `ingestor.fingerprints` says."""
+        ...
+
+    def rows(self, buckets: Collection[int]) -> AsyncGenerator[Mapping[str, Any], None]:
+        """Yield the rows of some buckets, values as the source's driver sends them."""
+        ...
 
 
 class RowReader(Protocol):
     """Whatever can read the rows of a source itself."""
 
-    def rows(self, table: str) -> AsyncIterator[SourceRow]:
-        """Yield every row of `schema.table`, values as its driver sends them."""
+    def open(self, table: str, key: Sequence[str]) -> AbstractAsyncContextManager[SourceRows]:
+        """Open `schema.table` as it is now; `key` names the columns that choose a row's bucket."""
         ...
 
 

@@ -145,6 +145,11 @@ class Table:
         return {name: converter(kind, precise=self.source.precise) for name, kind in self.mapping.columns.items()}
 
     @cached_property
+    def json_columns(self) -> frozenset[str]:
+        """Columns that are kept as decoded JSON."""
+        return frozenset(name for name, kind in self.mapping.columns.items() if kind == "json")
+
+    @cached_property
     def _templates(self) -> dict[str, Template]:
         document = self.mapping.document
         fields = {name: getattr(document, name) for name in ("id", "title", "text", "tenant", "expires_at", "effective_from")}

@@ -141,18 +141,23 @@ class Rows:
             yield from map(_row, page)
 
     def see(self, keys: Iterable[str]) -> None:
-        """Note keys that a source has, until `unseen` is asked."""
+        """Note keys that a source has, until `forget_seen`."""
         self._store.execute("CREATE TEMP TABLE IF NOT EXISTS seen (key TEXT PRIMARY KEY) WITHOUT ROWID")
         self._store.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((key,) for key in keys))
 
-    def unseen(self, source: str, table: str, lsn: int) -> list[Row]:
-        """Return the living rows of a table that were changed last before `lsn` and are not among the noted keys, which are dropped."""
+    def forget_seen(self) -> None:
+        """Drop the noted keys."""
+        self._store.execute("DROP TABLE IF EXISTS temp.seen")
+
+    def unseen(self, source: str, table: str, keys: Sequence[str], lsn: int) -> list[Row]:
+        """Return those of some living rows of a table that were changed last before `lsn` and are not among the noted keys."""
         self.see(())
-        found = self._rows(
-            "WHERE source = ? AND tbl = ? AND lsn < ? AND deleted = 0 AND key NOT IN (SELECT key FROM seen)", source, table, lsn
-        )
-        self._store.execute("DELETE FROM seen")
-        return found
+        marks = ",".join("?" * len(keys))
+        return self._rows(
+            f"WHERE source = ? AND tbl = ? AND key IN ({marks}) AND lsn < ? AND deleted = 0 "  # noqa: S608 - our own columns
+            "AND key NOT IN (SELECT key FROM seen)",
+            source, table, *keys, lsn,
+        )  # fmt: skip
 
     def by_documents(self, collection: str, keys: Sequence[str]) -> dict[str, Row]:
         """Return the living rows behind documents, by document key."""

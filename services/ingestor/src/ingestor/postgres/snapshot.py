@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import psycopg2
 from psycopg2 import sql
@@ -61,14 +62,26 @@ class Snapshot:
         except psycopg2.Error as error:
             raise translated(error, declaration, "cannot take a snapshot") from error
 
-    def pages(self, shape: Shape, columns: Columns, condition: str | None) -> Iterator[list[Row]]:
-        """Yield the rows of a table as PostgreSQL's text, a bounded number at a time."""
-        only = sql.SQL("only ") if shape.kind == "r" else sql.SQL("")
-        query = sql.SQL("select {} from {}{}").format(
-            sql.SQL(", ").join(sql.Identifier(name) for name, _oid in columns), only, sql.Identifier(shape.schema, shape.name)
-        )
-        if condition:
-            query += sql.SQL(" where {}").format(sql.SQL(condition))
+    def release(self) -> None:
+        """Give the temporary slot back; the transaction goes on seeing what it sees."""
+        if self._maker is not None:
+            self._maker.close()
+
+    def sums(self, shape: Shape, condition: str | None, group: sql.Composable, value: sql.Composable) -> list[tuple[Any, ...]]:
+        """Return each group of rows with their number and the sum of a value."""
+        query = sql.SQL("select {}, count(*), sum({})").format(group, value) + _source(shape, condition) + sql.SQL(" group by 1")
+        assert self._reader is not None  # noqa: S101 - sums are asked for between open and close
+        try:
+            with self._reader.cursor() as cursor:
+                cursor.execute(query)
+                return cursor.fetchall()
+        except psycopg2.Error as error:
+            raise translated(error, self._declaration, f"cannot read {shape.full_name}") from error
+
+    def pages(self, shape: Shape, columns: Columns, condition: str | None, within: sql.Composable | None = None) -> Iterator[list[Row]]:
+        """Yield the rows of a table, or those `within` a condition, as PostgreSQL's text, a bounded number at a time."""
+        query = sql.SQL("select {}").format(sql.SQL(", ").join(sql.Identifier(name) for name, _oid in columns))
+        query += _source(shape, condition, within)
         assert self._reader is not None  # noqa: S101 - pages are read between open and close
         limit = self._declaration.snapshot_page_rows
         try:
@@ -100,3 +113,11 @@ class Snapshot:
             if connection is not None:
                 with suppress(psycopg2.Error):
                     connection.close()
+
+
+def _source(shape: Shape, condition: str | None, within: sql.Composable | None = None) -> sql.Composed:
+    only = sql.SQL("only ") if shape.kind == "r" else sql.SQL("")
+    conditions: list[sql.Composable] = [sql.SQL("({})").format(sql.SQL(condition))] if condition else []
+    conditions += [within] if within is not None else []
+    where = sql.SQL(" where {}").format(sql.SQL(" and ").join(conditions)) if conditions else sql.SQL("")
+    return sql.SQL(" from {}{}{}").format(only, sql.Identifier(shape.schema, shape.name), where)

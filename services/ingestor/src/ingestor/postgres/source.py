@@ -97,6 +97,10 @@ class ReplicationSource:
         self._wanted = reason
         self._wake.set()
 
+    def want(self, lsn: int) -> None:
+        """Say soon, and not only at the next heartbeat, when everything up to a position is published."""
+        self._progress.wanted_lsn = max(self._progress.wanted_lsn, lsn)
+
     async def run(self) -> None:
         """Publish until cancelled; what fails is tried again, with growing waits."""
         settings = self._declaration

@@ -37,6 +37,8 @@ class Progress:
     confirmed_lsn: int = 0
     last_commit_seconds: float | None = None
     events: int = 0
+    # Somebody waits to hear that the stream is this far.
+    wanted_lsn: int = 0
 
 
 class Streaming:
@@ -98,7 +100,8 @@ class Streaming:
         if self._translator.in_transaction or lsn <= self._marked_lsn:
             return
         settings = self._declaration
-        pause = settings.watermark_seconds if self._publisher.last > self._marked_event else settings.heartbeat_seconds
+        awaited = self._publisher.last > self._marked_event or self._marked_lsn < self._progress.wanted_lsn
+        pause = settings.watermark_seconds if awaited else settings.heartbeat_seconds
         if now - self._marked_at >= pause:
             self._marked_lsn, self._marked_at = lsn, now
             self._marked_event = await self._publisher.publish(self._translator.writer.watermark(lsn))
