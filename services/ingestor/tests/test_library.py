@@ -167,3 +167,46 @@ def test_a_document_is_cut_as_its_collection_declares(library: Library, index: L
         assert {chunk.chunker for chunk in chunks} == {chunker or "structural-180-v1"}
         counts.append((outcome.change is not None, len(chunks)))
     assert counts == [(True, 1), (True, 2), (True, 1)]
+
+
+def test_a_version_of_the_future_supersedes_when_its_moment_comes(library: Library, ledger: Ledger, tmp_path: Any) -> None:
+    """The event is noted once, at that moment and not before, also by a process that was started in between."""
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+    _put(library, _rule("1", FIRST))
+    put = _put(library, _rule("2", moment, "Refunds take five days.")).change
+    assert put is not None
+    assert (put.in_force, put.no_longer, put.supersedes) == ("1", "", "1")
+    ledger.drop(ledger.pending(done=True))
+    assert library.take_effect(moment - dt.timedelta(microseconds=1)) == 0
+    restarted = Ledger(tmp_path / "knowledge" / "ledger.db")
+    assert [change.version for change in restarted.due(moment.isoformat(timespec="microseconds"))] == ["2"]
+    restarted.close()
+    assert library.take_effect(moment) == 1
+    assert library.take_effect(moment + THIRD.resolution) == 0
+    (change,) = ledger.pending(done=True)
+    assert (change.change_id, change.change) == (f"effect/{put.document_key}/2", "superseded")
+    assert (change.in_force, change.no_longer, change.at) == ("2", "1", moment.isoformat(timespec="microseconds"))
+
+
+def test_a_version_that_was_withdrawn_before_its_moment_supersedes_nothing(library: Library, ledger: Ledger) -> None:
+    """Nobody is told that a version is in force that never came to be."""
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    _put(library, _rule("1", FIRST))
+    _put(library, _rule("2", moment, "Refunds take five days."))
+    library.remove(Kind.ANCHORED, "rules", "refunds", version="2", reason="mistake")
+    ledger.drop(ledger.pending(done=True))
+    assert library.take_effect(moment) == 0
+    assert ledger.pending(done=True) == []
+
+
+def test_a_lost_ledger_learns_again_what_is_to_come(library: Library, ledger: Ledger) -> None:
+    """Putting what is stored already notes its moment, and announces nothing."""
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
+    _put(library, _rule("1", FIRST))
+    change = _put(library, _rule("2", moment, "Refunds take five days.")).change
+    assert change is not None
+    ledger.take_effect(change, None)
+    ledger.drop(ledger.pending(done=True))
+    assert _put(library, _rule("2", moment, "Refunds take five days.")).change is None
+    assert ledger.pending(done=True) == []
+    assert library.take_effect(moment) == 1

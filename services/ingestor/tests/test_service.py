@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,25 @@ async def test_a_kill_while_loading_loses_and_doubles_nothing(
         events = await _messages(admin, KNOWLEDGE, len(ROWS))
     assert sorted(stored) == sorted(f"notices/{row['id']}@#0" for row in ROWS)
     assert {event.document_id for event in events} == {row["id"] for row in ROWS}
+
+
+async def test_a_version_takes_effect_while_the_service_runs(settings: Settings, declare: Any, admin: Client) -> None:
+    """The event comes at its moment and names the version that is no longer in force; the stream holds it once."""
+    declare({"rules": ("anchored", []), "notices": ("fluid", ROWS[:1])})
+    quick = settings.model_copy(update={"flush_seconds": 0.05})
+    async with running("ingestor", quick, start), rpc.channel(settings, "cli", "ingestor") as channel:
+        stub = KnowledgeServiceStub(channel)
+        at = datetime.now(UTC) + timedelta(seconds=1.5)
+        later = pb.Document(id="refunds", title="Refunds", text="Five days.", version="2")
+        later.effective_from.FromDatetime(at)
+        for document in (_document("1", "2024-01-01", "Ten days."), later):
+            await rpc.call(stub.PutDocument, pb.PutDocumentRequest(collection="rules", document=document), timeout=20)
+        events = await _messages(admin, KNOWLEDGE, 4)
+        assert datetime.now(UTC) >= at
+        await asyncio.sleep(0.2)
+    last = events[-1]
+    assert (last.change, last.version, last.superseded_version) == ("superseded", "2", "1")
+    assert last.searchable_at.ToDatetime(UTC) == at
+    state = (await admin.jetstream().stream_info("KNOWLEDGE")).state
+    message = await admin.jetstream().get_msg("KNOWLEDGE", state.last_seq)
+    assert (state.messages, message.headers["Nats-Msg-Id"]) == (4, "knowledge/effect/rules/refunds/2")

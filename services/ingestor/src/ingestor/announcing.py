@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 
 from google.protobuf.struct_pb2 import Struct
@@ -46,10 +46,11 @@ class Announcer:
                     return
 
     async def run(self) -> None:
-        """Flush and tidy again and again, until cancelled."""
+        """Let versions take effect, flush and tidy again and again, until cancelled."""
         while True:
             await asyncio.sleep(self._flush_seconds)
             with suppress(UnavailableError):
+                await asyncio.to_thread(lambda: self._library.take_effect(datetime.now(UTC)))
                 await self.flush()
             await asyncio.to_thread(partial(self._library.tidy, patient=True))
 

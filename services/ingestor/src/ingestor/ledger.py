@@ -2,7 +2,8 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -11,6 +12,9 @@ from typing import Any
 _TABLES = """
 CREATE TABLE IF NOT EXISTS loaded (collection TEXT, document_key TEXT, version TEXT, hash TEXT, PRIMARY KEY (document_key, version));
 CREATE TABLE IF NOT EXISTS changes (id TEXT PRIMARY KEY, body TEXT NOT NULL, done INTEGER NOT NULL, place INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS expected (
+    document_key TEXT, version TEXT, at TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (document_key, version)
+);
 """
 
 
@@ -35,6 +39,8 @@ class Change:
     reason: str = ""
     index_version: int = 0
     at: str = ""
+    # When the version takes effect, where that is later than when it became searchable.
+    effective_from: str = ""
     details: dict[str, str] = field(default_factory=dict)
 
 
@@ -79,8 +85,33 @@ class Ledger:
         )
 
     def done(self, changes: Iterable[Change]) -> None:
-        """Note that the index holds the changes."""
-        self._many("UPDATE changes SET body = ?, done = 1 WHERE id = ?", [(_body(change), change.change_id) for change in changes])
+        """Note that the index holds the changes, and which of them are still to take effect."""
+        changes = list(changes)
+        with self._writing():
+            rows = [(_body(change), change.change_id) for change in changes]
+            self._store.executemany("UPDATE changes SET body = ?, done = 1 WHERE id = ?", rows)
+            self._expect(change for change in changes if change.effective_from)
+
+    def expect(self, changes: Iterable[Change]) -> None:
+        """Note versions that are stored and still to take effect."""
+        with self._writing():
+            self._expect(changes)
+
+    def due(self, now: str) -> list[Change]:
+        """Return the versions whose moment has come, earliest first; times are ISO 8601 in UTC with microseconds."""
+        return [Change(**json.loads(body)) for (body,) in self._all("SELECT body FROM expected WHERE at <= ? ORDER BY at", now)]
+
+    def take_effect(self, expected: Change, change: Change | None) -> None:
+        """Note the change that a version's taking effect is, or that it is none any more; the version is expected no longer."""
+        with self._writing():
+            self._store.execute("DELETE FROM expected WHERE document_key = ? AND version = ?", (expected.document_key, expected.version))
+            if change is not None:
+                statement = "INSERT OR IGNORE INTO changes SELECT ?, ?, 1, COALESCE(MAX(place), 0) + 1 FROM changes"
+                self._store.execute(statement, (change.change_id, _body(change)))
+
+    def _expect(self, changes: Iterable[Change]) -> None:
+        rows = [(change.document_key, change.version, change.effective_from, _body(change)) for change in changes]
+        self._store.executemany("INSERT OR REPLACE INTO expected VALUES (?, ?, ?, ?)", rows)
 
     def drop(self, changes: Iterable[Change]) -> None:
         """Forget changes that were announced or never happened."""
@@ -96,9 +127,18 @@ class Ledger:
             return self._store.execute(statement, values).fetchall()
 
     def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        with self._writing():
+            self._store.executemany(statement, rows)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
         with self._lock:
             self._store.execute("BEGIN")
-            self._store.executemany(statement, rows)
+            try:
+                yield
+            except BaseException:
+                self._store.execute("ROLLBACK")
+                raise
             self._store.execute("COMMIT")
 
 

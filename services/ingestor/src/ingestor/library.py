@@ -220,6 +220,28 @@ class Library:
                 else:
                     self._ledger.drop([change])
 
+    def take_effect(self, now: dt.datetime) -> int:
+        """Note for announcement each version whose moment has come and which is in force then; return how many."""
+        count = 0
+        with self._lock:
+            for expected in self._ledger.due(_instant(now)):
+                at = dt.datetime.fromisoformat(expected.effective_from)
+                kind = Kind(expected.kind)
+                stored = self._index.documents(kind, [expected.document_key])[expected.document_key]
+                change = None
+                # It may have been withdrawn meanwhile.
+                if versions.in_force(stored, at) == expected.version:
+                    was = versions.before(stored, expected.version)
+                    change = replace(
+                        expected, change_id=f"effect/{expected.document_key}/{expected.version}",
+                        change="superseded" if was else "upserted",
+                        in_force=expected.version, no_longer=was, supersedes=was, index_version=self._index.versions()[kind],
+                        at=expected.effective_from,
+                    )  # fmt: skip
+                    count += 1
+                self._ledger.take_effect(expected, change)
+        return count
+
     def tidy(self, *, patient: bool = False) -> None:
         """Fold what was written into the search structures, if anything was.
 
@@ -281,6 +303,10 @@ class Library:
         same = [chunk for chunk in stored if document.kind is Kind.FLUID or chunk.version == document.version]
         expected = (document.version, _hash(document, self._index.encoder), None)
         if same and (same[0].version, _hash_of(same[0]), same[0].withdrawn_at) == expected:
+            # A ledger that was lost learns again what is to come.
+            if later := _later(document, now):
+                stored_as = _change(document, expected[1], len(same), same[0].document_sha256)
+                self._ledger.expect([replace(stored_as, effective_from=later)])
             return Outcome(document, chunks=len(same))
         sha256 = digest_text(document.text)
         versions.check(document, sha256, stored)
@@ -288,11 +314,9 @@ class Library:
         after = versions.combined(document, stored, fresh)
         was, is_now = versions.in_force(stored, now), versions.in_force(after, now)
         supersedes = versions.before(after, document.version) if document.kind is Kind.ANCHORED else ""
-        change = Change(
-            uuid.uuid4().hex, document.kind.value, document.collection, document.key, document.document_id, document.tenant,
-            "upserted", document.version, expected[1],
-            in_force=is_now, no_longer=was if was != is_now else "", supersedes=supersedes,
-            chunks=len(fresh), document_sha256=sha256,
+        change = replace(
+            _change(document, expected[1], len(fresh), sha256),
+            in_force=is_now, no_longer=was if was != is_now else "", supersedes=supersedes, effective_from=_later(document, now),
         )  # fmt: skip
         plan.stored[document.key] = after
         plan.changes.append(change)
@@ -324,6 +348,23 @@ class Library:
         self._touched(really=True)
         at = dt.datetime.now(dt.UTC).isoformat()
         self._ledger.done([searchable(change, index_version, at) for change in changes])
+
+
+def _change(document: Document, value: str, chunks: int, sha256: str) -> Change:
+    return Change(
+        uuid.uuid4().hex, document.kind.value, document.collection, document.key, document.document_id, document.tenant,
+        "upserted", document.version, value, chunks=chunks, document_sha256=sha256,
+    )  # fmt: skip
+
+
+def _later(document: Document, now: dt.datetime) -> str:
+    """Return when an anchored version takes effect; empty where it has already."""
+    start = document.effective_from
+    return _instant(start) if document.kind is Kind.ANCHORED and start is not None and start > now else ""
+
+
+def _instant(moment: dt.datetime) -> str:
+    return moment.astimezone(dt.UTC).isoformat(timespec="microseconds")
 
 
 def _hash(document: Document, encoder: str) -> str:
