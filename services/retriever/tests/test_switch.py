@@ -1,13 +1,10 @@
 """When ingestor switches to another encoder, queries follow without a restart and never mix two spaces."""
 
 import asyncio
-import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
 
 from chassis import rpc
 from chassis.errors import FailedPreconditionError
@@ -19,6 +16,7 @@ from knowledge.preparation import cut, embed
 from knowledge.schema import Document, Kind
 from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.retriever.v1 import retriever_service_pb2 as pb
+from testkit.encoders import other_encoder
 from testkit.nats import NatsServer
 
 from .conftest import LONG_AGO, Put
@@ -26,14 +24,8 @@ from .conftest import LONG_AGO, Put
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of an encoder with other weights: the rows of its last layer in another order."""
-    folder = tmp_path_factory.mktemp("other") / "model"
-    shutil.copytree(default_directory(), folder)
-    weights = load_file(folder / "model.safetensors")
-    name = next(name for name in weights if name.endswith("encoder.layer.5.output.LayerNorm.bias"))
-    weights[name] = weights[name] + np.float32(0.01)
-    save_file(weights, folder / "model.safetensors")
-    return folder
+    """Return the folder of an encoder with other weights."""
+    return other_encoder(default_directory(), tmp_path_factory.mktemp("other") / "model")
 
 
 def _request(**fields: Any) -> pb.RetrieveRequest:
