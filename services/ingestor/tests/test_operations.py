@@ -1,9 +1,9 @@
 """The service with a real PostgreSQL behind it: what operators see and mend, and another encoder under way."""
 
 import asyncio
-import shutil
 import uuid
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import numpy as np
 import psycopg2
 import pytest
 import yaml
-from safetensors.numpy import load_file, save_file
+from nats.aio.client import Client
 
 from chassis import rpc
 from chassis.errors import InvalidArgumentError
 from chassis.process import running
+from contracts.answers import ANSWERS_STREAM, answer_subject, document_token
 from encoders import Encoder
 from encoders.encoder import default_directory
 from ingestor.main import start
@@ -25,6 +26,7 @@ from knowledge.lance import LanceIndex
 from knowledge.schema import Kind
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
+from testkit.encoders import other_encoder
 from testkit.nats import NatsServer
 from testkit.postgres import PostgresServer
 
@@ -109,7 +111,7 @@ def _settled(documents: int) -> Any:
     )
 
 
-async def test_a_table_is_followed_mended_and_its_deletions_proven(settings: Settings, shop: Shop) -> None:
+async def test_a_table_is_followed_mended_and_its_deletions_proven(settings: Settings, shop: Shop, admin: Client) -> None:
     """Snapshot and changes arrive; what was altered by hand is found and mended without embedding; a deletion is absent everywhere."""
     async with running("ingestor", settings, start), rpc.channel(settings, "cli", "ingestor") as channel:
         stub = KnowledgeServiceStub(channel)
@@ -123,6 +125,10 @@ async def test_a_table_is_followed_mended_and_its_deletions_proven(settings: Set
         mended = await rpc.call(stub.Reconcile, pb.ReconcileRequest(source="shop"), timeout=30)
         again = await rpc.call(stub.Reconcile, pb.ReconcileRequest(), timeout=30)
         await _until(stub, _settled(19))
+        name = answer_subject("acme", "k" * 64, [document_token("products", "4"), document_token("products", "5")])
+        await admin.jetstream().publish(name, b"{}")
+        quoted = await rpc.call(stub.ProveDeletion, pb.ProveDeletionRequest(collection="products", document_id="4"), timeout=30)
+        await admin.jetstream().purge_stream(ANSWERS_STREAM)
         gone = await rpc.call(stub.ProveDeletion, pb.ProveDeletionRequest(collection="products", document_id="4"), timeout=30)
         there = await rpc.call(stub.ProveDeletion, pb.ProveDeletionRequest(collection="products", document_id="3"), timeout=30)
 
@@ -137,21 +143,21 @@ async def test_a_table_is_followed_mended_and_its_deletions_proven(settings: Set
         f"index anchored of {after.encoder}": True,
         "ledger ledger.db": True,
         "ledger sources.db": True,
+        "answers kept in ANSWERS": True,
+        "stream CDC": False,
     }
-    assert gone.HasField("deleted_at")
+    assert [place.place for place in quoted.places if not place.absent] == ["stream CDC", "answers kept in ANSWERS"]
+    # What the stream says of a deleted row is still there, and nobody is told otherwise.
+    (stream,) = [place for place in gone.places if place.place == "stream CDC"]
+    assert stream.until.ToDatetime() - gone.deleted_at.ToDatetime() == timedelta(days=7)
+    assert not gone.absent
     assert not there.absent
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of an encoder with other weights."""
-    folder = tmp_path_factory.mktemp("other") / "model"
-    shutil.copytree(default_directory(), folder)
-    weights = load_file(folder / "model.safetensors")
-    name = next(name for name in weights if name.endswith("encoder.layer.5.output.LayerNorm.bias"))
-    weights[name] = weights[name] + np.float32(0.01)
-    save_file(weights, folder / "model.safetensors")
-    return folder
+    return other_encoder(default_directory(), tmp_path_factory.mktemp("other") / "model")
 
 
 async def test_the_encoder_is_changed_under_load_and_back(settings: Settings, shop: Shop, other: Path) -> None:

@@ -1,25 +1,38 @@
 """Looks for a document wherever something of it could be left."""
 
 import datetime as dt
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from nats.errors import Error as NatsError
+
+from chassis.errors import UnavailableError
+from chassis.messaging import Bus
+from contracts.answers import ALL_ANSWERS, ANSWERS_STREAM, document_token, rests_on
+from contracts.streams import ANSWERS, BUCKETS, STREAMS
+from contracts.subjects import CDC_STREAM
 from knowledge.generations import Generations
 from knowledge.index import Index, IndexMissingError
 from knowledge.schema import Kind, document_key
 
+CDC_KEPT = dt.timedelta(seconds=next(config.max_age or 0 for config in STREAMS if config.name == CDC_STREAM))
+ANSWERS_KEPT = dt.timedelta(seconds=next(config.ttl or 0 for config in BUCKETS if config.bucket == ANSWERS))
+
 
 @dataclass(frozen=True)
 class Place:
-    """Where a document was looked for, and since when it is not there; `decides` marks the record of the deletion itself."""
+    """Where a document was looked for and since when it is not there; `decides` marks the record of the deletion itself."""
 
     name: str
     absent: bool
     since: dt.datetime | None = None
     decides: bool = False
+    # Until when what is left there stays at most.
+    until: dt.datetime | None = None
 
 
 @runtime_checkable
@@ -87,4 +100,30 @@ def _in_ledger(file: Path, collection: str, key: str) -> list[Place]:
         store.close()
     gone = [dt.datetime.fromtimestamp(changed / 1000, dt.UTC) for deleted, _, changed in rows if deleted]
     held = loaded is not None or any(not deleted or content not in {"", "{}", "null"} for deleted, content, _ in rows)
-    return [Place(f"ledger {file.name}", not held, max(gone, default=None), decides=True)]
+    places = [Place(f"ledger {file.name}", not held, max(gone, default=None), decides=True)]
+    return [*places, _in_stream(max(gone))] if gone else places
+
+
+def _in_stream(deleted_at: dt.datetime) -> Place:
+    """Return the stream of change events, which holds a row's last states, and its deletion, until they are old enough.
+
+    Its subjects name tables, not rows, so that no row can be purged from it alone.
+    """
+    until = deleted_at + CDC_KEPT
+    gone = until <= dt.datetime.now(dt.UTC)
+    return Place(f"stream {CDC_STREAM}", gone, until if gone else None, until=None if gone else until)
+
+
+async def in_answers(bus: Bus, collection: str, document_id: str, tenant: str) -> Place:
+    """Look for answers that are kept to be given again and rest on a document; raise UnavailableError."""
+    try:
+        question = json.dumps({"subjects_filter": ALL_ANSWERS}).encode()
+        reply = await bus.client.request(f"$JS.API.STREAM.INFO.{ANSWERS_STREAM}", question, timeout=bus.timeout_seconds)
+    except (TimeoutError, NatsError) as error:
+        raise UnavailableError(f"the kept answers cannot be looked at: {error!r}") from error
+    state = json.loads(reply.data).get("state") or {}
+    token = document_token(collection, document_id)
+    found = [whose for whose, documents in map(rests_on, state.get("subjects") or {}) if token in documents]
+    held = any(tenant in {"", whose} for whose in found)
+    until = dt.datetime.now(dt.UTC) + ANSWERS_KEPT
+    return Place(f"answers kept in {ANSWERS}", not held, until=until if held else None)

@@ -13,7 +13,7 @@ from ingestor import catalogue, encoders_in_use
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.cdc import mapping
-from ingestor.deletions import Search
+from ingestor.deletions import Search, in_answers
 from ingestor.encoders_in_use import EncoderSwitch
 from ingestor.feeding import Sources
 from ingestor.ledger import Ledger
@@ -75,6 +75,7 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
         pair,
         encoders,
         Search(pair, generations, opening, [settings.index_dir / LEDGER, settings.index_dir / SOURCES]).look,
+        partial(in_answers, runtime.bus),
         backend=settings.knowledge.backend,
         feed=sources.feed if sources else None,
         replications=[source.status for source in sources.replications.values()] if sources else (),

@@ -2,7 +2,7 @@
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from chassis.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
@@ -43,6 +43,7 @@ class Operations:
         pair: Switchable,
         encoders: EncoderSwitch,
         look_for: Callable[[str, str, str], list[Place]],
+        look_in_answers: Callable[[str, str, str], Awaitable[Place]],
         *,
         backend: str,
         feed: Feeding | None = None,
@@ -50,6 +51,7 @@ class Operations:
     ) -> None:
         """Look at `pair`; without `feed` no source of change events is declared."""
         self._collections, self._pair, self._encoders, self._look_for = collections, pair, encoders, look_for
+        self._look_in_answers = look_in_answers
         self._backend, self._feed, self._replications = backend, feed, tuple(replications)
 
     async def status(self) -> pb.GetStatusResponse:
@@ -93,12 +95,15 @@ class Operations:
             raise NotFoundError(f"unknown collection {request.collection!r}; known: {sorted(self._collections)}")
         if not request.document_id:
             raise InvalidArgumentError("field 'document_id' is empty")
-        places = await asyncio.to_thread(self._look_for, request.collection, request.document_id, request.tenant)
+        named = (request.collection, request.document_id, request.tenant)
+        places = [*await asyncio.to_thread(self._look_for, *named), await self._look_in_answers(*named)]
         response = pb.ProveDeletionResponse(absent=all(place.absent for place in places))
         for place in places:
             entry = response.places.add(place=place.name, absent=place.absent)
             if place.since is not None:
                 entry.since.FromDatetime(place.since)
+            if place.until is not None:
+                entry.until.FromDatetime(place.until)
         if recorded := [place.since for place in places if place.since is not None and place.decides]:
             response.deleted_at.FromDatetime(max(recorded))
         return response
