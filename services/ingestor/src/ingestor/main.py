@@ -1,9 +1,11 @@
 """The composition root: loads the declared collections, then takes documents in."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from chassis.logging import get_logger
 from chassis.process import Runtime, run
@@ -13,6 +15,7 @@ from ingestor import catalogue, encoders_in_use
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.cdc import mapping
+from ingestor.cdc.mapping import Table
 from ingestor.deletions import Search, in_answers
 from ingestor.encoders_in_use import EncoderSwitch
 from ingestor.feeding import Sources
@@ -54,48 +57,95 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     assert isinstance(settings, Settings)  # noqa: S101 - narrows the type of our own settings
     collections = catalogue.load(settings.domains_dir)
     tables = mapping.load(settings.domains_dir, collections)
+    store = await _open_store(settings, runtime)
+    parser = DocumentParser(settings.parse_limits, timeout_seconds=settings.parse_seconds)
+    try:
+        await _load_folders(collections, tables, store, parser, settings)
+        sources = _sources(tables, store, settings, runtime) if tables else None
+        operations = _operations(collections, store, sources, settings, runtime)
+        uploads = Uploads(collections, store.library, store.announcer, parser, at_once=settings.uploads_at_once)
+        servicer = KnowledgeServicer(collections, store.library, store.pair, store.announcer, uploads, operations)
+        reviews = ReviewWatch(runtime.bus, collections, store.pair, settings.state_dir / "ingestor" / "reviews.json")
+        runs = [store.announcer.run(), reviews.run(), *([sources.run()] if sources else [])]
+        async with _background(runs, runtime), rpc_server(settings, NAME, partial(add_KnowledgeServiceServicer_to_server, servicer)):
+            yield
+    finally:
+        parser.close()
+        store.ledger.close()
+
+
+@dataclass(frozen=True)
+class _Store:
+    """The index with its one writer, and what tells of its changes."""
+
+    generations: Generations
+    create: Callable[[str], Index]
+    pair: Switchable
+    ledger: Ledger
+    library: Library
+    announcer: Announcer
+
+
+async def _open_store(settings: Settings, runtime: Runtime) -> _Store:
+    """Open the index that is served, and settle what a crash interrupted."""
     generations, create = Generations(settings.index_dir), partial(backends.create, settings.knowledge, settings.state_dir, NAME)
     pair = await asyncio.to_thread(_open, generations, create, settings.encoder_threads)
     ledger = Ledger(settings.index_dir / LEDGER)
     library = Library(pair, pair, ledger, longest_text_bytes=settings.longest_text_bytes)
     announcer = Announcer(runtime.bus, ledger, library, flush_seconds=settings.flush_seconds)
     await asyncio.to_thread(library.recover)
-    parser = DocumentParser(settings.parse_limits, timeout_seconds=settings.parse_seconds)
+    return _Store(generations, create, pair, ledger, library, announcer)
+
+
+async def _load_folders(
+    collections: Mapping[str, Collection], tables: Sequence[Table], store: _Store, parser: DocumentParser, settings: Settings
+) -> None:
+    """Load the folders of all collections that no table feeds."""
     fed = {table.collection.name for table in tables}
     folders = {name: collection for name, collection in collections.items() if name not in fed}
-    await _load(folders, pair, Loader(library, ledger, batch_documents=settings.batch_documents, parser=parser), announcer)
-    await asyncio.to_thread(library.tidy)
-    reviews = ReviewWatch(runtime.bus, collections, pair, settings.state_dir / "ingestor" / "reviews.json")
+    loader = Loader(store.library, store.ledger, batch_documents=settings.batch_documents, parser=parser)
+    await _load(folders, store.pair, loader, store.announcer)
+    await asyncio.to_thread(store.library.tidy)
+
+
+def _sources(tables: Sequence[Table], store: _Store, settings: Settings, runtime: Runtime) -> Sources:
+    return Sources(tables, settings, settings.feed, runtime.bus, store.pair, store.library, settings.index_dir / SOURCES)
+
+
+def _operations(
+    collections: Mapping[str, Collection], store: _Store, sources: Sources | None, settings: Settings, runtime: Runtime
+) -> Operations:
     labels = sorted({label for collection in collections.values() for label in collection.labels})
-    encoders = EncoderSwitch(pair, generations, create, library.writing, list(collections), labels, threads=settings.encoder_threads)
-    sources = Sources(tables, settings, settings.feed, runtime.bus, pair, library, settings.index_dir / SOURCES) if tables else None
+    encoders = EncoderSwitch(
+        store.pair, store.generations, store.create, store.library.writing, list(collections), labels, threads=settings.encoder_threads
+    )
     opening = partial(backends.open_index, settings.knowledge, settings.state_dir, NAME)
-    operations = Operations(
+    search = Search(store.pair, store.generations, opening, [settings.index_dir / LEDGER, settings.index_dir / SOURCES])
+    return Operations(
         collections,
-        pair,
+        store.pair,
         encoders,
-        Search(pair, generations, opening, [settings.index_dir / LEDGER, settings.index_dir / SOURCES]).look,
+        search.look,
         partial(in_answers, runtime.bus),
         backend=settings.knowledge.backend,
         feed=sources.feed if sources else None,
         replications=[source.status for source in sources.replications.values()] if sources else (),
     )
-    runs = [announcer.run(), reviews.run(), *([sources.run()] if sources else [])]
-    background = [asyncio.create_task(run) for run in runs]
-    for task in background:
+
+
+@asynccontextmanager
+async def _background(runs: Sequence[Coroutine[Any, Any, None]], runtime: Runtime) -> AsyncIterator[None]:
+    """Run what never ends by itself until the block ends."""
+    tasks = [asyncio.create_task(run) for run in runs]
+    for task in tasks:
         # A process that no longer takes changes in would look healthy for ever; whoever supervises it starts a new one.
         task.add_done_callback(lambda done: None if done.cancelled() else runtime.bus.closed.set())
-    uploads = Uploads(collections, library, announcer, parser, at_once=settings.uploads_at_once)
-    servicer = KnowledgeServicer(collections, library, pair, announcer, uploads, operations)
     try:
-        async with rpc_server(settings, NAME, partial(add_KnowledgeServiceServicer_to_server, servicer)):
-            yield
+        yield
     finally:
-        for task in background:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
-        parser.close()
-        ledger.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open(generations: Generations, create: Callable[[str], Index], threads: int) -> Switchable:
