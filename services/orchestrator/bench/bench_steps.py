@@ -17,6 +17,7 @@ import uvloop
 
 from chassis import logging, messaging
 from contracts.streams import RUNS
+from orchestrator.answer_cache import AnswerCache
 from orchestrator.catalogue import Catalogue
 from orchestrator.conductor import Conductor
 from orchestrator.engine import Engine
@@ -87,7 +88,7 @@ def engine_run(bus: messaging.Bus) -> Callable[[str], Awaitable[None]]:
     settings = Settings()
     declared = Catalogue({"empty": workflow}, {}, {}, {})
     peers: Any = None
-    tools = Tools(settings, declared, RunStore(bus, limit_bytes=settings.record_limit_bytes), Recorder(bus), peers)
+    tools = Tools(settings, declared, RunStore(bus, limit_bytes=settings.record_limit_bytes), Recorder(bus), peers, AnswerCache(bus))
     conductor = Conductor(bus, tools, Engine({"empty": empty}, attempts=1))
 
     async def one(name: str) -> None:

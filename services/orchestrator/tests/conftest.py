@@ -80,6 +80,17 @@ WORKFLOWS = {
           - {id: answer, kind: generate, needs: [passages], task: answer@v1, tier: small, on_abstain: extract}
           - {id: release, kind: release, needs: [answer], from: [answer]}
         """,
+    "cached": """
+        budget: {model_calls: 2, tool_calls: 1, output_tokens: 300}
+        cache: {ttl_s: 2}
+        steps:
+          - {id: input, kind: screen}
+          - {id: route, kind: route, needs: [input], domain: shop}
+          - {id: stock, kind: tool, needs: [route], when: route.intent == 'stock', tool: stock}
+          - {id: passages, kind: retrieve, needs: [route], collections: [rules], top_k: 2}
+          - {id: answer, kind: generate, needs: [passages, stock], task: answer@v1, adapter: answer@v1, tier: small}
+          - {id: release, kind: release, needs: [answer], from: [answer]}
+        """,
     "urgent": """
         budget: {model_calls: 0, tool_calls: 1, output_tokens: 10}
         steps:
@@ -127,6 +138,7 @@ class Script:
     intent: str = "policy"
     deadline_class: str = "complex"
     policy_ids: list[str] = field(default_factory=list)
+    version: str = "2"
     passages: list[tuple[str, str, str]] = field(default_factory=lambda: list(PASSAGES))
     screen: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
     judge: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
@@ -163,7 +175,9 @@ class _Guardrail(GuardrailServiceServicer):
         async with self._script.asked("CheckInput", request):
             decision, code = self._script.screen(request)
             messages = [ChatMessage(role=m.role, content=m.content.replace("Angela", "<PERSON_1>")) for m in request.messages]
-            return guard.CheckInputResponse(verdict=guard.Verdict(decision=decision, code=code), messages=messages, vault=b"sealed")
+            found = {"PERSON": 1} if [m.content for m in messages] != [m.content for m in request.messages] else {}
+            verdict = guard.Verdict(decision=decision, code=code, personal_data=found)
+            return guard.CheckInputResponse(verdict=verdict, messages=messages, vault=b"sealed")
 
     async def CheckOutput(self, request: Any, _: object) -> guard.CheckOutputResponse:  # noqa: N802 - gRPC's name
         async with self._script.asked("CheckOutput", request):
@@ -210,7 +224,16 @@ class _Retriever(RetrieverServiceServicer):
     async def Retrieve(self, request: Any, _: object) -> RetrieveResponse:  # noqa: N802 - gRPC's name
         async with self._script.asked("Retrieve", request):
             passages = [
-                RetrievedPassage(chunk_id=f"{d}#0", document_id=d, title=title, text=text, version="2", date="2026-01-01", score=0.5)
+                RetrievedPassage(
+                    chunk_id=f"{d}#0",
+                    document_id=d,
+                    collection="rules",
+                    title=title,
+                    text=text,
+                    version=self._script.version,
+                    date="2026-01-01",
+                    score=0.5,
+                )
                 for d, title, text in self._script.passages
             ]
             return RetrieveResponse(passages=passages, encoder="minilm")
@@ -280,7 +303,7 @@ class Stack:
             **{"request_class": "interactive", **fields},
         )
         request.received_at.GetCurrentTime()
-        at = ADMITTED.at(request_class=request.request_class, tenant="acme")
+        at = ADMITTED.at(request_class=request.request_class, tenant=request.caller.tenant)
         await self.admin.jetstream().publish(at, request.SerializeToString(), headers={"Nats-Msg-Id": request_id})
 
     async def windows(self, request_id: str) -> list[ResponseReleased]:

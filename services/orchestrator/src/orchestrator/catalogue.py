@@ -33,6 +33,8 @@ class Catalogue:
     overrides: Mapping[str, Mapping[str, Mapping[str, str]]]
     # JSON Schemas of tool arguments: domain, then tool.
     tools: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    # Which model stands behind which tier; empty where nothing is declared.
+    models_sha256: str = ""
 
 
 def load(repository_dir: Path) -> Catalogue:
@@ -62,7 +64,8 @@ def load(repository_dir: Path) -> Catalogue:
             _check_collections(workflow, where, collections)
             pins = _pins(workflow, repository_dir, folder, prompts, overrides[folder.name])
             workflows[workflow.name] = replace(workflow, pins=pins)
-    return Catalogue(workflows, prompts, overrides, tools)
+    models = repository_dir / "deploy" / "config" / "models.yaml"
+    return Catalogue(workflows, prompts, overrides, tools, _digest(models.read_bytes()) if models.exists() else "")
 
 
 def _digest(content: bytes) -> str:

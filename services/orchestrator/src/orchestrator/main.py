@@ -9,6 +9,7 @@ from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.settings import load as load_settings
 from orchestrator import catalogue, peers
+from orchestrator.answer_cache import AnswerCache
 from orchestrator.catalogue import Catalogue
 from orchestrator.conductor import Conductor
 from orchestrator.engine import Engine
@@ -17,7 +18,7 @@ from orchestrator.records import RunStore
 from orchestrator.runs import Tools
 from orchestrator.settings import Settings
 from orchestrator.steps import STEP_KINDS
-from orchestrator.subscribers import reading
+from orchestrator.subscribers import forgetting, reading
 from orchestrator.workflows import WorkflowError
 
 NAME = "orchestrator"
@@ -30,9 +31,9 @@ async def start(declared: Catalogue, settings: Settings, runtime: Runtime) -> As
     log.info("workflows_declared", workflows={name: workflow.sha256[:12] for name, workflow in declared.workflows.items()})
     async with peers.connect(settings) as connected:
         store = RunStore(runtime.bus, limit_bytes=settings.record_limit_bytes)
-        tools = Tools(settings, declared, store, Recorder(runtime.bus), connected)
+        tools = Tools(settings, declared, store, Recorder(runtime.bus), connected, AnswerCache(runtime.bus))
         conductor = Conductor(runtime.bus, tools, Engine(STEP_KINDS, attempts=settings.step_attempts))
-        async with reading(runtime.bus, conductor, settings, runtime.health):
+        async with reading(runtime.bus, conductor, settings, runtime.health), forgetting(runtime.bus, tools.cache, settings):
             yield
 
 

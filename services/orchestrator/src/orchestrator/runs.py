@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -21,6 +21,9 @@ from orchestrator.workflows import Step, Workflow
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import ChatMessage, RequestAdmitted
 from strata.orchestrator.v1.orchestrator_events_pb2 import RunRecord, StepResult
+
+if TYPE_CHECKING:
+    from orchestrator.answer_cache import AnswerCache
 
 RUNNING, DONE, FAILED = "running", "done", "failed"
 # A notice, such as that a person will decide, leaves even when the time is up.
@@ -57,6 +60,7 @@ class Tools:
     store: RunStore
     recorder: Recorder
     peers: Peers
+    cache: "AnswerCache"
 
 
 @dataclass

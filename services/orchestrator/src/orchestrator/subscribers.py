@@ -11,11 +11,14 @@ from nats.errors import Error as NatsError
 from chassis.health import Health
 from chassis.logging import bound_contextvars, get_logger
 from chassis.messaging import Bus, Consumer
-from contracts.streams import ORCHESTRATOR_BATCH, ORCHESTRATOR_INTERACTIVE, Durable
-from contracts.subjects import ADMITTED
+from contracts.answers import document_token
+from contracts.streams import ORCHESTRATOR_APPLIED, ORCHESTRATOR_BATCH, ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_KNOWLEDGE, Durable
+from contracts.subjects import ADMITTED, APPLIED, KNOWLEDGE
+from orchestrator.answer_cache import AnswerCache
 from orchestrator.conductor import Conductor
 from orchestrator.settings import Settings
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted
+from strata.ingestor.v1.ingestor_events_pb2 import KnowledgeApplied, KnowledgeChanged
 
 log = get_logger("subscribers")
 _PAUSE_SECONDS = 0.5
@@ -44,6 +47,30 @@ async def reading(bus: Bus, conductor: Conductor, settings: Settings, health: He
     finally:
         await asyncio.gather(*(consumer.stop(settings.drain_seconds) for consumer in consumers.values()))
         await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+@asynccontextmanager
+async def forgetting(bus: Bus, cache: AnswerCache, settings: Settings) -> AsyncIterator[None]:
+    """Drop kept answers whose documents change, until the block ends; events of a time without any instance are read later."""
+
+    async def changed(change: KnowledgeChanged, _: Msg) -> None:
+        await cache.drop({document_token(change.collection, change.document_id)})
+
+    async def applied(event: KnowledgeApplied, _: Msg) -> None:
+        names = [*event.upserted, *event.deleted]
+        unnamed = event.upserted_count + event.deleted_count > len(names)
+        await cache.drop(None if unnamed else {document_token(*name.split("/", 1)) for name in names if "/" in name})
+
+    consumers = [
+        Consumer(bus, ORCHESTRATOR_KNOWLEDGE, KNOWLEDGE, changed, workers=1),
+        Consumer(bus, ORCHESTRATOR_APPLIED, APPLIED, applied, workers=1),
+    ]
+    tasks = [asyncio.create_task(_forever(consumer)) for consumer in consumers]
+    try:
+        yield
+    finally:
+        await asyncio.gather(*(consumer.stop(settings.drain_seconds) for consumer in consumers))
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _reads(task: asyncio.Task[None]) -> bool:

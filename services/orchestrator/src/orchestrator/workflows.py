@@ -60,6 +60,8 @@ class Workflow:
     steps: Mapping[str, Step]
     sha256: str
     pins: Mapping[str, str] = field(default_factory=dict)
+    # How long a released answer may be given again; 0 for never.
+    cache_seconds: float = 0.0
 
     @property
     def release(self) -> Step | None:
@@ -103,6 +105,7 @@ def parse(
         budget=Budget(**declared["budget"]),
         steps=compiled,
         sha256=sha256,
+        cache_seconds=float((declared.get("cache") or {}).get("ttl_s", 0)),
     )
 
 

@@ -25,6 +25,10 @@ async def generate(run: Run, step: Step) -> Outcome:
     if planned.grounded and not planned.passages:
         return Outcome({"text": notices.ABSTAIN, "status": "abstained"}, details={"status": "abstained", "passages": 0})
     prefix = run.answer.released_text
+    if not prefix and (again := await run.tools.cache.find(run, planned)) is not None:
+        origin = again["cached"]
+        details = _details(planned, again) | {"cached": True, "cached_from": origin}
+        return Outcome(again, details=details)
     releaser = _Releaser(run, planned, released_chars=len(prefix)) if _may_stream(run, planned) else None
     reserve = RESERVE_SECONDS * run.tools.settings.deadline_factor if shows_passages(planned) else 0.0
     try:

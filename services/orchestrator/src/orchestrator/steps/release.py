@@ -3,7 +3,6 @@
 import hashlib
 import time
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from chassis.errors import InternalError, ServiceError
@@ -17,7 +16,7 @@ from orchestrator.runs import Outcome, Run
 from orchestrator.verdicts import decision_name, describe
 from orchestrator.workflows import Step
 from strata.gateway.v1.gateway_events_pb2 import ToolCall
-from strata.guardrail.v1.guardrail_service_pb2 import Origin
+from strata.guardrail.v1.guardrail_service_pb2 import CheckOutputResponse, Decision, Origin
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
 
 log = get_logger("release")
@@ -55,7 +54,25 @@ async def release(run: Run, step: Step) -> Outcome:
         "citations": [{"document": c.document_id, "version": c.version} for c in completion.citations],
     }
     result = {"status": draft.status, "origin": draft.origin_name, "sequence": run.answer.sequence}
-    return Outcome(result, code=draft.code, details=details, effect=partial(run.answer.publish, message))
+    if draft.generated is not None and (origin := draft.generated.get("cached")) is not None:
+        details |= {"cached": True, "cached_from": origin}
+    keeps = _may_be_given_again(draft, response)
+
+    async def leave() -> None:
+        await run.answer.publish(message)
+        if keeps and draft.step is not None and draft.generated is not None:
+            await run.tools.cache.keep(run, plan(run, draft.step), draft.generated)
+
+    return Outcome(result, code=draft.code, details=details, effect=leave)
+
+
+def _may_be_given_again(draft: Draft, response: CheckOutputResponse) -> bool:
+    """Return whether an answer left as its model first made it, complete, with nothing in it that anyone objected to."""
+    made = draft.generated or {}
+    plain = draft.origin == Origin.ORIGIN_MODEL and (draft.status, draft.code, draft.finish_reason) == ("completed", "", "stop")
+    first = made.get("model_calls") == 1 and not draft.tool_calls
+    verdict = response.verdict
+    return plain and first and verdict.decision == Decision.DECISION_ALLOW and not verdict.personal_data
 
 
 def _first(run: Run, step: Step) -> tuple[Draft, dict[str, str] | None]:

@@ -1,5 +1,7 @@
 """Finds the passages that an answer may rest on."""
 
+from typing import Any
+
 from chassis import rpc
 from orchestrator.questions import question_of
 from orchestrator.runs import Outcome, Run
@@ -27,7 +29,8 @@ async def retrieve(run: Run, step: Step) -> Outcome:
     if run.request.HasField("as_of"):
         request.as_of.CopyFrom(run.request.as_of)
     response: RetrieveResponse = await rpc.call(run.tools.peers.retriever.Retrieve, request, timeout=run.timeout(step))
-    knowledge = {
+    knowledge: dict[str, Any] = {
+        "encoder": response.encoder,
         "index_versions": dict(response.index_versions),
         "watermarks": dict(response.watermarks),
         "stale_seconds": dict(response.stale_seconds),
@@ -44,7 +47,6 @@ async def retrieve(run: Run, step: Step) -> Outcome:
             }
             for p in response.passages
         ],
-        "encoder": response.encoder,
         **knowledge,
         "latency_ms": {name: round(value, 3) for name, value in response.latency_ms.items()},
     }
