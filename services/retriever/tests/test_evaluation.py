@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from retriever import metrics
 from retriever.evaluation import asof, retrieval
+from retriever.support import compression
 
 CORPUS = [
     {"_id": "pool", "title": "Pool", "text": "The swimming pool opens at seven."},
@@ -25,7 +27,7 @@ ASKED = [
 ]
 
 
-def _lines(file: Path, rows: list[dict[str, str]]) -> None:
+def _lines(file: Path, rows: list[dict[str, Any]]) -> None:
     file.write_text("\n".join(json.dumps(row) for row in rows))
 
 
@@ -45,6 +47,27 @@ def test_retrieval_scores_documents(tmp_path: Path) -> None:
     assert set(result["intervals"]) == {"ndcg@10", "mrr@10", "recall@100", "hit@5", "context_precision@5", "context_recall@5"}
     assert set(result["latency_ms"]) == {"p50", "p95", "p99"}
     assert set(result["ablation"]) == {"bm25", "dense", "fusion"}
+    assert set(result["chunkers"]) == {"skipped"}
+
+
+def test_searches_and_chunkers_are_rows_of_the_ablation(tmp_path: Path) -> None:
+    """Each option of a search and each named chunker is scored and held against what is served, query by query."""
+    folder = _beir(tmp_path)
+    _lines(folder / "guesses.jsonl", [{"_id": "q1", "text": "The swimming pool opens early."}])
+    options = {"ablate": "true", "chunkers": "structural-180-v2,semantic-180-v1", "hypotheses": str(folder / "guesses.jsonl")}
+    result = retrieval(folder, options=options)
+    assert set(result["searches"]) == {"rewritten_question", "rewritten_terms", "multi_query", "hyde"}
+    assert result["searches"]["hyde"]["n"] == 1
+    # A short question is searched as it is.
+    assert result["searches"]["multi_query"]["minus_plain"]["mean"] == 0.0
+    assert [name for name in result["chunkers"] if name != "default"] == ["structural-180-v2", "semantic-180-v1"]
+    assert result["chunkers"]["semantic-180-v1"]["ndcg@10"] == 1.0
+
+
+def test_an_unknown_chunker_is_named(tmp_path: Path) -> None:
+    """The error says which ones there are."""
+    with pytest.raises(ValueError, match="unknown chunker 'by-eye'; known"):
+        retrieval(_beir(tmp_path), options={"ablate": "true", "chunkers": "by-eye"})
 
 
 def test_a_judgement_of_a_missing_document_is_not_scored(tmp_path: Path) -> None:
@@ -94,3 +117,46 @@ def test_metrics_of_a_known_ranking() -> None:
     assert metrics.reciprocal_rank(["x", "b"], judged, 10) == 0.5
     assert metrics.recall(["x", "b"], judged, 100) == 0.5
     assert metrics.precision(["x", "b"], judged, 5) == 0.5
+
+
+MARKED = [
+    {
+        "claim": "Iron melts above 1500 degrees.",
+        "title": "Iron",
+        "abstract": ["Iron is a metal.", "It rusts in water.", "Iron melts at 1538 degrees Celsius.", "Bridges are made of it."],
+        "rationale_sentences": [[2], [1, 3]],
+    },
+    {
+        "query": "When does the pool open?",
+        "text": "The pool is old. It opens at seven. Dogs stay outside.",
+        "evidence": ["It opens at seven."],
+    },
+    {"query": "When does it close?", "text": "The pool is old.", "evidence": ["At nine."]},
+]
+
+
+def test_compression_tells_what_support_is_left(tmp_path: Path) -> None:
+    """One set of evidence sentences is enough to support; evidence that the text does not have makes a row invalid."""
+    _lines(tmp_path / "marked.jsonl", MARKED)
+    result = compression(tmp_path / "marked.jsonl", options={"ratios": "0.4,1"})
+    assert (result["n"], result["invalid"]) == (2, 1)
+    assert result["by_keep_ratio"]["1.0"]["evidence_kept"] == 1.0
+    assert result["by_keep_ratio"]["1.0"]["tokens_saved"] == 0.0
+    some = result["by_keep_ratio"]["0.4"]
+    assert some["support_kept"] > some["evidence_kept"]
+    assert some["tokens_saved"] >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({**MARKED[0], "rationale_sentences": [[7]]}, "marked.jsonl:1: field 'rationale_sentences' names"),
+        ({**MARKED[0], "abstract": "text"}, "marked.jsonl:1: field 'abstract'"),
+        ({**MARKED[1], "evidence": "It opens"}, "marked.jsonl:1: field 'evidence'"),
+    ],
+)
+def test_malformed_evidence_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    """The error names file, row and field."""
+    (tmp_path / "marked.jsonl").write_text(json.dumps(row))
+    with pytest.raises(ValueError, match=message):
+        compression(tmp_path / "marked.jsonl", options={})

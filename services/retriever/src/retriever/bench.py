@@ -15,6 +15,7 @@ from knowledge.lance import LanceIndex
 from knowledge.preparation import Embeds, cut, embed
 from knowledge.schema import Document, Kind
 from knowledge.visibility import Visibility
+from retriever.options import Options
 from retriever.retrieval import LEGS, Found, Retrieval
 from retriever.settings import RankingSettings
 
@@ -41,14 +42,17 @@ class Bench:
         threads: int = 2,
         cache: Path | None = None,
         ranking: RankingSettings | None = None,
+        chunker: str = "",
     ) -> None:
-        """Chunk, embed and index; `cache` keeps vectors for the next run, `ranking` is the service's default when absent."""
+        """Chunk, embed and index; `cache` keeps vectors for the next run, `ranking` and `chunker` are the default ones when absent."""
         started = time.perf_counter()
         encoder = Encoder.load(threads=threads)
         self.encoder = encoder.identity.key()
         self.ranking = ranking or RankingSettings()
+        self._chunker = chunker or CHUNKER
+        folder.mkdir(exist_ok=True)
         index = LanceIndex.create(folder, self.encoder)
-        self.chunks = _fill(index, VectorCache(encoder, cache) if cache else encoder, versions)
+        self.chunks = _fill(index, VectorCache(encoder, cache) if cache else encoder, versions, self._chunker)
         self._retrieval = Retrieval(index, encoder, self.ranking)
         self.indexed_seconds = time.perf_counter() - started
 
@@ -56,9 +60,13 @@ class Bench:
         """Return every candidate that is in force at a time, best first."""
         return await self._retrieval.rank(query, Visibility("eval", frozenset(), ("eval",), at), legs, rerank=rerank)
 
+    async def find(self, query: str, at: dt.datetime, options: Options) -> Found:
+        """Return the same for a query and what the options search beside it."""
+        return await self._retrieval.find(query, Visibility("eval", frozenset(), ("eval",), at), options)
+
     def describe(self) -> dict[str, object]:
         """Return the versions of what is judged."""
-        return {"encoder": self.encoder, "chunker": CHUNKER, "chunks": self.chunks, "ranking": self.ranking.model_dump(mode="json")}
+        return {"encoder": self.encoder, "chunker": self._chunker, "chunks": self.chunks, "ranking": self.ranking.model_dump(mode="json")}
 
 
 def document(name: str, title: str, text: str, *, version: str = "", effective_from: dt.datetime = EPOCH) -> Document:
@@ -66,7 +74,7 @@ def document(name: str, title: str, text: str, *, version: str = "", effective_f
     return Document("eval", Kind.ANCHORED, name, title, text, version=version, effective_from=effective_from)
 
 
-def _fill(index: LanceIndex, encoder: Embeds, versions: Sequence[Version]) -> int:
+def _fill(index: LanceIndex, encoder: Embeds, versions: Sequence[Version], chunker: str) -> int:
     """Index in groups that keep all versions of a document together; return the number of chunks."""
     by_document = [list(group) for _, group in groupby(sorted(versions, key=lambda v: v.document.key), key=lambda v: v.document.key)]
     total = 0
@@ -75,7 +83,7 @@ def _fill(index: LanceIndex, encoder: Embeds, versions: Sequence[Version]) -> in
         pieces = [
             replace(chunk, superseded_at=version.superseded_at)
             for version in group
-            for chunk in cut(version.document, index.encoder, EPOCH)
+            for chunk in cut(replace(version.document, chunker=chunker), index.encoder, EPOCH, encoder.encode)
         ]
         chunks = embed(pieces, encoder)
         index.replace(Kind.ANCHORED, {key: list(part) for key, part in groupby(chunks, key=lambda chunk: chunk.document_key)})

@@ -5,53 +5,27 @@ import datetime as dt
 import resource
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from knowledge.chunking import check_chunker
 from retriever import beir, metrics
 from retriever.bench import Bench, Version, document
-from retriever.retrieval import LEGS, Found
+from retriever.judging import Run, judge
+from retriever.retrieval import LEGS
+from retriever.variation import chunkers, searches
 
 _MODES: dict[str, Sequence[str]] = {"bm25": ("lexical",), "dense": ("vector",), "fusion": LEGS}
 _ASOF_CONSIDERED = 5
 
 
-@dataclass
-class _Run:
-    """What queries brought and how long they took."""
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    milliseconds: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-    parts: dict[str, list[float]] = field(default_factory=dict)
-    rerank: Counter[str] = field(default_factory=Counter)
-
-    def took(self, found: Found, started: float) -> None:
-        """Note how long a query took, its parts, and whether it was reranked."""
-        self.milliseconds.append((time.perf_counter() - started) * 1000)
-        self.rerank[found.rerank] += 1
-        for part, milliseconds in found.latency_ms.items():
-            self.parts.setdefault(part, []).append(milliseconds)
-
-    def summary(self) -> dict[str, object]:
-        """Return the metrics with their intervals, latency and throughput."""
-        rate = round(len(self.rows) / self.seconds, 1) if self.seconds else 0.0
-        return {
-            **metrics.summary(self.rows),
-            "latency_ms": metrics.latency(self.milliseconds),
-            "latency_parts_ms": {part: metrics.latency(values) for part, values in self.parts.items()},
-            "throughput_per_s": rate,
-            "rerank": dict(self.rerank),
-        }
-
-
 def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score the search on a folder in BEIR's layout.
 
-    Options: `split`, `ablate`, `threads`, and `cache`, a file that keeps vectors between runs.
+    Options: `split`, `ablate`, `threads`, `cache` (a file that keeps vectors between runs), `chunkers` (those that are compared,
+    or `none`) and `hypotheses` (a file of texts that answers might read like).
 
     Raises:
         ValueError: Malformed input, named by file, row and field.
@@ -61,19 +35,15 @@ def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     versions = [Version(document(name, *parts)) for name, parts in collection.documents.items()]
     with tempfile.TemporaryDirectory() as folder:
         bench = _bench(Path(folder), versions, options)
-        run = asyncio.run(_rank(bench, collection.queries, scored, LEGS, rerank=True))
-        alone = {
-            mode: asyncio.run(_rank(bench, collection.queries, scored, legs, rerank=False))
-            for mode, legs in _MODES.items()
-            if _asked(options, "ablate")
-        }
+        run = judge(collection.queries, scored, bench.rank)
+        compared = _ablation(bench, collection, scored, run, options, versions, Path(folder)) if _asked(options, "ablate") else {}
     return {
         "suite": "retrieval",
         "split": collection.split,
         "n": len(scored),
         "invalid": len(collection.judgements) - len(scored),
         **run.summary(),
-        **(_compared(run, alone) if alone else {}),
+        **compared,
         "documents": len(versions),
         "indexed_s": round(bench.indexed_seconds, 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -84,7 +54,7 @@ def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
 def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score which version comes first for questions about a time; `data` is a file beside `documents.jsonl`.
 
-    Options: `threads`, `cache`.
+    Options: `threads`, `cache`, `ablate`, `chunkers`.
 
     Raises:
         ValueError: Malformed input, named by file, row and field.
@@ -96,11 +66,17 @@ def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         bench = _bench(Path(folder), versions, options)
         run = asyncio.run(_ask(bench, scored))
+        compared: dict[str, object] = {}
+        if _asked(options, "ablate"):
+            build = partial(_bench_of, Path(folder), versions, options)
+            named = options.get("chunkers", "")
+            compared = {"chunkers": chunkers(named, versions, build, lambda b: asyncio.run(_ask(b, scored)), run, "version_accuracy")}
     return {
         "suite": "asof",
         "n": len(scored),
         "invalid": len(questions) - len(scored),
         **run.summary(),
+        **compared,
         "documents": len(versions),
         "indexed_s": round(bench.indexed_seconds, 1),
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
@@ -108,40 +84,45 @@ def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     }
 
 
-def _bench(folder: Path, versions: Sequence[Version], options: Mapping[str, str]) -> Bench:
+def _bench(folder: Path, versions: Sequence[Version], options: Mapping[str, str], chunker: str = "") -> Bench:
     cache = Path(options["cache"]) if options.get("cache") else None
-    return Bench(folder, versions, threads=int(options.get("threads", "2")), cache=cache)
+    if cache is None and _asked(options, "ablate"):
+        # Chunks that several chunkers make are embedded once.
+        cache = folder / "vectors.sqlite"
+    return Bench(folder / (chunker or "default"), versions, threads=int(options.get("threads", "2")), cache=cache, chunker=chunker)
+
+
+def _bench_of(folder: Path, versions: Sequence[Version], options: Mapping[str, str], chunker: str) -> Bench:
+    return _bench(folder, versions, options, check_chunker(chunker))
 
 
 def _asked(options: Mapping[str, str], name: str) -> bool:
     return options.get(name, "").lower() not in {"", "0", "false", "no"}
 
 
-def _compared(run: _Run, alone: Mapping[str, _Run]) -> dict[str, object]:
-    """Return each part's own metrics, and by how much the search as served is better than each, query by query."""
+def _ablation(
+    bench: Bench,
+    collection: beir.Collection,
+    scored: Mapping[str, Mapping[str, int]],
+    run: Run,
+    options: Mapping[str, str],
+    versions: Sequence[Version],
+    folder: Path,
+) -> dict[str, object]:
+    """Return the metrics of each leg, of each option of a search and of each chunker, held against the search as served."""
+    alone = {mode: judge(collection.queries, scored, partial(bench.rank, legs=legs, rerank=False)) for mode, legs in _MODES.items()}
+    build = partial(_bench_of, folder, versions, options)
+    named = options.get("chunkers", "")
     return {
         "ablation": {mode: metrics.summary(other.rows) for mode, other in alone.items()},
         "served_minus": {mode: metrics.difference(run.rows, other.rows, "ndcg@10") for mode, other in alone.items()},
+        "searches": searches(bench, collection.queries, scored, run, options.get("hypotheses", "")),
+        "chunkers": chunkers(named, versions, build, lambda b: judge(collection.queries, scored, b.rank), run, "ndcg@10"),
     }
 
 
-async def _rank(
-    bench: Bench, queries: Mapping[str, str], judged: Mapping[str, Mapping[str, int]], legs: Sequence[str], *, rerank: bool
-) -> _Run:
-    run, began, now = _Run(), time.perf_counter(), dt.datetime.now(dt.UTC)
-    for name, relevant in judged.items():
-        started = time.perf_counter()
-        found = await bench.rank(queries[name], now, legs, rerank=rerank)
-        run.took(found, started)
-        # The first, and so the best, chunk of a document gives its place.
-        ranked = list(dict.fromkeys(candidate.chunk.document_id for candidate in found.passages))
-        run.rows.append(metrics.scores(ranked, relevant))
-    run.seconds = time.perf_counter() - began
-    return run
-
-
-async def _ask(bench: Bench, questions: Sequence[Mapping[str, Any]]) -> _Run:
-    run, began = _Run(), time.perf_counter()
+async def _ask(bench: Bench, questions: Sequence[Mapping[str, Any]]) -> Run:
+    run, began = Run(), time.perf_counter()
     for question in questions:
         started = time.perf_counter()
         found = await bench.rank(question["query"], question["as_of"])

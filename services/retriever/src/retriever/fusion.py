@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from knowledge.index import Hit
 from knowledge.schema import Chunk
+from retriever.pieces import Piece
 from retriever.settings import Weights
 
 
@@ -18,6 +19,8 @@ class Candidate:
     lexical: float
     vector: float
     fused: float = 0.0
+    # Where its text is made of several pieces of the version; empty where it is one.
+    pieces: tuple[Piece, ...] = ()
 
 
 def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weights: Mapping[str, Weights]) -> list[Candidate]:

@@ -1,6 +1,8 @@
 """Says how much a chunk has to do with a query on a scale that does not depend on the other chunks."""
 
+import math
 import re
+from collections.abc import Sequence
 
 _WORD = re.compile(r"[a-z0-9]+(?:[-'][a-z0-9]+)*")
 _ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ies", "ied", "ed", "es", "ly", "s", "e", "y")
@@ -25,6 +27,11 @@ def stems(text: str) -> set[str]:
 def coverage(query_stems: set[str], text: str) -> float:
     """Return the share of the query's words that are in `text`; 0 for a query without any."""
     return len(query_stems & stems(text)) / len(query_stems) if query_stems else 0.0
+
+
+def stem_weights(question: str, read: Sequence[set[str]]) -> dict[str, float]:
+    """Return how much each word of the question tells, by how few of the sentences that were `read` have it."""
+    return {stem: math.log(1 + len(read) / (1 + sum(stem in sentence for sentence in read))) for stem in stems(question)}
 
 
 def _stem(word: str) -> str:

@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from prometheus_client import Counter
 
@@ -13,23 +13,29 @@ from encoders.encoder import Vectors
 from knowledge.index import Hit, Index
 from knowledge.preparation import Embeds, search_text
 from knowledge.visibility import Visibility
+from retriever.compression import compress
+from retriever.expansion import expanded
 from retriever.fusion import Candidate, aged, fuse
+from retriever.options import DONE, OFF, SKIPPED, Options, Report
+from retriever.queries import parts, rewritten
 from retriever.relevance import coverage, stems
 from retriever.reranking import Reranker, completed
 from retriever.settings import RankingSettings, Weights
+from retriever.variants import back_in_time, combined
 from retriever.windows import edges_first, narrow, within
 
 T = TypeVar("T")
 LEGS = ("lexical", "vector")
+_PLAIN = Options()
 RERANKED = Counter("strata_retrieval_rerank_total", "Queries by what became of their reranking.", ["outcome"])
 
 
-@dataclass(frozen=True)
-class Window:
-    """How long a passage may be in words, and what its sentences should match."""
+class Reads(Embeds, Protocol):
+    """An encoder that also says how long a text is."""
 
-    words: int
-    focus: str = ""
+    def count_tokens(self, text: str) -> int:
+        """Return how many tokens it would read of `text`, its own marks included."""
+        ...
 
 
 @dataclass
@@ -39,33 +45,98 @@ class Found:
     passages: list[Candidate]
     versions: dict[str, int]
     latency_ms: dict[str, float] = field(default_factory=dict)
-    rerank: str = "off"
+    rerank: str = OFF
+    # The query's own vector; None before it is encoded, and where no leg needs it.
+    vector: Vectors | None = None
+    report: Report = field(default_factory=Report)
 
 
 class Retrieval:
     """The search itself, the same in service and under evaluation."""
 
-    def __init__(self, index: Index, encoder: Embeds, ranking: RankingSettings) -> None:
+    def __init__(self, index: Index, encoder: Reads, ranking: RankingSettings) -> None:
         """Search `index` with queries encoded by `encoder`."""
         self._index, self._encoder, self._ranking = index, encoder, ranking
         self._weights: Mapping[str, Weights] = {"fluid": ranking.fluid, "anchored": ranking.anchored}
         self._reranker = Reranker(ranking.rerank)
 
-    async def search(self, query: str, visible: Visibility, top_k: int, window: Window | None = None) -> Found:
+    async def search(self, query: str, visible: Visibility, top_k: int, options: Options = _PLAIN) -> Found:
         """Return the passages that may ground an answer, best first unless the settings say otherwise; none when nothing is relevant."""
-        found = await self.rank(query, visible)
+        query = rewritten(query, options.rewrite)
+        found = await self.find(query, visible, options)
         started = time.perf_counter()
-        if window is None:
-            passages = self._chosen(query, found.passages, top_k)
+        if options.window is None:
+            found.passages = self._chosen(query, found.passages, top_k)
+            await self._expand(options, found)
         else:
             # Documents repeat each other, so some windows will turn out to be the same.
             chosen = self._chosen(query, found.passages, 2 * top_k)
-            passages = narrow(chosen, window.focus or query, window.words)[:top_k]
+            found.passages = narrow(chosen, options.window.focus or query, options.window.words)[:top_k]
+        await self._compress(options.focus or query, options, found)
         if self._ranking.most_words is not None:
-            passages = within(passages, self._ranking.most_words)
-        found.passages = edges_first(passages) if self._ranking.best_at_edges else passages
-        found.latency_ms["fuse"] += _since(started)
+            found.passages = within(found.passages, self._ranking.most_words)
+        if self._ranking.best_at_edges:
+            found.passages = edges_first(found.passages)
+        found.latency_ms["fuse"] += _since(started) - found.latency_ms.get("expand", 0.0) - found.latency_ms.get("compress", 0.0)
+        found.report.outcomes["rerank"] = found.rerank
         return found
+
+    async def find(self, query: str, visible: Visibility, options: Options = _PLAIN) -> Found:
+        """Return every candidate of the query, and of the variants that the options name as far as they are back in time."""
+        asked, guessed = parts(query, options.parts), [text for text in options.hypotheses if text.strip()]
+        variants = [*guessed, *asked][: self._ranking.variants.most]
+        started = time.perf_counter()
+        if not variants:
+            found = await self.rank(query, visible)
+            found.report.outcomes |= {"multi_query": OFF, "hypotheses": OFF}
+            return found
+
+        async def ranked(text: str) -> Sequence[Candidate]:
+            return (await self.rank(text, visible)).passages
+
+        budget = options.variants_ms or self._ranking.variants.budget_ms
+        found, others = await asyncio.gather(self.rank(query, visible), back_in_time(ranked, variants, budget))
+        if others:
+            found.passages = combined(found.passages, others, self._ranking.variants.weight)
+            if found.vector is not None:
+                # What only a variant found is held against the query before it may ground an answer.
+                found.passages = await asyncio.to_thread(completed, self._index, found.vector, found.passages)
+        found.latency_ms["variants"] = _since(started)
+        outcome = DONE if len(others) == len(variants) else SKIPPED
+        found.report.queries = 1 + len(others)
+        found.report.outcomes |= {"multi_query": outcome if asked else OFF, "hypotheses": outcome if guessed else OFF}
+        return found
+
+    async def _expand(self, options: Options, found: Found) -> None:
+        """Grow the passages by their neighbours where that is asked for or set, within its budget."""
+        by_collection = self._ranking.expand_tokens
+        found.report.outcomes["expand"] = OFF
+        if not found.passages or not (options.expand_tokens or by_collection):
+            return
+        started = time.perf_counter()
+
+        def limit(candidate: Candidate) -> int:
+            return options.expand_tokens or by_collection.get(candidate.chunk.collection, 0)
+
+        growing = asyncio.to_thread(expanded, self._index, found.passages, limit, self._encoder.count_tokens)
+        try:
+            found.passages = await asyncio.wait_for(growing, self._ranking.expand_budget_ms / 1000)
+            found.report.outcomes["expand"] = DONE
+        except TimeoutError:
+            found.report.outcomes["expand"] = SKIPPED
+        found.latency_ms["expand"] = _since(started)
+
+    async def _compress(self, question: str, options: Options, found: Found) -> None:
+        """Shorten the passages where that is asked for."""
+        found.report.outcomes["compress"] = OFF
+        if options.compress is None or not found.passages:
+            return
+        started = time.perf_counter()
+        count, weights = self._encoder.count_tokens, self._ranking.sentences
+        result = await asyncio.to_thread(compress, question, found.passages, options.compress, self._encoder, count, weights)
+        found.passages, found.report.tokens_before, found.report.tokens_after = result.passages, result.before, result.after
+        found.report.outcomes["compress"] = DONE
+        found.latency_ms["compress"] = _since(started)
 
     async def rank(self, query: str, visible: Visibility, legs: Sequence[str] = LEGS, *, rerank: bool = True) -> Found:
         """Return every candidate of the legs, best first, however relevant; `rerank` off returns the fusion as it is."""
@@ -86,6 +157,7 @@ class Retrieval:
         started = time.perf_counter()
         found = Found(fuse(words, vectors, self._weights), versions, latency)
         latency["fuse"] = _since(started)
+        found.vector = encoded[0] if encoded else None
         if rerank and encoded and "lexical" in legs:
             await self._rerank(query, encoded[0], visible, found)
         found.passages = aged(found.passages, visible.at, self._ranking.half_life_days, self._ranking.recency_weight)
@@ -104,9 +176,9 @@ class Retrieval:
                 with contextlib.suppress(TimeoutError):
                     few = await asyncio.wait_for(asyncio.to_thread(completed, self._index, vector, few), 0.8 * settings.budget_ms / 1000)
                 found.passages = await asyncio.to_thread(self._reranker.order, query, [*few, *rest])
-            found.rerank = "done"
+            found.rerank = DONE
         except TimeoutError:
-            found.rerank = "skipped"
+            found.rerank = SKIPPED
         found.latency_ms["rerank"] = _since(started)
         RERANKED.labels(outcome=found.rerank).inc()
 

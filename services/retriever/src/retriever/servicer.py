@@ -7,7 +7,7 @@ from prometheus_client import Histogram
 from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from chassis.rpc import Context
 from retriever import wire
-from retriever.retrieval import Found, Retrieval, Window
+from retriever.retrieval import Found, Retrieval
 from retriever.settings import Settings
 from retriever.shelf import Opened, Shelf
 from retriever.watermarks import Watermarks
@@ -31,6 +31,7 @@ class RetrieverServicer(RetrieverServiceServicer):
         ranking = self._settings.ranking
         opened, retrieval = self._search()
         self._check(request, opened.key)
+        options = wire.to_options(request)
         if not request.collections:
             return wire.to_response(Found([], {}), opened.key)
         seconds = min(request.wait_seconds, self._settings.longest_wait_seconds)
@@ -38,8 +39,7 @@ class RetrieverServicer(RetrieverServiceServicer):
         # Taken before the search: what is searched is at least this far.
         watermarks = self._watermarks.of(request.collections)
         visible = wire.to_visibility(request, dt.datetime.now(dt.UTC))
-        window = Window(request.window_words, request.focus) if request.window_words else None
-        found = await retrieval.search(request.query, visible, request.top_k or ranking.default_top_k, window)
+        found = await retrieval.search(request.query, visible, request.top_k or ranking.default_top_k, options)
         for part, milliseconds in found.latency_ms.items():
             PARTS.labels(part=part).observe(milliseconds / 1000)
         PASSAGES.observe(len(found.passages))
@@ -63,6 +63,8 @@ class RetrieverServicer(RetrieverServiceServicer):
         if len(request.query) > self._settings.longest_query_characters:
             limit = self._settings.longest_query_characters
             raise InvalidArgumentError(f"field 'query' has {len(request.query)} characters; the limit is {limit}")
+        if any(len(text) > self._settings.longest_query_characters for text in request.hypotheses):
+            raise InvalidArgumentError(f"field 'hypotheses' has a text of more than {self._settings.longest_query_characters} characters")
         if request.top_k > self._settings.ranking.largest_top_k:
             raise InvalidArgumentError(f"field 'top_k' is {request.top_k}; the limit is {self._settings.ranking.largest_top_k}")
         if not request.caller.tenant:

@@ -5,7 +5,7 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
 from knowledge.backends import BackendSettings
-from retriever.weighting import RerankSettings
+from retriever.weighting import RerankSettings, SentenceWeights, VariantSettings
 
 
 class Weights(BaseModel):
@@ -26,6 +26,14 @@ class RankingSettings(BaseModel):
     anchored: Weights = Field(default_factory=Weights, description="Weights for anchored collections.")
     candidates: PositiveInt = Field(default=100, description="Chunks that each leg contributes.")
     rerank: RerankSettings = Field(default_factory=RerankSettings, description="How candidates are ordered again.")
+    variants: VariantSettings = Field(default_factory=VariantSettings, description="Queries beside the query, where a workflow asks.")
+    sentences: SentenceWeights = Field(default_factory=SentenceWeights, description="Which sentences compression keeps.")
+    expand_tokens: dict[str, PositiveInt] = Field(
+        default_factory=dict, description="By collection: most tokens of a passage with its neighbours; a workflow's own wins."
+    )
+    expand_budget_ms: PositiveFloat = Field(
+        default=200.0, description="Longest time to read neighbours; over it passages stay as they are."
+    )
     half_life_days: dict[str, PositiveFloat] = Field(
         default_factory=dict, description="By collection: age at which half of `recency_weight` is lost."
     )

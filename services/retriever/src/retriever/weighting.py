@@ -34,3 +34,22 @@ class RerankSettings(BaseModel):
     )
     query_words: PositiveInt = Field(default=20, description="Most words, without stop words, of a question.")
     message_words: PositiveInt = Field(default=60, description="Fewest words of a long message; between the two, weights are mixed.")
+
+
+class SentenceWeights(BaseModel):
+    """What makes a sentence of a passage worth keeping."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    lexical: NonNegativeFloat = Field(default=0.5, description="Share of the query's words, by how few sentences have them.")
+    vector: NonNegativeFloat = Field(default=1.0, description="Cosine; 0 embeds nothing.")
+
+
+class VariantSettings(BaseModel):
+    """What parts of a message and texts that an answer might read like count beside the query itself, and may cost."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: NonNegativeFloat = Field(default=0.5, description="Weight of the best variant's score; the query's own is 1.")
+    budget_ms: PositiveFloat = Field(default=300.0, description="Longest time; variants that are not back by then are left out.")
+    most: PositiveInt = Field(default=8, description="Most variants of one query, whoever asks for more.")

@@ -1,21 +1,16 @@
 """Fits passages to a reader: the sentences that match, no more words than fit, the best ones where they are read."""
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from retriever.fusion import Candidate
-from retriever.relevance import stems
-
-# A sentence, a line, or an item of a list that was written into a line.
-_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9-])|\n+|\s+-\s+(?=[A-Z])")
+from retriever.pieces import sentences
+from retriever.relevance import stem_weights, stems
 
 
 def narrow(candidates: Sequence[Candidate], question: str, words: int) -> list[Candidate]:
     """Return the candidates with texts of at most `words` words where they have sentences; the same text only once."""
-    sentences = [stems(c.chunk.text[start:end]) for c in candidates for start, end in _sentences(c.chunk.text)]
-    weights = {stem: math.log(1 + len(sentences) / (1 + sum(stem in s for s in sentences))) for stem in stems(question)}
+    weights = stem_weights(question, [stems(c.chunk.text[start:end]) for c in candidates for start, end in sentences(c.chunk.text)])
     narrowed: dict[str, Candidate] = {}
     for candidate in candidates:
         start, end = _best(candidate.chunk.text, weights, words)
@@ -41,17 +36,9 @@ def edges_first(candidates: Sequence[Candidate]) -> list[Candidate]:
     return [*candidates[::2], *reversed(candidates[1::2])]
 
 
-def _sentences(text: str) -> list[tuple[int, int]]:
-    """Return the half-open ranges of the sentences of a text."""
-    ends = [(match.start(), match.end()) for match in _END.finditer(text)]
-    starts = [0, *(after for _, after in ends)]
-    stops = [*(before for before, _ in ends), len(text)]
-    return [(start, stop) for start, stop in zip(starts, stops, strict=True) if text[start:stop].strip()]
-
-
 def _best(text: str, weights: dict[str, float], words: int) -> tuple[int, int]:
     """Return the range with the most weight; of equals the first and, from there, the longest."""
-    ranges, best, chosen = _sentences(text), -1.0, (0, len(text))
+    ranges, best, chosen = sentences(text), -1.0, (0, len(text))
     for first, (start, _) in enumerate(ranges):
         for last, (_, end) in enumerate(ranges[first:], start=first):
             if last > first and len(text[start:end].split()) > words:

@@ -1,9 +1,14 @@
 """Between protobuf and the domain."""
 
 import datetime as dt
+import math
 
+from chassis.errors import InvalidArgumentError
 from knowledge.visibility import Visibility
+from retriever.compression import Compress
 from retriever.fusion import Candidate
+from retriever.options import Options, Window
+from retriever.queries import REWRITES
 from retriever.retrieval import Found
 from strata.retriever.v1 import retriever_service_pb2 as pb
 
@@ -21,6 +26,30 @@ def to_visibility(request: pb.RetrieveRequest, now: dt.datetime) -> Visibility:
     )
 
 
+def to_options(request: pb.RetrieveRequest) -> Options:
+    """Return how the query is searched and what becomes of its passages; raise InvalidArgumentError for what cannot be."""
+    if request.rewrite and request.rewrite not in REWRITES:
+        raise InvalidArgumentError(f"field 'rewrite' is {request.rewrite!r}; known: {sorted(REWRITES)}")
+    compress = None
+    if request.HasField("compress"):
+        ratio = request.compress.keep_ratio
+        if not 0 <= ratio <= 1 or not (ratio or request.compress.max_tokens):
+            raise InvalidArgumentError(f"field 'compress' needs 'max_tokens' or a 'keep_ratio' above 0 and at most 1, got {ratio}")
+        compress = Compress(request.compress.max_tokens, ratio)
+    if not 0 <= request.multi_query.budget_ms < math.inf:
+        raise InvalidArgumentError(f"field 'multi_query.budget_ms' is {request.multi_query.budget_ms}; it must not be negative")
+    return Options(
+        window=Window(request.window_words, request.focus) if request.window_words else None,
+        focus=request.focus,
+        compress=compress,
+        rewrite=request.rewrite,
+        parts=request.multi_query.queries,
+        variants_ms=request.multi_query.budget_ms,
+        hypotheses=tuple(request.hypotheses),
+        expand_tokens=request.expand.max_tokens,
+    )
+
+
 def to_response(found: Found, encoder: str) -> pb.RetrieveResponse:
     """Return what a query answers."""
     return pb.RetrieveResponse(
@@ -28,6 +57,10 @@ def to_response(found: Found, encoder: str) -> pb.RetrieveResponse:
         encoder=encoder,
         index_versions=found.versions,
         latency_ms=found.latency_ms,
+        outcomes=found.report.outcomes,
+        tokens_before=found.report.tokens_before,
+        tokens_after=found.report.tokens_after,
+        queries=found.report.queries,
     )
 
 
@@ -50,4 +83,5 @@ def to_passage(candidate: Candidate) -> pb.RetrievedPassage:
         start=chunk.start,
         end=chunk.end,
         document_sha256=chunk.document_sha256,
+        spans=[pb.Span(start=piece.start, end=piece.end) for piece in candidate.pieces],
     )
