@@ -140,6 +140,7 @@ class Script:
     policy_ids: list[str] = field(default_factory=list)
     version: str = "2"
     passages: list[tuple[str, str, str]] = field(default_factory=lambda: list(PASSAGES))
+    outcomes: dict[str, str] = field(default_factory=lambda: {"rerank": "done"})
     screen: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
     judge: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
     rules: Callable[[Any], guard.EvaluateRulesResponse] = lambda _: guard.EvaluateRulesResponse()
@@ -236,7 +237,7 @@ class _Retriever(RetrieverServiceServicer):
                 )
                 for d, title, text in self._script.passages
             ]
-            return RetrieveResponse(passages=passages, encoder="minilm")
+            return RetrieveResponse(passages=passages, encoder="minilm", outcomes=self._script.outcomes)
 
 
 class _Inference(InferenceServiceServicer):

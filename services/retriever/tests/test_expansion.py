@@ -8,7 +8,7 @@ import pytest
 
 from encoders import Encoder
 from knowledge.lance import LanceIndex
-from knowledge.preparation import cut, embed
+from knowledge.preparation import cut
 from knowledge.schema import Chunk, Document, Kind
 from retriever.expansion import expanded
 from retriever.fusion import Candidate
@@ -28,7 +28,7 @@ def stored(request: pytest.FixtureRequest, encoder: Encoder, tmp_path: Path) -> 
     older = replace(document, version="1", text=TEXT.replace("rule", "custom"), effective_from=NOW - dt.timedelta(days=9))
     chunks = cut(document, index.encoder, NOW)
     before = [replace(chunk, superseded_at=NOW) for chunk in cut(older, index.encoder, NOW)]
-    index.replace(Kind.ANCHORED, {document.key: embed([*before, *chunks], encoder)})
+    index.replace(Kind.ANCHORED, {document.key: [*before, *chunks]})
     return index, chunks
 
 

@@ -101,7 +101,7 @@ def _overrides(path: Path) -> dict[str, Mapping[str, str]]:
 
 
 def _check_prompts(workflow: Workflow, where: str, prompts: Mapping[str, Prompt]) -> None:
-    for step in workflow.of_kind("generate"):
+    for step in workflow.of_kind("generate", "hypothesis"):
         if step.spec["task"] not in prompts:
             task = step.spec["task"]
             raise WorkflowError(f"{where}: step {step.id!r} names the prompt {task!r}, which is not there; known: {sorted(prompts)}")
@@ -124,7 +124,7 @@ def _pins(
     """Return the hashes of all files that decide what a run of this workflow does."""
     pins = {"workflow": workflow.sha256}
     adapters = {rule["adapter"] for rule in overrides.values() if "adapter" in rule}
-    for step in workflow.of_kind("generate"):
+    for step in workflow.of_kind("generate", "hypothesis"):
         pins[f"prompt:{step.spec['task']}"] = prompts[step.spec["task"]].sha256
         adapters |= {step.spec["adapter"]} if "adapter" in step.spec else set()
     if (folder / "policy.yaml").exists():

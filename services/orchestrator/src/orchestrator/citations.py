@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator import notices
 from strata.guardrail.v1.guardrail_service_pb2 import Passage
 from strata.orchestrator.v1.orchestrator_events_pb2 import Citation
+from strata.retriever.v1.retriever_service_pb2 import Span
 
 _NUMBERS = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 _MOST_QUOTES = 3
@@ -46,4 +47,7 @@ def _citation(passage: Numbered) -> Citation:
         document_id=passage["document_id"],
         source=passage["source"],
         kind=passage["kind"],
+        # Results are kept as JSON, in which whole numbers come back as floats.
+        spans=[Span(start=int(span["start"]), end=int(span["end"])) for span in passage.get("spans", ())],
+        document_sha256=passage.get("document_sha256", ""),
     )

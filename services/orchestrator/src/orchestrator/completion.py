@@ -36,6 +36,10 @@ def complete(run: Run, step: Step, draft: Draft, text: str, *, verdict: str, sec
         completion.index_versions.update({name: int(number) for name, number in found.get("index_versions", {}).items()})
         completion.watermarks.update({name: int(place) for name, place in found.get("watermarks", {}).items()})
         completion.stale_seconds.update(found.get("stale_seconds", {}))
+        for part, outcome in found.get("outcomes", {}).items():
+            # Of several searches the one that ran out of budget is the one to know of.
+            if completion.retrieval.get(part) != "skipped":
+                completion.retrieval[part] = outcome
     _account(run, draft, completion)
     completion.steps.append(StepUsage(step_id=step.id, latency_ms=seconds * 1000))
     completion.latency_ms[step.id] = seconds * 1000

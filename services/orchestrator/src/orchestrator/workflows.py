@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from orchestrator.expressions import Condition, ExpressionError, Pattern, Template
 
-KINDS = ("screen", "route", "retrieve", "tool", "generate", "template", "escalate", "release")
+KINDS = ("screen", "route", "hypothesis", "retrieve", "tool", "generate", "template", "escalate", "release")
 _DEFAULT_TIMEOUT_SECONDS = 10.0
 # A release may have to generate a second time.
 _RELEASE_TIMEOUT_SECONDS = 60.0
@@ -68,9 +68,9 @@ class Workflow:
         """The step that releases the answer; None for a workflow without one."""
         return next((step for step in self.steps.values() if step.kind == "release"), None)
 
-    def of_kind(self, kind: str) -> Iterable[Step]:
-        """Yield the steps of a kind, in order."""
-        return (step for step in self.steps.values() if step.kind == kind)
+    def of_kind(self, *kinds: str) -> Iterable[Step]:
+        """Yield the steps of these kinds, in order."""
+        return (step for step in self.steps.values() if step.kind in kinds)
 
 
 def parse(
@@ -151,6 +151,9 @@ def _check_references(raw: dict[str, Any], where: str, ids: set[str], tools: set
         raise WorkflowError(f"{where}: step {raw['id']!r} calls the tool {raw['tool']!r}, which is not declared; known: {sorted(tools)}")
     if raw["kind"] == "release" and "when" in raw:
         raise WorkflowError(f"{where}: step {raw['id']!r} is a release, which cannot depend on a condition")
+    guess = raw.get("hypothesis")
+    if guess is not None and guess not in raw.get("needs", ()):
+        raise WorkflowError(f"{where}: step {raw['id']!r} takes its hypothesis from {guess!r}, which is not among the steps it needs")
     for source in raw.get("from", ()):
         if source not in ids or source not in raw.get("needs", ()):
             raise WorkflowError(f"{where}: step {raw['id']!r} releases from {source!r}, which is not among the steps it needs")

@@ -73,6 +73,7 @@ def strata(window: Window, *, request_id: str, trace_id: str, gateway_ms: float 
             "index_versions": _whole(completion.get("index_versions")),
             "watermarks": _whole(completion.get("watermarks")),
             "stale_seconds": completion.get("stale_seconds", {}),
+            "retrieval": completion.get("retrieval", {}),
         },
     }
 

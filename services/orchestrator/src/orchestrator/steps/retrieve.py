@@ -6,7 +6,14 @@ from chassis import rpc
 from orchestrator.questions import question_of
 from orchestrator.runs import Outcome, Run
 from orchestrator.workflows import Step
-from strata.retriever.v1.retriever_service_pb2 import RetrievedPassage, RetrieveRequest, RetrieveResponse
+from strata.retriever.v1.retriever_service_pb2 import (
+    Compression,
+    Expansion,
+    MultiQuery,
+    RetrievedPassage,
+    RetrieveRequest,
+    RetrieveResponse,
+)
 
 
 async def retrieve(run: Run, step: Step) -> Outcome:
@@ -25,6 +32,9 @@ async def retrieve(run: Run, step: Step) -> Outcome:
         accept_stale=run.request.accept_stale,
         # Half of what the step may take; the rest is for the search.
         wait_seconds=run.timeout(step) / 2,
+        rewrite=step.spec.get("rewrite", ""),
+        hypotheses=_hypotheses(run, step),
+        **_options(step),
     )
     if run.request.HasField("as_of"):
         request.as_of.CopyFrom(run.request.as_of)
@@ -34,6 +44,8 @@ async def retrieve(run: Run, step: Step) -> Outcome:
         "index_versions": dict(response.index_versions),
         "watermarks": dict(response.watermarks),
         "stale_seconds": dict(response.stale_seconds),
+        # Such as a rerank that was skipped because its budget ran out.
+        "outcomes": dict(response.outcomes),
     }
     details = {
         "passages": [
@@ -48,9 +60,30 @@ async def retrieve(run: Run, step: Step) -> Outcome:
             for p in response.passages
         ],
         **knowledge,
+        "queries": response.queries,
+        "tokens": {"before": response.tokens_before, "after": response.tokens_after},
         "latency_ms": {name: round(value, 3) for name, value in response.latency_ms.items()},
     }
     return Outcome({"items": [_item(passage) for passage in response.passages], **knowledge}, details=details)
+
+
+def _options(step: Step) -> dict[str, Any]:
+    """Return the options that the step names as messages."""
+    spec = step.spec
+    made: dict[str, Any] = {}
+    if "compress" in spec:
+        made["compress"] = Compression(**spec["compress"])
+    if "multi_query" in spec:
+        made["multi_query"] = MultiQuery(**spec["multi_query"])
+    if "expand" in spec:
+        made["expand"] = Expansion(**spec["expand"])
+    return made
+
+
+def _hypotheses(run: Run, step: Step) -> list[str]:
+    """Return the text that the step's hypothesis step made; none where it was skipped or its time ran out."""
+    made = run.results.get(step.spec.get("hypothesis", "")) or {}
+    return [str(made["text"])] if made.get("text") else []
 
 
 def _item(passage: RetrievedPassage) -> dict[str, object]:
@@ -65,4 +98,6 @@ def _item(passage: RetrievedPassage) -> dict[str, object]:
         "date": passage.date,
         "source": passage.source,
         "score": passage.score,
+        "spans": [{"start": span.start, "end": span.end} for span in passage.spans or [passage]],
+        "document_sha256": passage.document_sha256,
     }
