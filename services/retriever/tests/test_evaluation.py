@@ -145,6 +145,7 @@ def test_compression_tells_what_support_is_left(tmp_path: Path) -> None:
     some = result["by_keep_ratio"]["0.4"]
     assert some["support_kept"] > some["evidence_kept"]
     assert some["tokens_saved"] >= 0.5
+    assert set(some["window"]) >= {"evidence_kept", "support_kept", "tokens_saved"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The suite `compression` of `strata eval`: how much of what supports an answer is left when passages are shortened."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from retriever import beir, metrics
 from retriever.bench import EPOCH, document
 from retriever.compression import Compress, compress, pieces_of
 from retriever.fusion import Candidate
+from retriever.pieces import tokens
 from retriever.settings import RankingSettings
+from retriever.windows import narrow
 
 _RATIOS = (0.25, 0.5, 0.7)
 # A sentence is kept when so much of it is: the two cut sentences at slightly different places.
@@ -34,7 +37,8 @@ def compression(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score compression on questions whose documents have their evidence marked.
 
     Rows are SciFact's (`claim`, `abstract` as sentences, `rationale_sentences` as sets of their numbers) or
-    `{query, text, evidence}`, where evidence is a list of pieces of the text. Options: `ratios`, `threads`.
+    `{query, text, evidence}`, where evidence is a list of pieces of the text. `window` in each row is
+    one window of sentences of the same length instead. Options: `ratios`, `threads`.
 
     Raises:
         ValueError: Malformed input, named by file, row and field.
@@ -47,13 +51,14 @@ def compression(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     for ratio in [float(part) for part in options.get("ratios", "").split(",") if part] or _RATIOS:
         if not 0 < ratio <= 1:
             raise ValueError(f"option 'ratios': must be above 0 and at most 1, got {ratio}")
-        measured = []
+        measured, windows = [], []
         for case in scored:
             chunks = cut(document("case", case.title, case.text), encoder.identity.key(), EPOCH)
             candidates = [Candidate(chunk, 1.0, 0.0, 0.0) for chunk in chunks]
             left = compress(case.question, candidates, Compress(keep_ratio=ratio), encoder, encoder.count_tokens, weights)
             measured.append({**_kept(case, left.passages), "tokens_saved": 1 - left.after / left.before if left.before else 0.0})
-        rows[str(ratio)] = metrics.summary(measured)
+            windows.append(_windowed(case, candidates, ratio, left.before, encoder))
+        rows[str(ratio)] = {**metrics.summary(measured), "window": metrics.summary(windows)}
     return {
         "suite": "compression",
         "n": len(scored),
@@ -61,6 +66,14 @@ def compression(data: Path, *, options: dict[str, str]) -> dict[str, object]:
         "by_keep_ratio": rows,
         "versions": {"encoder": encoder.identity.key(), "weights": weights.model_dump()},
     }
+
+
+def _windowed(case: _Case, candidates: Sequence[Candidate], ratio: float, before: int, encoder: Encoder) -> dict[str, float]:
+    """Return the same for one window of sentences per chunk, of the same share of its words."""
+    words = math.ceil(ratio * len(case.text.split()) / max(len(candidates), 1))
+    passages = narrow(candidates, case.question, words)
+    after = sum(tokens(passage.chunk.text, encoder.count_tokens) for passage in passages)
+    return {**_kept(case, passages), "tokens_saved": 1 - after / before if before else 0.0}
 
 
 def _kept(case: _Case, passages: Sequence[Candidate]) -> dict[str, float]:
