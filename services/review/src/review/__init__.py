@@ -1,0 +1,1 @@
+"""The queue of people: escalated requests wait here until enough of them have decided."""

@@ -1,0 +1,83 @@
+"""The composition root: escalations in, reviewers over gRPC, a sweeper beside."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+from nats.errors import Error as NatsError
+
+from chassis import process, rpc
+from chassis.logging import get_logger
+from chassis.messaging import Consumer
+from chassis.rpc import rpc_server
+from contracts.streams import REVIEW_INTAKE
+from contracts.subjects import ESCALATION
+from review.board import Board
+from review.desk import Desk, Peers
+from review.intake import Intake
+from review.servicer import ReviewServicer
+from review.settings import Settings
+from review.store import Store
+from review.sweeping import Sweeper
+from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
+from strata.review.v1.review_service_pb2_grpc import add_ReviewServiceServicer_to_server
+
+NAME = "review"
+log = get_logger(NAME)
+_PAUSE_SECONDS = 0.5
+
+
+@asynccontextmanager
+async def start(runtime: process.Runtime) -> AsyncIterator[None]:
+    """Serve until the block ends."""
+    settings, bus = runtime.settings, runtime.bus
+    if not isinstance(settings, Settings):
+        raise TypeError(settings)
+    board = Board(bus, refresh_seconds=settings.mirror_refresh_seconds)
+    store = Store(bus, board)
+    intake = Intake(bus, store, settings)
+    runtime.health.checks["queue"] = board.synced.is_set
+    async with rpc.channel(settings, NAME, "audit") as audit, rpc.channel(settings, NAME, "guardrail") as guardrail:
+        peers = Peers(AuditServiceStub(audit).GetTrace, GuardrailServiceStub(guardrail).CheckOutput)
+        servicer = ReviewServicer(Desk(bus, board, store, intake, peers, settings), bus)
+        consumer = Consumer(bus, REVIEW_INTAKE, ESCALATION, intake.handle, workers=settings.workers)
+        async with _background(board.run(), Sweeper(bus, board, store, settings).run()):
+            await asyncio.wait_for(board.synced.wait(), 30)
+            reading = asyncio.create_task(_forever(consumer))
+            runtime.health.checks["reads_escalations"] = lambda: not reading.done()
+            try:
+                async with rpc_server(settings, NAME, partial(add_ReviewServiceServicer_to_server, servicer)):
+                    yield
+            finally:
+                await consumer.stop(settings.drain_seconds)
+                await reading
+
+
+async def _forever(consumer: Consumer) -> None:
+    """Keep reading; a loop that ends on a fault of the bus would leave people waiting."""
+    while True:
+        try:
+            await consumer.run()
+            return
+        except NatsError:
+            log.exception("reading_failed")
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+@asynccontextmanager
+async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(coroutine) for coroutine in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def main() -> None:
+    """Be review until SIGTERM."""
+    process.run(NAME, Settings, start)
