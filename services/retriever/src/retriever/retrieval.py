@@ -99,8 +99,10 @@ class Retrieval:
         if others:
             found.passages = combined(found.passages, others, self._ranking.variants.weight)
             if found.vector is not None:
-                # What only a variant found is held against the query before it may ground an answer.
-                found.passages = await asyncio.to_thread(completed, self._index, found.vector, found.passages)
+                # What only a variant found is held against the query before it may ground an answer; without, by its words alone.
+                holding = asyncio.to_thread(completed, self._index, found.vector, found.passages)
+                with contextlib.suppress(TimeoutError):
+                    found.passages = await asyncio.wait_for(holding, budget / 1000)
         found.latency_ms["variants"] = _since(started)
         outcome = DONE if len(others) == len(variants) else SKIPPED
         found.report.queries = 1 + len(others)
