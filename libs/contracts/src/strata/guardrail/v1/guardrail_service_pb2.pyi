@@ -287,6 +287,10 @@ class Passage(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     TITLE_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_FROM_FIELD_NUMBER: _builtins.int
+    EFFECTIVE_TO_FIELD_NUMBER: _builtins.int
+    SUPERSEDED_BY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Citation id, unique in the answer, such as 1."""
     text: _builtins.str
@@ -295,6 +299,14 @@ class Passage(_message.Message):
     """Title of the document."""
     version: _builtins.str
     """Version of the document."""
+    document_id: _builtins.str
+    """Document it is part of; empty takes the title."""
+    effective_from: _builtins.str
+    """Day from which the version is in force, YYYY-MM-DD; empty where it has none."""
+    effective_to: _builtins.str
+    """Day from which it is no longer in force, YYYY-MM-DD; empty while it is."""
+    superseded_by: _builtins.str
+    """Version that took its place; empty while it is in force."""
     def __init__(
         self,
         *,
@@ -302,10 +314,14 @@ class Passage(_message.Message):
         text: _builtins.str = ...,
         title: _builtins.str = ...,
         version: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        effective_from: _builtins.str = ...,
+        effective_to: _builtins.str = ...,
+        superseded_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["document_id", b"document_id", "effective_from", b"effective_from", "effective_to", b"effective_to", "id", b"id", "superseded_by", b"superseded_by", "text", b"text", "title", b"title", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -499,6 +515,10 @@ class SentenceSupport(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     SUPPORT_FIELD_NUMBER: _builtins.int
     PASSAGE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    EVIDENCE_START_FIELD_NUMBER: _builtins.int
+    EVIDENCE_END_FIELD_NUMBER: _builtins.int
     start: _builtins.int
     """First character in the window."""
     end: _builtins.int
@@ -507,6 +527,14 @@ class SentenceSupport(_message.Message):
     """Probability that the passages support it."""
     passage_id: _builtins.str
     """Citation id of the best passage; empty when none."""
+    reason: _builtins.str
+    """Why it is too little, or what its support rests on, in words without personal data."""
+    kind: _builtins.str
+    """verbatim, supported, unsupported, figure, name, word, negated, extrapolated, blended, stale, no_passage."""
+    evidence_start: _builtins.int
+    """First character of the evidence in the text of that passage."""
+    evidence_end: _builtins.int
+    """One past its last character; equal to the first where there is none."""
     def __init__(
         self,
         *,
@@ -514,10 +542,14 @@ class SentenceSupport(_message.Message):
         end: _builtins.int = ...,
         support: _builtins.float = ...,
         passage_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        evidence_start: _builtins.int = ...,
+        evidence_end: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "passage_id", b"passage_id", "start", b"start", "support", b"support"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "evidence_end", b"evidence_end", "evidence_start", b"evidence_start", "kind", b"kind", "passage_id", b"passage_id", "reason", b"reason", "start", b"start", "support", b"support"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
