@@ -35,6 +35,8 @@ class Catalogue:
     tools: Mapping[str, Mapping[str, Mapping[str, Any]]]
     # Which model stands behind which tier; empty where nothing is declared.
     models_sha256: str = ""
+    # Domains whose hard rules also look at the answer before it leaves.
+    rules_at_release: frozenset[str] = frozenset()
 
 
 def load(repository_dir: Path) -> Catalogue:
@@ -65,7 +67,8 @@ def load(repository_dir: Path) -> Catalogue:
             pins = _pins(workflow, repository_dir, folder, prompts, overrides[folder.name])
             workflows[workflow.name] = replace(workflow, pins=pins)
     models = repository_dir / "deploy" / "config" / "models.yaml"
-    return Catalogue(workflows, prompts, overrides, tools, _digest(models.read_bytes()) if models.exists() else "")
+    at_release = frozenset(folder.name for folder in folders if _rules_at_release(folder / "policy.yaml"))
+    return Catalogue(workflows, prompts, overrides, tools, _digest(models.read_bytes()) if models.exists() else "", at_release)
 
 
 def _digest(content: bytes) -> str:
@@ -98,6 +101,11 @@ def _tools(path: Path) -> dict[str, Mapping[str, Any]]:
 def _overrides(path: Path) -> dict[str, Mapping[str, str]]:
     declared = yaml.safe_load(path.read_text()) if path.exists() else {}
     return {rule["id"]: rule["set"] for rule in declared.get("overrides", ())}
+
+
+def _rules_at_release(path: Path) -> bool:
+    declared = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return any(rule.get("at") == "release" for rule in declared.get("escalation") or ())
 
 
 def _check_prompts(workflow: Workflow, where: str, prompts: Mapping[str, Prompt]) -> None:

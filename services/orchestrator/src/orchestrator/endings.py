@@ -9,6 +9,9 @@ from orchestrator.runs import Run
 from orchestrator.workflows import Step
 from strata.guardrail.v1.guardrail_service_pb2 import EvaluateRulesRequest, EvaluateRulesResponse
 
+# They say that a request is large or personal, not that it is an attack.
+_NO_RISK = frozenset({"size", "personal_data"})
+
 
 def ending(text: str, *, status: str, code: str, verdict: str) -> dict[str, str]:
     """Return a notice as a step's result carries it."""
@@ -23,11 +26,17 @@ def review(rules: EvaluateRulesResponse, *, reason: str = "") -> dict[str, str]:
 
 
 async def evaluate_rules(run: Run, step: Step, *, domain: str, facts: Mapping[str, Any]) -> EvaluateRulesResponse:
-    """Ask guardrail whether a person must decide; it publishes the escalation itself."""
+    """Ask guardrail whether a person must decide; it publishes the escalation itself.
+
+    Beside `facts` rules see `context`, `checks` by stage, and `risk.score`, the worst score of the checks that look for attacks.
+    """
+    screened = next((run.results.get(s.id) or {} for s in run.workflow.of_kind("screen") if s.id in run.results), {})
+    checks = {"input": screened.get("checks", {}), "output": {}}
+    risk = max((found["score"] for name, found in checks["input"].items() if name not in _NO_RISK), default=0.0)
     request = EvaluateRulesRequest(
         request_id=run.request.request_id, trace_id=run.request.trace_id, caller=run.request.caller, domain=domain
     )
-    request.facts.update({"context": run.context, **facts})
+    request.facts.update({"context": run.context, "checks": checks, "risk": {"score": risk}, **facts})
     response: EvaluateRulesResponse = await rpc.call(run.tools.peers.guardrail.EvaluateRules, request, timeout=run.timeout(step))
     return response
 

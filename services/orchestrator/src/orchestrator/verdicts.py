@@ -10,6 +10,11 @@ def decision_name(verdict: Verdict) -> str:
     return Decision.Name(verdict.decision).removeprefix("DECISION_").lower()
 
 
+def scores(verdict: Verdict) -> dict[str, dict[str, Any]]:
+    """Return what hard rules see of a verdict: each check's score and whether it objects."""
+    return {check.name: {"score": check.score, "flagged": check.flagged} for check in verdict.checks}
+
+
 def describe(verdict: Verdict) -> dict[str, Any]:
     """Return what the audit keeps of a verdict: each check with its version and score."""
     return {

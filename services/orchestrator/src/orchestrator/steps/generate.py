@@ -92,6 +92,9 @@ def _may_stream(run: Run, planned: Plan) -> bool:
     release = run.workflow.release
     if not run.request.stream or planned.schema_json or release is None:
         return False
+    if run.workflow.domain in run.tools.catalogue.rules_at_release:
+        # What a person may have to decide about must not have left.
+        return False
     candidates: list[str] = list(release.spec["from"])
     if planned.step.id not in candidates:
         return False

@@ -7,7 +7,7 @@ from typing import Any
 
 from chassis.errors import InternalError, ServiceError
 from chassis.logging import get_logger
-from orchestrator import citations, notices
+from orchestrator import citations, holding, notices
 from orchestrator.completion import complete
 from orchestrator.drafts import Draft, check, may_leave
 from orchestrator.endings import evaluate_rules, review
@@ -32,7 +32,12 @@ async def release(run: Run, step: Step) -> Outcome:
             response = await check(run, draft, text=draft.text, final=True, timeout=run.timeout(step))
             trail.append({"origin": draft.origin_name, **describe(response.verdict)})
             if may_leave(response):
-                break
+                if (notice := await holding.by_rules(run, step, draft, response.verdict)) is None:
+                    break
+                draft = notice
+                continue
+            if response.verdict.decision == Decision.DECISION_ESCALATE:
+                holding.hold(run, draft, response.verdict)
             rejected = {"decision": decision_name(response.verdict), "code": response.verdict.code}
         draft, rejected = await _next(run, step, draft, rejected), None
     # Readers with the permission see names restored, so the digest is that of what left.
@@ -78,12 +83,22 @@ def _may_be_given_again(draft: Draft, response: CheckOutputResponse) -> bool:
 def _first(run: Run, step: Step) -> tuple[Draft, dict[str, str] | None]:
     """Return what the steps made of the answer, and the rejection that its stream has met already."""
     if (end := run.ending) is not None:
+        _hold_what_was_made(run, step, end)
         return Draft(end["text"], Origin.ORIGIN_NOTICE, end["status"], end["code"], end["verdict"]), None
     for name in step.spec["from"]:
         result = run.results.get(name)
         if result is not None:
             return _from_result(run, run.workflow.steps[name], result), result.get("rejected")
     raise InternalError("no step made an answer")
+
+
+def _hold_what_was_made(run: Run, step: Step, end: dict[str, Any]) -> None:
+    """Keep the text of a model that was there before a step handed the request to a person."""
+    for name in step.spec["from"] if end["status"] == "pending_review" and not run.record.HasField("held") else ():
+        result, source = run.results.get(name), run.workflow.steps[name]
+        if source.kind == "generate" and result and result["status"] == "completed":
+            holding.hold(run, _from_result(run, source, result), None)
+            return
 
 
 def _from_result(run: Run, source: Step, result: dict[str, Any]) -> Draft:
@@ -120,7 +135,9 @@ async def _next(run: Run, step: Step, draft: Draft, rejected: dict[str, str]) ->
     if decision == "block":
         return replace(safer, text=_after(run, notices.BLOCKED_OUTPUT), status="blocked", verdict="block")
     if decision == "escalate":
-        facts = {"route": run.route, "verdict": rejected}
+        facts = {"stage": "release", "route": run.route, "verdict": rejected}
+        # A person must decide even where no rule names what the check has found.
+        facts["escalation"] = {"step": step.id, "reason": code or "review"}
         end = review(await evaluate_rules(run, step, domain=run.workflow.domain, facts=facts), reason=code)
         return replace(safer, text=_after(run, end["text"]), status=end["status"], code=end["code"], verdict="escalate")
     if decision == "regenerate" and (again := await _again(run, draft)) is not None:

@@ -25,7 +25,7 @@ async def route(run: Run, step: Step) -> Outcome:
     response: RouteResponse = await rpc.call(run.tools.peers.router.Route, request, timeout=run.timeout(step))
     result = _result(response)
     _set_deadline(run, response.deadline_class)
-    rules = await evaluate_rules(run, step, domain=domain, facts={"route": result})
+    rules = await evaluate_rules(run, step, domain=domain, facts={"stage": "route", "route": result})
     if rules.escalate:
         result["ending"] = review(rules)
     details = {

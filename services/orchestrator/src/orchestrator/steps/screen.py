@@ -4,7 +4,7 @@ from chassis import rpc
 from orchestrator import notices
 from orchestrator.endings import ending
 from orchestrator.runs import Outcome, Run
-from orchestrator.verdicts import decision_name, describe
+from orchestrator.verdicts import decision_name, describe, scores
 from orchestrator.workflows import Step
 from strata.guardrail.v1.guardrail_service_pb2 import CheckInputRequest, CheckInputResponse, Decision
 
@@ -23,6 +23,7 @@ async def screen(run: Run, step: Step) -> Outcome:
         "decision": decision_name(verdict),
         "code": verdict.code,
         "personal_data": dict(verdict.personal_data),
+        "checks": scores(verdict),
     }
     del run.record.screened_messages[:]
     run.record.screened_messages.extend(response.messages)

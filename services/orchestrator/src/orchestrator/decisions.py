@@ -1,0 +1,174 @@
+"""What people decided becomes an answer: checked and signed like every other, and told once."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js.errors import Error as JetStreamError
+from nats.js.errors import KeyNotFoundError
+
+from chassis import rpc
+from chassis.errors import NotFoundError, UnavailableError
+from chassis.logging import bound_contextvars, get_logger
+from chassis.messaging import Bus, Consumer
+from contracts.streams import ORCHESTRATOR_REVIEWS, REVIEWS
+from contracts.subjects import DECISION, REVIEW
+from orchestrator import notices
+from orchestrator.answers import Answer
+from orchestrator.peers import Peers
+from orchestrator.recording import Recorder, build
+from orchestrator.records import StaleOwnerError
+from orchestrator.settings import Settings
+from orchestrator.verdicts import decision_name, describe
+from strata.gateway.v1.gateway_events_pb2 import Caller, RequestAdmitted
+from strata.guardrail.v1.guardrail_service_pb2 import CheckOutputRequest, CheckOutputResponse, Origin
+from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, DecisionReleased
+from strata.review.v1.review_events_pb2 import ReviewDecided, ReviewItem
+
+log = get_logger("decisions")
+_FINAL = frozenset({"approve", "correct", "reject"})
+_CHECK_SECONDS = 10.0
+# A replica of the bucket may lag behind its stream for a moment, not for ever.
+_PATIENCE = 30
+_PAUSE_SECONDS = 0.5
+
+
+class Decisions:
+    """Handles what review says; the review itself, not the event, is what counts."""
+
+    def __init__(self, bus: Bus, peers: Peers, settings: Settings) -> None:
+        """Bind the bus and guardrail."""
+        self._bus, self._guardrail, self._settings = bus, peers.guardrail, settings
+        self._recorder = Recorder(bus)
+
+    async def handle(self, event: ReviewDecided, message: Msg) -> None:
+        """Answer a decided review, once; raise UnavailableError to be tried again, NotFoundError for a review that is none."""
+        if event.decision not in _FINAL:
+            return
+        with bound_contextvars(request_id=event.request_id, tenant=event.tenant):
+            item = await self._item(event)
+            if item is None or item.status != "decided":
+                if message.metadata.num_delivered > _PATIENCE:
+                    raise NotFoundError("there is no decided review behind this event")
+                raise UnavailableError("the review is not decided yet")
+            await self._answer(item)
+
+    async def _item(self, event: ReviewDecided) -> ReviewItem | None:
+        try:
+            entry = await (await self._bus.js.key_value(REVIEWS)).get(f"{event.tenant}.{event.request_id}")
+        except KeyNotFoundError:
+            return None
+        except (TimeoutError, NatsError, JetStreamError) as error:
+            raise UnavailableError(f"the review cannot be read: {error!r}") from error
+        return ReviewItem.FromString(entry.value or b"")
+
+    async def _answer(self, item: ReviewItem) -> None:
+        caller = item.requester if item.requester.tenant else Caller(tenant=item.tenant)
+        request = RequestAdmitted(request_id=item.request_id, trace_id=item.trace_id, caller=caller)
+        answer = Answer(self._bus, request, self._settings.state_dir, at=DECISION)
+        await answer.load()
+        if answer.final is not None:
+            return
+        status = "blocked" if item.decision == "reject" else "completed"
+        text = notices.REVIEW_REJECTED if item.decision == "reject" else item.text
+        check = CheckOutputRequest(
+            request_id=item.request_id,
+            trace_id=item.trace_id,
+            caller=caller,
+            final=True,
+            text=text,
+            origin=Origin.ORIGIN_REVIEWED,
+            vault=item.vault,
+            status=status,
+        )
+        checked: CheckOutputResponse = await rpc.call(self._guardrail.CheckOutput, check, timeout=_CHECK_SECONDS)
+        message = DecisionReleased(
+            request_id=item.request_id,
+            trace_id=item.trace_id,
+            decision=item.decision,
+            reviewers=sum(judgement.decision != "label" for judgement in item.judgements),
+            decided_at=item.decided_at,
+        )
+        if checked.HasField("release"):
+            message.release.CopyFrom(checked.release)
+            message.completion.CopyFrom(_completion(item, status, checked))
+        else:
+            message.error_code = "output_blocked"
+        await self._record(item, status, checked)
+        try:
+            await answer.publish(message)
+        except StaleOwnerError as error:
+            # Another instance was faster; if what it told is an answer, the next look finds it.
+            raise UnavailableError("another instance has told something meanwhile") from error
+        log.info("decision_released", decision=item.decision, released=checked.HasField("release"))
+
+    async def _record(self, item: ReviewItem, status: str, checked: CheckOutputResponse) -> None:
+        """Put the release on record before it leaves; a repeat is the same record."""
+        released = checked.HasField("release")
+        details = {
+            "status": status,
+            "origin": "reviewed",
+            "decision": item.decision,
+            "agreement": item.agreement,
+            "reviewers": [judgement.reviewer for judgement in item.judgements if judgement.decision != "label"],
+            "rule_id": item.rule_id,
+            "rule_version": item.rule_version,
+            "checks": [describe(checked.verdict)],
+            "text_sha256": hashlib.sha256(checked.release.text.encode()).hexdigest() if released else "",
+            "signing_key": checked.release.key_id,
+        }
+        record = build(
+            tenant=item.tenant,
+            request_id=item.request_id,
+            trace_id=item.trace_id,
+            step="release",
+            step_id="review_release",
+            epoch=1,
+            outcome="succeeded" if released else "rejected",
+            code="" if released else "output_blocked",
+            details=details,
+        )
+        record.started_at.CopyFrom(item.decided_at)
+        await self._recorder.publish(record)
+
+
+def _completion(item: ReviewItem, status: str, checked: CheckOutputResponse) -> Completion:
+    approved = item.decision == "approve"
+    completion = Completion(
+        status=status,
+        finish_reason="content_filter" if status == "blocked" else "stop",
+        model=item.draft.model if approved else "",
+        adapter=item.draft.adapter if approved else "",
+        citations=item.draft.citations if approved else (),
+        verdict=decision_name(checked.verdict),
+        code="review_rejected" if status == "blocked" else "",
+        workflow=item.workflow,
+        origin="reviewed",
+    )
+    completion.latency_ms["review"] = item.decided_at.ToMilliseconds() - item.escalated_at.ToMilliseconds()
+    return completion
+
+
+@asynccontextmanager
+async def deciding(bus: Bus, peers: Peers, settings: Settings) -> AsyncIterator[None]:
+    """Answer decided reviews until the block ends."""
+    consumer = Consumer(bus, ORCHESTRATOR_REVIEWS, REVIEW, Decisions(bus, peers, settings).handle, workers=4)
+    reading = asyncio.create_task(_forever(consumer))
+    try:
+        yield
+    finally:
+        await consumer.stop(settings.drain_seconds)
+        await asyncio.gather(reading, return_exceptions=True)
+
+
+async def _forever(consumer: Consumer) -> None:
+    while True:
+        try:
+            await consumer.run()
+            return
+        except NatsError:
+            log.exception("reading_failed")
+            await asyncio.sleep(_PAUSE_SECONDS)
