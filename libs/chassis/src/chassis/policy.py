@@ -72,6 +72,16 @@ class Escalation(Condition):
     severity: Literal["low", "medium", "high", "critical"]
     deadline_seconds: PositiveFloat
     message: str = Field(min_length=1)
+    # When the rule looks: at the request, at the answer before it leaves, or at both.
+    at: Literal["route", "release", "always"] = "always"
+    # How many people decide before anybody hears of it.
+    reviewers: int = Field(default=1, ge=1, le=5)
+    # Roles whose members may decide; empty for everyone with the permission.
+    roles: tuple[str, ...] = ()
+
+    def looks_at(self, stage: object) -> bool:
+        """Return whether the rule is for this stage; without a stage every rule is."""
+        return self.at == "always" or not isinstance(stage, str) or self.at == stage
 
 
 class Disclosure(BaseModel):

@@ -37,6 +37,11 @@ class Rules:
         self._policies = policies
         self._default = default_deadline_seconds
 
+    @property
+    def policies(self) -> Mapping[str, Policy]:
+        """Policies by domain."""
+        return self._policies
+
     def decide(self, domain: str, facts: Mapping[str, Any]) -> Escalation | None:
         """Return the rule that demands a person, or None; raise NotFoundError for a domain without policy."""
         policy = self._policies.get(domain)
@@ -44,7 +49,7 @@ class Rules:
             raise NotFoundError(f"no policy for domain {domain!r}; known: {sorted(self._policies)}", code="domain_not_found")
         for rule in policy.escalation:
             try:
-                if rule.holds(facts):
+                if rule.looks_at(facts.get("stage")) and rule.holds(facts):
                     return rule
             except RuleFailedError as error:
                 # Nobody knows what the rule would have said, and a person is the safe reader.
@@ -85,6 +90,10 @@ async def announce(bus: Bus, subject: Subject, rule: Escalation) -> None:
         severity=rule.severity,
         rule_id=rule.id,
         rule_version=rule.version,
+        domain=subject.domain,
+        owner=rule.owner,
+        reviewers=rule.reviewers,
+        reviewer_roles=rule.roles,
     )
     event.deadline.FromDatetime(now + timedelta(seconds=rule.deadline_seconds))
     event.escalated_at.FromDatetime(now)
@@ -117,6 +126,7 @@ def _record(subject: Subject, rule: Escalation, record_id: str, now: datetime) -
             "owner": rule.owner,
             "severity": rule.severity,
             "deadline_seconds": rule.deadline_seconds,
+            "reviewers": rule.reviewers,
         }
     )
     return record

@@ -106,6 +106,7 @@ def to_claims(request: pb.CheckOutputRequest) -> pb.ReleaseClaims:
         sequence=request.sequence,
         final=request.final,
         status=request.status or "completed",
+        reviewed=request.origin == pb.ORIGIN_REVIEWED,
     )
 
 

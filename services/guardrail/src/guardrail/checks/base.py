@@ -31,6 +31,7 @@ class Origin(IntEnum):
     EXTRACT = pb.ORIGIN_EXTRACT
     TEMPLATE = pb.ORIGIN_TEMPLATE
     NOTICE = pb.ORIGIN_NOTICE
+    REVIEWED = pb.ORIGIN_REVIEWED
 
 
 @dataclass(frozen=True)
