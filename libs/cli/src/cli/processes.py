@@ -7,7 +7,7 @@ from pathlib import Path
 from cli.place import Place
 from contracts.identities import BY_NAME, NATS_PORT, VLLM_PORT
 
-SERVICE_ORDER = ("audit", "guardrail", "router", "tool_sandbox", "inference", "ingestor", "retriever", "orchestrator", "gateway")
+SERVICE_ORDER = ("audit", "guardrail", "review", "router", "tool_sandbox", "inference", "ingestor", "retriever", "orchestrator", "gateway")
 
 
 @dataclass(frozen=True)

@@ -83,10 +83,11 @@ class Window:
 class Assembly:
     """The answer to one request as far as it has arrived."""
 
-    __slots__ = ("_keys", "_next", "_request_id", "_tenant", "_trace_id", "_waiting", "done", "error_code")
+    __slots__ = ("_keys", "_next", "_request_id", "_reviewed", "_tenant", "_trace_id", "_waiting", "done", "error_code")
 
-    def __init__(self, keys: ReleaseKeys, *, tenant: str, request_id: str, trace_id: str = "") -> None:
-        """Wait for windows of a request; without a trace id the first valid release sets it."""
+    def __init__(self, keys: ReleaseKeys, *, tenant: str, request_id: str, trace_id: str = "", reviewed: bool = False) -> None:
+        """Wait for windows of a request, or of the decision of its review; without a trace id the first valid release sets it."""
+        self._reviewed = reviewed
         self._keys, self._tenant, self._request_id, self._trace_id = keys, tenant, request_id, trace_id
         self._next = 0
         self._waiting: dict[int, Window] = {}
@@ -131,6 +132,8 @@ class Assembly:
         self._keys.learn(release.key_id)
         trace_id = self._trace_id or str(message.get("trace_id", ""))
         claims = releases.verify(self._keys, release, request_id=self._request_id, trace_id=trace_id, tenant=self._tenant)
+        if claims.reviewed != self._reviewed:
+            raise ReleaseInvalidError("the release is for another place")
         completion = message.get("completion")
         if completion is not None and not isinstance(completion, dict):
             raise ReleaseInvalidError("not a completion")
