@@ -192,6 +192,7 @@ class _Guardrail(GuardrailServiceServicer):
                     sequence=request.sequence,
                     final=request.final,
                     status=request.status,
+                    reviewed=request.origin == guard.ORIGIN_REVIEWED,
                 )
                 response.release.CopyFrom(sign(self._key, self._key_id, claims, request.text, request.tool_calls))
             return response
