@@ -1,0 +1,67 @@
+"""Figures in every spelling, and those that no source holds."""
+
+import pytest
+
+from encoders.quantities import Figures, missing, quantities
+
+
+@pytest.mark.parametrize(
+    ("claim", "source"),
+    [
+        ("Take 5mg.", "Take 5 mg once."),
+        ("Take 0.5 g.", "Take 500 mg."),
+        ("Take 0.5 grams.", "Take 500 milligrams."),
+        ("The limit is 1200 points.", "The limit is 1,200 points."),
+        ("It helps 12% of people.", "It helps 12 percent of people."),
+        ("It helps 12 % of people.", "It helps 12 per cent of people."),
+        ("It began on 2024-03-03.", "It began on March 3, 2024."),
+        ("It began on 3 March 2024.", "It began on 03/03/2024."),
+        ("It began in March 2024.", "It began on 3rd of March, 2024."),
+        ("It began in 2024.", "It began on March 3, 2024."),
+        ("Open until 8 p.m.", "Open until 20:00."),
+        ("Take two tablets.", "Take 2 tablets."),
+        ("Return it within a week, 7 days.", "Return it within 1 week."),
+        ("Take 5 mg.", "Take 5-10 mg."),
+        ("Give 5 mg/kg.", "Give 5 mg per kg."),
+        ("Take 40 mg daily.", "Take 40 mg each day."),
+        ("It costs $5.", "It costs 5 dollars."),
+        ("About 1.5 million people have it.", "About 1,500,000 people have it."),
+        ("Take ½ tablet.", "Take 0.5 tablets."),
+        ("Take it 2 times daily.", "Take it twice daily."),
+    ],
+)
+def test_the_same_figure_in_another_spelling_is_held(claim: str, source: str) -> None:
+    """Units, thousands marks, percentages, dates and times are compared by value."""
+    assert missing(claim, Figures([source])) == ()
+
+
+@pytest.mark.parametrize(
+    ("claim", "source", "kind"),
+    [
+        ("Take 50 mg.", "Take 5 mg.", "measure"),
+        ("Take 5 g.", "Take 5 mg.", "measure"),
+        ("Take 500 mcg.", "Take 500 mg.", "measure"),
+        ("Give 5 mg/kg.", "Give 5 mg.", "measure"),
+        ("It helps 20% of people.", "It helps 20 people.", "percent"),
+        ("It began on March 4, 2024.", "It began on March 3, 2024.", "date"),
+        ("It began in April 2024.", "It began on March 3, 2024.", "date"),
+        ("Open until 8 am.", "Open until 8 pm.", "time"),
+        ("Return it within 30 days.", "Return it within 30 hours.", "measure"),
+        ("Take three tablets.", "Take two tablets.", "measure"),
+        ("It has 14 rooms.", "It has 4 rooms.", "number"),
+        ("Take 1,200 mg.", "Take 200 mg or 1 g.", "measure"),
+    ],
+)
+def test_a_figure_that_no_source_holds_is_named(claim: str, source: str, kind: str) -> None:
+    """Another value, another unit or another day is missing, and its place in the claim is known."""
+    (found,) = missing(claim, Figures([source]))
+
+    assert found.kind == kind
+    assert claim[found.start : found.end].strip() == found.text.strip()
+
+
+def test_each_character_belongs_to_one_figure() -> None:
+    """A date is no number, and a dose is no number beside its unit."""
+    found = quantities("On March 3, 2024 at 8:30 am she took 20 mg of 3 kinds.")
+
+    assert [q.kind for q in found] == ["date", "time", "measure", "number"]
