@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import nats
@@ -61,6 +64,32 @@ def test_an_urgent_message_waits_for_a_person_and_is_announced(stack: Stack) -> 
 
     assert response.json()["strata"]["status"] == "pending_review"
     assert stack.trace(response.headers["x-request-id"], "escalate", "release")
+
+
+def test_a_nurse_decides_and_the_patient_gets_the_answer(stack: Stack, tmp_path: Path) -> None:
+    """Escalated, claimed, corrected, released: the whole way is on record, and consent makes it an example."""
+    response = _ask(stack, "My chest hurts badly, I have chest pain.", strata={"context": {"consent": "training"}})
+    name, nurse = response.headers["x-request-id"], stack.key("demo", "nurse")
+    _until(lambda: stack.strata("review", "claim", name, "--key", nurse, "--json", check=False).returncode == 0)
+    shown = json.loads(stack.strata("review", "show", name, "--key", nurse, "--json").stdout)
+    stack.strata("review", "decide", name, "correct", "--text", "Call 112 now.", "--label", "urgent", "--key", nurse)
+    patient = {"authorization": f"Bearer {stack.key('demo', 'patient_portal')}"}
+    answer = httpx.get(f"{stack.url}/v1/requests/{name}", params={"wait": 20}, headers=patient, timeout=40).json()
+    stack.strata("review", "export", "--out", str(tmp_path / "sft.jsonl"))
+
+    assert shown["trace"]
+    assert "chest pain" in shown["messages"][-1]["content"]
+    assert (answer["status"], answer["completion"]["choices"][0]["message"]["content"]) == ("reviewed", "Call 112 now.")
+    assert stack.trace(name, "escalate", "review", "release", "response")
+    examples = [json.loads(line) for line in (tmp_path / "sft.jsonl").read_text().splitlines()]
+    assert [example["messages"][-1]["content"] for example in examples] == ["Call 112 now."]
+
+
+def _until(done: Callable[[], bool], *, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_the_official_client_streams_and_gets_typed_errors(stack: Stack) -> None:
