@@ -4,6 +4,7 @@ from chassis.messaging import Bus
 from chassis.rpc import Context
 from guardrail import wire
 from guardrail.escalation import Rules, Subject, announce
+from guardrail.checks.base import Decision
 from guardrail.personal.vault import Vault
 from guardrail.releasing import Releaser, Signer
 from guardrail.screening import Screener
@@ -36,7 +37,9 @@ class GuardrailServicer(GuardrailServiceServicer):
         values = self._vault.unseal(request.vault, tenant=request.caller.tenant, request_id=request.request_id)
         answer = wire.to_answer(request, values)
         judged = await self._releaser.judge(answer, request.tool_calls, may_read=PII_READ in request.caller.permissions)
-        release = self._signer.sign(wire.to_claims(request), judged) if judged.passes else None
+        # What a check would hand to a person, a person has decided; what must not pass at all does not pass for a person either.
+        decided = request.origin == pb.ORIGIN_REVIEWED and judged.finding.decision is not Decision.BLOCK
+        release = self._signer.sign(wire.to_claims(request), judged) if judged.passes or decided else None
         return wire.to_output_response(judged, release)
 
     async def EvaluateRules(self, request: pb.EvaluateRulesRequest, context: Context) -> pb.EvaluateRulesResponse:  # type: ignore[override]  # noqa: N802
