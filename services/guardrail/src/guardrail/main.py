@@ -21,8 +21,8 @@ from guardrail.checks.base import Answer, Check, Conversation, Piece, Source
 from guardrail.escalation import Rules
 from guardrail.panel import Panel
 from guardrail.personal.vault import Vault
-from guardrail.releasing import Releaser, Signer
 from guardrail.policy_changes import record_changes
+from guardrail.releasing import Releaser, Signer
 from guardrail.screening import Screener
 from guardrail.servicer import GuardrailServicer
 from guardrail.settings import Settings
@@ -53,6 +53,7 @@ async def start(checks: Checks, runtime: Runtime) -> AsyncIterator[None]:
     """Serve for as long as the block lasts."""
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - `run` was given this type
+    await record_changes(runtime.bus, settings.repository_dir / "domains", checks.rules.policies)
     key_id, key = load_signing_key(settings.state_dir)
     vault = Vault.open_key(settings.state_dir / "credentials" / NAME / "vault.key")
     with ThreadPoolExecutor(settings.threads, thread_name_prefix="check") as pool:
@@ -60,7 +61,6 @@ async def start(checks: Checks, runtime: Runtime) -> AsyncIterator[None]:
         screener = Screener(Panel([c for c in checks.input if c.name != "size"], pool), gate)
         releaser = Releaser(Panel(checks.output, pool))
         servicer = GuardrailServicer(screener, releaser, checks.rules, vault, Signer(key_id, key), runtime.bus)
-    await record_changes(runtime.bus, settings.repository_dir / "domains", checks.rules.policies)
         await asyncio.gather(screener.screen(_WARM_INPUT), releaser.judge(_WARM_OUTPUT, (), may_read=False))
         async with rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)):
             log.info("checks_ready", input=[c.name for c in checks.input], output=[c.name for c in checks.output], key_id=key_id)

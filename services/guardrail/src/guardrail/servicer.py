@@ -3,8 +3,8 @@
 from chassis.messaging import Bus
 from chassis.rpc import Context
 from guardrail import wire
-from guardrail.escalation import Rules, Subject, announce
 from guardrail.checks.base import Decision
+from guardrail.escalation import Rules, Subject, announce
 from guardrail.personal.vault import Vault
 from guardrail.releasing import Releaser, Signer
 from guardrail.screening import Screener

@@ -12,8 +12,8 @@ from orchestrator import catalogue, peers
 from orchestrator.answer_cache import AnswerCache
 from orchestrator.catalogue import Catalogue
 from orchestrator.conductor import Conductor
-from orchestrator.engine import Engine
 from orchestrator.decisions import deciding
+from orchestrator.engine import Engine
 from orchestrator.recording import Recorder
 from orchestrator.records import RunStore
 from orchestrator.runs import Tools
@@ -33,7 +33,7 @@ async def start(declared: Catalogue, settings: Settings, runtime: Runtime) -> As
     async with peers.connect(settings) as connected:
         store = RunStore(runtime.bus, limit_bytes=settings.record_limit_bytes)
         tools = Tools(settings, declared, store, Recorder(runtime.bus), connected, AnswerCache(runtime.bus))
-        conductor = Conductor(runtime.bus, tools, Engine(STEP_KINDS, attempts=settings.step_attempts), stops)
+        conductor = Conductor(runtime.bus, tools, Engine(STEP_KINDS, attempts=settings.step_attempts))
         async with (
             deciding(runtime.bus, connected, settings),
             reading(runtime.bus, conductor, settings, runtime.health),
