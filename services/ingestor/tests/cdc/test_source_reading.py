@@ -13,6 +13,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from chassis.errors import UnavailableError
 from chassis.messaging import connect
 from ingestor.cdc.feed import Feed
 from ingestor.cdc.mapping import Table
@@ -20,6 +21,7 @@ from ingestor.fingerprints import Fingerprint
 from ingestor.postgres import PostgresReader, ReplicationDeclaration, ReplicationSource
 from ingestor.postgres.reading import PostgresRows
 from ingestor.settings import Settings
+from knowledge.schema import Kind
 from testkit.postgres import PostgresServer
 
 from .conftest import Rig, Tables, texts
@@ -206,3 +208,19 @@ async def test_rows_that_change_while_they_are_compared_are_no_drift(rig: Rig, t
         assert [drift.repaired for drift in found] == [0, 0, 0]
         after = await feed.reconcile("shop")
         assert (after.repaired, after.differing) == (0, 0)
+
+
+async def test_a_source_that_is_away_is_said_and_the_index_is_compared_nevertheless(rig: Rig, tables: Tables, shop: _Shop) -> None:
+    """A transaction that stays open keeps the source from being compared in time; what the index lost is mended all the same."""
+    declared = tables({"shop": {"public.products": _MAPPING}})
+    reader = _Watched(PostgresReader(shop.declaration, open_seconds=0.3), [])
+    async with _running(rig, shop, declared, reader) as feed:
+        rig.index.replace(Kind.FLUID, {"products/r1-1": []})
+        blocking = psycopg2.connect(shop.dsn)
+        blocking.cursor().execute("update products set price = 1 where id = 1")
+        with pytest.raises(UnavailableError, match="a transaction that is open blocks it"):
+            await feed.reconcile("shop")
+        blocking.rollback()
+        blocking.close()
+        assert feed.status()[0].drift.missing == 1
+        assert "r1-1" in texts(rig.index, "products")

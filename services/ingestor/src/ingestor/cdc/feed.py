@@ -117,19 +117,19 @@ class Feed:
 
     async def reconcile(self, source: str = "") -> Drift:
         """Compare source and ledger by buckets, ledger and index word for word, and mend what differs; a source that is away raises."""
-        total = Drift()
+        total, away = Drift(), list[ServiceError]()
         async with self._comparing:
             for name in [source] if source else list(self._fresh):
-                found = Drift()
                 tables = [table for table in self._tables if table.source.name == name]
-                if (reader := self._readers.get(name)) is not None:
-                    for table in tables:
-                        found += await self._reading.compare(table, reader)
+                found, errors = await self._reading.compare(tables, self._readers.get(name))
+                if name in self._readers and not errors:
                     self._noted[name].problem = ""
                 for table in tables:
                     found += await self._comparison.compare(table, deep=range(drift.BUCKETS), trusted=self._caught_up)
                 self._note_drift(name, found)
-                total += found
+                total, away = total + found, away + errors
+        if away:
+            raise away[0]
         return total
 
     async def settled(self, timeout_seconds: float) -> None:

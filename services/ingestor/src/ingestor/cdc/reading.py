@@ -2,12 +2,13 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any
 
-from chassis.errors import UnavailableError
+from chassis.errors import ServiceError, UnavailableError
+from chassis.logging import get_logger
 from ingestor.cdc.applying import Applier, Group, Reporter
 from ingestor.cdc.drift import Drift
 from ingestor.cdc.envelopes import Change, row_change
@@ -16,6 +17,7 @@ from ingestor.cdc.mapping import Table
 from ingestor.cdc.rows import Rows
 from ingestor.fingerprints import BUCKETS, Fingerprint, bucket, row_hash
 
+log = get_logger("ingestor")
 _PAGE = 500
 _LONGEST_SECONDS = 3600.0
 _BEHIND_SECONDS = 60.0
@@ -37,7 +39,20 @@ class SourceReading:
         self._rows, self._applier, self._reporter = rows, applier, reporter
         self._on_worker, self._after, self._reached = on_worker, after, reached
 
-    async def compare(self, table: Table, reader: RowReader) -> Drift:
+    async def compare(self, tables: Sequence[Table], reader: RowReader | None) -> tuple[Drift, list[ServiceError]]:
+        """Compare each table of a source that has a reader; return what was found, and why a table could not be compared."""
+        found, errors = Drift(), list[ServiceError]()
+        if reader is None:
+            return found, errors
+        for table in tables:
+            try:
+                found += await self._compare(table, reader)
+            except ServiceError as error:
+                log.warning("source_not_compared", source=table.source.name, table=table.name, code=error.code, error=str(error))
+                errors.append(error)
+        return found, errors
+
+    async def _compare(self, table: Table, reader: RowReader) -> Drift:
         """Take over what differs in the source, remove what it no longer has; raise a ServiceError where it cannot be read.
 
         Changes that are still on their way are waited for, so that only what went wrong counts; what changes meanwhile has a

@@ -96,19 +96,23 @@ class PostgresReader:
 
         try:
             shape, columns, condition = await in_thread(look, interrupt=catalog.interrupt)
-            async with asyncio.timeout(self._open_seconds):
-                await in_thread(snapshot.open, interrupt=snapshot.interrupt)
+            await self._open(snapshot)
             await in_thread(snapshot.release, interrupt=snapshot.interrupt)
             # The source's own slot then has something behind the snapshot to tell of, also where its tables rest.
             await in_thread(slots.heartbeat, interrupt=catalog.interrupt)
             self._opened(snapshot.consistent_lsn)
             yield PostgresRows(snapshot, shape, columns, condition, types, key)
-        except TimeoutError as error:
-            message = f"source {self._declaration.name!r}: no snapshot within {self._open_seconds} s; a transaction that is open blocks it"
-            raise UnavailableError(message, code="source_unavailable") from error
         finally:
             snapshot.close()
             catalog.close()
+
+    async def _open(self, snapshot: Snapshot) -> None:
+        try:
+            async with asyncio.timeout(self._open_seconds):
+                await in_thread(snapshot.open, interrupt=snapshot.interrupt)
+        except TimeoutError as error:
+            message = f"source {self._declaration.name!r}: no snapshot within {self._open_seconds} s; a transaction that is open blocks it"
+            raise UnavailableError(message, code="source_unavailable") from error
 
 
 def _base(oid: int, types: Types) -> int:
