@@ -94,6 +94,13 @@ async def test_nobody_reviews_what_is_not_theirs(stack: Stack) -> None:
             await Desk(stub, reviewer()).claim("r1.r2 *")
 
     assert own.value.code == "review_own_request"
+    refused = [(r.details["action"], r.code) for r in await stack.published(AUDIT) if r.outcome == "rejected"]
+    assert refused == [
+        ("claimed", "review_own_request"),
+        *[("read", "not_found")] * 2,
+        ("claimed", "permission_denied"),
+        ("claimed", "not_found"),
+    ]
 
 
 async def test_a_list_goes_on_where_it_ended(stack: Stack) -> None:

@@ -3,7 +3,8 @@
 import base64
 import binascii
 import secrets
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -70,10 +71,22 @@ class Desk:
             rated=rated,
         )
 
+    @asynccontextmanager
+    async def _watched(self, caller: Caller, access_id: str, action: str, request_id: str) -> AsyncIterator[None]:
+        """Put on record what is refused; what is granted records itself."""
+        try:
+            yield
+        except UnavailableError:
+            raise
+        except ServiceError as error:
+            await self._record(caller, access_id, action, {"request_id": request_id[:64]}, code=error.code)
+            raise
+
     async def get(self, caller: Caller, request_id: str, access_id: str) -> tuple[ReviewItem, list[ChainedRecord], str]:
         """Return a review with the trace of its request, and the code of the error for which that is missing."""
-        require(caller, READ)
-        item = await self._intake.complete(await self._load(caller, request_id))
+        async with self._watched(caller, access_id, "read", request_id):
+            require(caller, READ)
+            item = await self._intake.complete(await self._load(caller, request_id))
         await self._record(caller, access_id, "read", {}, item)
         reader = Caller()
         reader.CopyFrom(caller)
@@ -85,20 +98,26 @@ class Desk:
             return shown(item, caller), [], error.code
         return shown(item, caller), list(found.records), ""
 
-    async def claim(self, caller: Caller, request_id: str) -> ReviewItem:
+    async def claim(self, caller: Caller, request_id: str, access_id: str) -> ReviewItem:
         """Give the caller a lease; raise ConflictError while others have it."""
-        require(caller, DECIDE)
-        item = await self._load(caller, request_id)
-        return await self._change(item, caller, lambda newest: claim(newest, caller, datetime.now(UTC), self._settings))
+        async with self._watched(caller, access_id, "claimed", request_id):
+            require(caller, DECIDE)
+            item = await self._load(caller, request_id)
+            return await self._change(item, caller, lambda newest: claim(newest, caller, datetime.now(UTC), self._settings))
 
-    async def release(self, caller: Caller, request_id: str) -> ReviewItem:
+    async def release(self, caller: Caller, request_id: str, access_id: str) -> ReviewItem:
         """Take the caller's lease back."""
-        require(caller, DECIDE)
-        item = await self._load(caller, request_id)
-        return await self._change(item, caller, lambda newest: release(newest, caller, datetime.now(UTC)))
+        async with self._watched(caller, access_id, "released", request_id):
+            require(caller, DECIDE)
+            item = await self._load(caller, request_id)
+            return await self._change(item, caller, lambda newest: release(newest, caller, datetime.now(UTC)))
 
-    async def decide(self, caller: Caller, request_id: str, said: Statement) -> ReviewItem:
+    async def decide(self, caller: Caller, request_id: str, said: Statement, access_id: str) -> ReviewItem:
         """Take what the caller says; a text that guardrail would not let out is refused while its writer can still change it."""
+        async with self._watched(caller, access_id, "judged", request_id):
+            return await self._decide(caller, request_id, said)
+
+    async def _decide(self, caller: Caller, request_id: str, said: Statement) -> ReviewItem:
         require(caller, DECIDE)
         item = await self._intake.complete(await self._load(caller, request_id))
         if any(_same(judgement, said) for judgement in facts.votes(item) if judgement.reviewer == name_of(caller)):
@@ -151,7 +170,7 @@ class Desk:
             raise InvalidArgumentError("; ".join(reasons) or found.verdict.code, code="review_text_refused")
 
     async def _record(
-        self, caller: Caller, access_id: str, action: str, details: Mapping[str, Any], item: ReviewItem | None = None
+        self, caller: Caller, access_id: str, action: str, details: Mapping[str, Any], item: ReviewItem | None = None, code: str = ""
     ) -> None:
         """Put a look at reviews on record; raise UnavailableError where that fails, and nothing is shown."""
         access_id = access_id or secrets.token_hex(12)
@@ -161,6 +180,7 @@ class Desk:
             request_id=item.request_id if item else access_id,
             trace_id=item.trace_id if item else _NO_TRACE,
             now=datetime.now(UTC),
+            code=code,
             details={"action": action, **facts.who(caller), "access_id": access_id, **details},
         )
         at = AUDIT.at(tenant=caller.tenant, step=facts.STEP)

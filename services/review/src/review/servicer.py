@@ -37,11 +37,11 @@ class ReviewServicer(ReviewServiceServicer):
 
     async def ClaimReview(self, request: pb.ClaimReviewRequest, context: Context) -> pb.ClaimReviewResponse:  # type: ignore[override]  # noqa: N802, ARG002
         """Give a lease."""
-        return pb.ClaimReviewResponse(item=await self._desk.claim(request.caller, request.request_id))
+        return pb.ClaimReviewResponse(item=await self._desk.claim(request.caller, request.request_id, request.access_id))
 
     async def ReleaseReview(self, request: pb.ReleaseReviewRequest, context: Context) -> pb.ReleaseReviewResponse:  # type: ignore[override]  # noqa: N802, ARG002
         """Take a lease back."""
-        return pb.ReleaseReviewResponse(item=await self._desk.release(request.caller, request.request_id))
+        return pb.ReleaseReviewResponse(item=await self._desk.release(request.caller, request.request_id, request.access_id))
 
     async def DecideReview(self, request: pb.DecideReviewRequest, context: Context) -> pb.DecideReviewResponse:  # type: ignore[override]  # noqa: N802, ARG002
         """Take a judgement."""
@@ -50,7 +50,7 @@ class ReviewServicer(ReviewServiceServicer):
         if wrong := [label for label in request.labels if not TOKEN.fullmatch(label)]:
             raise InvalidArgumentError(f"the label {wrong[0][:64]!r} is not 1 to 64 of a-z, 0-9, '-' and '_'")
         said = Statement(request.decision, request.text, tuple(sorted(set(request.labels))), request.comment)
-        return pb.DecideReviewResponse(item=await self._desk.decide(request.caller, request.request_id, said))
+        return pb.DecideReviewResponse(item=await self._desk.decide(request.caller, request.request_id, said, request.access_id))
 
     async def ExportExamples(  # type: ignore[override]  # noqa: N802
         self,
