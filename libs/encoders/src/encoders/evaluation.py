@@ -54,6 +54,7 @@ def _costs(value: Any) -> str | None:
 REQUEST_CLASS_ROWS: Mapping[str, Check] = {"text": _text, "request_class": _text}
 TAXONOMY_ROWS: Mapping[str, Check] = {"text": _text, "label": _text}
 INJECTION_ROWS: Mapping[str, Check] = {"text": _text, "label": _flag}
+SAFETY_ROWS: Mapping[str, Check] = {"text": _text, "label": _flag}
 GROUNDING_ROWS: Mapping[str, Check] = {"claim": _text, "context": _texts, "label": _flag}
 _OPTIONAL: Mapping[str, Check] = {"channel": _channel, "group": _text, "models": _costs}
 
@@ -182,6 +183,20 @@ def evaluate_injection(
     return outcome.report("injection", versions) | _binary_report(outcome.rows, scores, flagged, _attack_measures)
 
 
+def evaluate_safety(
+    rows: Sequence[Row],
+    judge: Callable[[str], tuple[float, bool]],
+    versions: Mapping[str, str],
+    *,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Return the report of suite `safety`; `judge` gives the probability that a text is unsafe and whether it is flagged."""
+    outcome = evaluate(rows, lambda row: judge(row["text"]), progress)
+    scores = np.array([score for score, _ in outcome.results], dtype=np.float64)
+    flagged = np.array([flag for _, flag in outcome.results], dtype=np.bool_)
+    return outcome.report("safety", versions) | _binary_report(outcome.rows, scores, flagged, _safety_measures)
+
+
 def evaluate_grounding(
     rows: Sequence[Row],
     score: Callable[[str, Sequence[str]], float],
@@ -207,6 +222,17 @@ def _attack_measures(data: Binary) -> dict[str, float | None]:
         "fpr": _mean(flagged[~positive]),
         "f1": metrics.f1(flagged, positive) if positive.any() else None,
         "auroc": metrics.auroc(scores, positive),
+        "recall_at_1pct_fpr": metrics.recall_at_fpr(scores, positive, 0.01),
+    }
+
+
+def _safety_measures(data: Binary) -> dict[str, float | None]:
+    scores, flagged, positive = data
+    return {
+        "recall": _mean(flagged[positive]),
+        "fpr": _mean(flagged[~positive]),
+        "auroc": metrics.auroc(scores, positive),
+        "auprc": metrics.average_precision(scores, positive),
         "recall_at_1pct_fpr": metrics.recall_at_fpr(scores, positive, 0.01),
     }
 

@@ -30,6 +30,14 @@ class SparseRows:
             result[row] = self.values[span] @ weights[self.indices[span]]
         return result
 
+    def take(self, places: Sequence[int]) -> "SparseRows":
+        """Return the rows at `places`, in that order."""
+        spans = [slice(self.starts[place], self.starts[place + 1]) for place in places]
+        starts = np.cumsum([0, *(span.stop - span.start for span in spans)])
+        empty = slice(0, 0)
+        indices = np.concatenate([self.indices[span] for span in [*spans, empty]])
+        return SparseRows(starts.astype(np.int64), indices, np.concatenate([self.values[span] for span in [*spans, empty]]))
+
 
 @dataclass(frozen=True)
 class NgramHasher:

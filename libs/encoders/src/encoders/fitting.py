@@ -10,7 +10,7 @@ from scipy.sparse import csr_matrix
 
 from encoders.classifier import ClassifierConfig, TextClassifier
 from encoders.encoder import Encoder, Vectors
-from encoders.features import NgramHasher
+from encoders.features import NgramHasher, SparseRows
 
 
 @dataclass(frozen=True)
@@ -33,17 +33,18 @@ def fit(
     recipe: Recipe,
     *,
     vectors: Vectors | None = None,
+    grams: SparseRows | None = None,
     weights: Sequence[float] | None = None,
 ) -> TextClassifier:
-    """Fit a classifier whose labels come out sorted; pass `vectors` if already encoded."""
+    """Fit a classifier whose labels come out sorted; pass `vectors` if already encoded, `grams` if already counted."""
     embedded = encoder.encode(texts) if vectors is None else vectors
-    rows = recipe.hasher.rows(texts)
-    grams = csr_matrix((rows.values, rows.indices, rows.starts), shape=(len(texts), recipe.hasher.buckets))
+    rows = recipe.hasher.rows(texts) if grams is None else grams
+    counted = csr_matrix((rows.values, rows.indices, rows.starts), shape=(len(texts), recipe.hasher.buckets))
     names, targets = np.unique(np.array(labels, dtype=str), return_inverse=True)
     importance = np.ones(len(texts), dtype=np.float32) if weights is None else np.asarray(weights, dtype=np.float32)
     if recipe.balanced:
         importance *= (len(texts) / (len(names) * np.bincount(targets)))[targets].astype(np.float32)
-    problem = _Problem(embedded * recipe.vector_scale, grams * recipe.ngram_scale, targets, importance * recipe.strength)
+    problem = _Problem(embedded * recipe.vector_scale, counted * recipe.ngram_scale, targets, importance * recipe.strength)
     dense, sparse, bias = problem.solve(recipe.iterations)
     config = ClassifierConfig(
         name=name,

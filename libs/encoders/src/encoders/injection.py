@@ -1,22 +1,18 @@
 """Finds instructions that do not belong: attacks by the user, and orders hidden in documents and tool results."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from encoders.classifier import ClassifierFileError, TextClassifier
-from encoders.encoder import Encoder
-from encoders.normalise import normalise
-from encoders.sentences import split_sentences
+from encoders.encoder import Encoder, Vectors
+from encoders.reading import Reading, read
+from encoders.windows import CHANNELS, DOCUMENT, TOOL, USER
 
 ATTACK = "attack"
 SETTINGS_FILE = "detector.json"
-_WINDOW = 900
-_STEP = 700
-_MOST_WINDOWS = 64
-_SHORTEST = 12
 
 
 @dataclass(frozen=True)
@@ -30,11 +26,11 @@ class InjectionScore:
 
 
 class InjectionDetector:
-    """One head for what users write, one for sentences inside data; each with its own threshold."""
+    """One head for what users write, one for sentences inside data; each channel has its own threshold."""
 
     def __init__(self, user: TextClassifier, document: TextClassifier, thresholds: Mapping[str, float], version: str) -> None:
         """Hold two heads; `thresholds` has `user`, `document` and `tool`."""
-        self._heads = {"user": user, "document": document, "tool": document}
+        self._heads = {USER: user, DOCUMENT: document, TOOL: document}
         self.thresholds = dict(thresholds)
         self.version = version
 
@@ -43,32 +39,21 @@ class InjectionDetector:
         """Read `user.npz`, `document.npz` and `detector.json`; raise ClassifierFileError."""
         try:
             settings = json.loads((directory / SETTINGS_FILE).read_text(encoding="utf-8"))
-            thresholds = {channel: float(settings["thresholds"][channel]) for channel in ("user", "document", "tool")}
+            thresholds = {channel: float(settings["thresholds"][channel]) for channel in CHANNELS}
             version = str(settings["version"])
         except (OSError, KeyError, ValueError) as error:
             raise ClassifierFileError(f"{str(directory / SETTINGS_FILE)!r} cannot be used: {error}") from error
-        heads = [TextClassifier.load(directory / f"{name}.npz", encoder) for name in ("user", "document")]
+        heads = [TextClassifier.load(directory / f"{name}.npz", encoder) for name in (USER, DOCUMENT)]
         return cls(heads[0], heads[1], thresholds, version)
 
-    def score(self, text: str, channel: str = "user") -> InjectionScore:
-        """Return the worst window of `text`; `channel` is `user`, `document` or `tool`, else ValueError."""
-        if channel not in self._heads:
-            raise ValueError(f"unknown channel {channel!r}; known: {sorted(self._heads)}")
-        found = normalise(text)
-        parts = windows(found.everything(), channel)
-        head = self._heads[channel]
-        column = head.config.labels.index(ATTACK)
-        shares = head.probabilities(parts)[:, column]
+    def score(self, text: str, channel: str = USER) -> InjectionScore:
+        """Return the worst part of `text`; `channel` is `user`, `document` or `tool`, else ValueError."""
+        return self.judge(read(text, channel))
+
+    def judge(self, reading: Reading, vectors: Vectors | None = None) -> InjectionScore:
+        """Return the worst part of a reading; pass `vectors` (parts, 384) if its parts are already encoded."""
+        head = self._heads[reading.channel]
+        shares = head.probabilities(reading.parts, vectors)[:, head.config.labels.index(ATTACK)]
         worst = int(shares.argmax())
         share = float(shares[worst])
-        return InjectionScore(share, share >= self.thresholds[channel], parts[worst], found.invisible)
-
-
-def windows(text: str, channel: str) -> Sequence[str]:
-    """Return the parts that are scored: a user's text whole and in long pieces, data by sentence."""
-    if channel != "user":
-        parts = [part for part in split_sentences(text) if len(part) >= _SHORTEST]
-        return [part[:_WINDOW] for part in parts[:_MOST_WINDOWS]] or [text[:_WINDOW]]
-    if len(text) <= _WINDOW:
-        return [text]
-    return [text, *(text[start : start + _WINDOW] for start in range(0, len(text) - _WINDOW + _STEP, _STEP))][:_MOST_WINDOWS]
+        return InjectionScore(share, share >= self.thresholds[reading.channel], reading.parts[worst], reading.invisible)

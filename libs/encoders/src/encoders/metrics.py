@@ -22,6 +22,19 @@ def auroc(scores: Scores, positive: Flags) -> float | None:
     return float((ranks[positive].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
+def average_precision(scores: Scores, positive: Flags) -> float | None:
+    """Return the area under the precision-recall curve, ties taken together; None without any positive."""
+    positives = int(positive.sum())
+    if not positives:
+        return None
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(positive[order])
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    precision = hits[ends] / (ends + 1)
+    gained = np.diff(hits[ends], prepend=0)
+    return float((precision * gained).sum() / positives)
+
+
 def threshold_at_fpr(scores: Scores, positive: Flags, fpr: float) -> float:
     """Return the lowest threshold (flag if score >= it) whose false-positive rate is at most `fpr`."""
     negatives = np.sort(scores[~positive])[::-1]

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from encoders.disguises import readings
+
 _TAG_BASE = 0xE0000
 _INVISIBLE = {0x00AD, 0x034F, 0x061C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F)}
 _INVISIBLE |= {*range(0x2060, 0x2070), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
@@ -17,8 +19,11 @@ _WORD = re.compile(r"\w+")
 _LATIN = re.compile(r"[a-zA-Z]")
 _ENCODED = re.compile(r"(?<![A-Za-z0-9+/=])(?:[A-Za-z0-9+/]{4}){4,}(?:[A-Za-z0-9+/]{2,3}={0,2})?(?![A-Za-z0-9+/=])")
 _HEX = re.compile(r"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}){12,}(?![0-9A-Fa-f])")
+# Two or more marks on one letter are no spelling of any language here.
+_STACKED = re.compile(r"[\u0300-\u036f]{2,}")
 _SPACED = re.compile(r"(?<!\w)(?:\w[ .\-_*]){4,}\w(?!\w)")
 _LONGEST = 20000
+_MOST_DECODED = 8
 
 
 @dataclass(frozen=True)
@@ -37,13 +42,14 @@ class NormalisedText:
 def normalise(text: str) -> NormalisedText:
     """Return `text` without invisible characters, lookalike letters, spaced words or encodings."""
     kept, tags, invisible = _without_invisible(text[:_LONGEST])
-    plain = unicodedata.normalize("NFKC", kept)
+    plain = _STACKED.sub("", unicodedata.normalize("NFKC", kept))
     plain = _WORD.sub(lambda match: _latin(match[0]), plain)
     plain = _SPACED.sub(lambda match: re.sub(r"[ .\-_*]", "", match[0]), plain)
     decoded = [tags] if tags.strip() else []
     decoded.extend(found for match in _ENCODED.finditer(plain) if (found := _from_base64(match[0])))
     decoded.extend(found for match in _HEX.finditer(plain) if (found := _readable(bytes.fromhex(match[0]))))
-    return NormalisedText(plain, tuple(decoded), invisible)
+    decoded.extend(found for found in readings(plain) if found.strip())
+    return NormalisedText(plain, tuple(dict.fromkeys(decoded))[:_MOST_DECODED], invisible)
 
 
 def _without_invisible(text: str) -> tuple[str, str, int]:
