@@ -1,4 +1,4 @@
-"""The suites `pii`, `injection` and `grounding` of `strata eval`, over the very checks that serve."""
+"""The suites `pii`, `injection`, `safety` and `grounding` of `strata eval`, over the very checks that serve."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from guardrail.checks import Parts
 from guardrail.checks.base import Answer, Piece, Source
 from guardrail.checks.grounding import GroundingCheck
 from guardrail.checks.injection import InjectionCheck
+from guardrail.checks.safety import SafetyInputCheck
 from guardrail.personal.detection import Mention
 from guardrail.settings import Settings
 
@@ -31,7 +32,7 @@ _FOUND_SHARE = 0.5
 def injection(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score attacks by the injection check, channel by channel; raise ValueError for malformed data."""
     parts = Parts(_settings(options))
-    check = InjectionCheck(parts.injection, parts.settings.check_budget_ms)
+    check = InjectionCheck(parts.injection, parts.reader, parts.settings.check_budget_ms)
     rows = runner.read_rows(data, runner.INJECTION_ROWS)
     return runner.evaluate_injection(
         rows,
@@ -39,6 +40,19 @@ def injection(data: Path, *, options: dict[str, str]) -> dict[str, object]:
         lambda channel: parts.injection.thresholds[channel],
         _versions(injection=check.version),
     )
+
+
+def safety(data: Path, *, options: dict[str, str]) -> dict[str, object]:
+    """Score unsafe texts by the safety check; raise ValueError for malformed data."""
+    parts = Parts(_settings(options))
+    check = SafetyInputCheck(parts.safety, parts.reader, parts.settings.safety_blocked, parts.settings.check_budget_ms)
+    rows = runner.read_rows(data, runner.SAFETY_ROWS)
+
+    def judge(text: str) -> tuple[float, bool]:
+        found = check.judge(text)
+        return found.probability, found.flagged
+
+    return runner.evaluate_safety(rows, judge, _versions(safety=check.version))
 
 
 def grounding(data: Path, *, options: dict[str, str]) -> dict[str, object]:

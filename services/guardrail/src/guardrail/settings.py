@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
-from guardrail.checks.names import INPUT, OUTPUT
+from guardrail.checks.names import INPUT, OUTPUT, SAFETY_CATEGORIES
 from guardrail.personal.detection import QUASI_TYPES, TYPES, Quasi
 
 
@@ -53,6 +53,10 @@ class Settings(ServiceSettings):
     )
     grounding_threshold: float | None = Field(
         default=None, ge=0, le=1, description="Least support of a claim; empty takes the scorer's own."
+    )
+    safety_blocked: tuple[Annotated[str, _known(SAFETY_CATEGORIES)], ...] = Field(
+        default=SAFETY_CATEGORIES,
+        description="Categories of unsafe text that are blocked; the others are only reported. Self-harm always goes to a person.",
     )
     prompt_leak_words: PositiveInt = Field(default=9, description="Run of words out of a system prompt that counts as a leak.")
     extract_notices: tuple[str, ...] = Field(

@@ -7,6 +7,8 @@ from functools import cached_property
 from encoders import Encoder
 from encoders.grounding import SupportScorer
 from encoders.injection import InjectionDetector
+from encoders.reading import Reader
+from encoders.safety import SafetyDetector
 from guardrail.checks.base import Answer, Check, Conversation
 from guardrail.checks.citations import CitationsCheck
 from guardrail.checks.extract import ExtractCheck
@@ -16,6 +18,7 @@ from guardrail.checks.injection import InjectionCheck
 from guardrail.checks.personal_data import PersonalDataCheck
 from guardrail.checks.pii_leak import PiiLeakCheck
 from guardrail.checks.prompt_leak import PromptLeakCheck
+from guardrail.checks.safety import SafetyInputCheck, SafetyOutputCheck
 from guardrail.checks.size import SizeCheck
 from guardrail.personal.detection import Detector, Policy
 from guardrail.prompts import system_prompts
@@ -46,6 +49,16 @@ class Parts:
         return InjectionDetector.load(self.settings.repository_dir / "models" / "injection", self.encoder)
 
     @cached_property
+    def safety(self) -> SafetyDetector:
+        """The detector of unsafe texts."""
+        return SafetyDetector.load(self.settings.repository_dir / "models" / "safety", self.encoder)
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What embeds a text once for all checks that look at it."""
+        return Reader(self.encoder)
+
+    @cached_property
     def scorer(self) -> SupportScorer:
         """The scorer of support."""
         return SupportScorer.load(self.settings.repository_dir / "models" / "grounding", self.encoder)
@@ -54,13 +67,15 @@ class Parts:
 INPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Conversation]]] = {
     "size": lambda p: SizeCheck(p.settings.max_characters),
     "personal_data": lambda p: PersonalDataCheck(p.detector, p.settings.check_budget_ms),
-    "injection": lambda p: InjectionCheck(p.injection, p.settings.check_budget_ms),
+    "injection": lambda p: InjectionCheck(p.injection, p.reader, p.settings.check_budget_ms),
+    "safety": lambda p: SafetyInputCheck(p.safety, p.reader, p.settings.safety_blocked, p.settings.check_budget_ms),
 }
 
 OUTPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Answer]]] = {
     "form": lambda _: FormCheck(),
     "pii_leak": lambda p: PiiLeakCheck(p.detector, p.settings.leak_types, p.settings.check_budget_ms),
     "prompt_leak": lambda p: PromptLeakCheck(system_prompts(p.settings.repository_dir / "domains"), p.settings.prompt_leak_words),
+    "safety": lambda p: SafetyOutputCheck(p.safety, p.reader, p.settings.safety_blocked, p.settings.check_budget_ms),
     "citations": lambda _: CitationsCheck(),
     "extract": lambda p: ExtractCheck(p.settings.extract_notices),
     "grounding": lambda p: GroundingCheck(p.scorer, p.settings.check_budget_ms, threshold=p.settings.grounding_threshold),

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from encoders.injection import InjectionDetector
+from encoders.reading import Reader
 from guardrail.checks.base import CLEAR, Conversation, Decision, Finding, OnError, Piece
 
 _CHANNELS = {"user": "user", "tool": "tool"}
@@ -14,9 +15,9 @@ class InjectionCheck:
     name: ClassVar[str] = "injection"
     on_error: OnError = "block"
 
-    def __init__(self, detector: InjectionDetector, budget_ms: float) -> None:
-        """Use `detector`, whose channels have their own thresholds."""
-        self._detector = detector
+    def __init__(self, detector: InjectionDetector, reader: Reader, budget_ms: float) -> None:
+        """Use `detector`, whose channels have their own thresholds; `reader` shares its vectors with other checks."""
+        self._detector, self._reader = detector, reader
         self.version = detector.version
         self.threshold = detector.thresholds["user"]
         self.budget_ms = budget_ms
@@ -38,5 +39,5 @@ class InjectionCheck:
 
     def judge(self, piece: Piece, channel: str) -> tuple[float, bool]:
         """Return the probability of an attack, and whether it is too high for the channel."""
-        found = self._detector.score(piece.text, channel)
+        found = self._detector.judge(*self._reader.read(piece.text, channel))
         return found.probability, found.flagged

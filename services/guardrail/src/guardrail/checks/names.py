@@ -2,3 +2,4 @@
 
 INPUT: tuple[str, ...] = ("size", "personal_data", "injection")
 OUTPUT: tuple[str, ...] = ("form", "pii_leak", "prompt_leak", "citations", "extract", "grounding")
+SAFETY_CATEGORIES: tuple[str, ...] = ("hate", "harassment", "sexual", "violence", "unsafe_request")
