@@ -5,6 +5,7 @@
 
 Texts are those of the files, cut into passages and repeated with other beginnings when there are too few; vectors are unit
 vectors in clusters, made from a seed. OpenSearch is the node of the tests, or the cluster that STRATA_TEST_OPENSEARCH_URL names.
+With `--keep` a filled index stays for the next run, which then measures searches only.
 """
 
 import argparse
@@ -46,6 +47,7 @@ LABELS = ("public", "staff", "finance", "hr")
 CLUSTERS, SPREAD = 400, 0.7
 PASSAGE_WORDS = 90
 QUERIES, CONCURRENT, SECONDS = 200, 8, 10.0
+BUILD_SECONDS = 1800.0
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ def fill(index: Index, chunks: Iterator[Chunk]) -> float:
     for kind, group in groups.items():
         index.replace(kind, group)
     index.tidy()
+    if isinstance(index, LanceIndex):
+        index.settle(BUILD_SECONDS)
     return time.perf_counter() - started
 
 
@@ -218,7 +222,7 @@ def measure(index: Index, some: Sequence[Query], node: int = 0) -> dict[str, Any
         }
 
 
-def theirs(connection: Connection, query: Query) -> list[str]:
+def theirs(connection: Connection, encoder: str, query: Query) -> list[str]:
     """Return chunk ids by OpenSearch's own hybrid query and normalization processor, best first."""
     words = queries.lexical(query.text, query.visible, LIMIT)["query"]
     near = queries.nearest(query.vector, query.visible, LIMIT)["query"]
@@ -230,13 +234,13 @@ def theirs(connection: Connection, query: Query) -> list[str]:
         "track_total_hits": False,
         "search_pipeline": {"phase_results_processors": [{"normalization-processor": processor}]},
     }
-    hits = connection.search(",".join(read_alias(kind, ENCODER) for kind in Kind), body)["hits"]["hits"]
+    hits = connection.search(",".join(read_alias(kind, encoder) for kind in Kind), body)["hits"]["hits"]
     return [hit["_source"]["chunk_id"] for hit in hits]
 
 
-def at_once(connection: Connection, query: Query) -> Any:
+def at_once(connection: Connection, encoder: str, query: Query) -> Any:
     """Return both legs by one request that holds both searches."""
-    target = {"index": [read_alias(kind, ENCODER) for kind in Kind]}
+    target = {"index": [read_alias(kind, encoder) for kind in Kind]}
     bodies = queries.lexical(query.text, query.visible, LIMIT), queries.nearest(query.vector, query.visible, LIMIT)
     lines = "".join(json.dumps(part) + "\n" for body in bodies for part in (target, body))
     return connection.call("POST", "/_msearch", lines)["responses"]
@@ -256,37 +260,41 @@ def commits(index: Index, files: Sequence[Path]) -> dict[str, float]:
     return taken
 
 
-def on_opensearch(node: OpenSearchNode, files: Sequence[Path], count: int, folder: Path) -> dict[str, Any]:
-    """Fill, measure and remove the indices of one size."""
+def on_opensearch(node: OpenSearchNode, files: Sequence[Path], count: int, folder: Path, *, keep: bool) -> dict[str, Any]:
+    """Fill, measure and, unless they are kept, remove the indices of one size."""
     settings = OpenSearchSettings(url=node.url, ca_file=node.ca_file, user=node.user, password_file=node.password_file, search_seconds=30)
-    connection = Connection(settings)
+    connection, encoder = Connection(settings), f"{ENCODER}-{count}"
     pid = int(connection.call("GET", "/_nodes/_local/process")["nodes"].popitem()[1]["process"]["id"])
-    setup(connection, folder / "credentials", ENCODER)
-    index, some = OpenSearchIndex.create(connection, ENCODER), questions(files, QUERIES)
+    setup(connection, folder / "credentials", encoder)
+    index, some = OpenSearchIndex.create(connection, encoder), questions(files, QUERIES)
     try:
-        seconds = fill(index, corpus(files, count))
-        chunks = list(corpus(files, count))
-        result = {"fill_seconds": round(seconds, 1), **measure(index, some, pid), "recall": recall(index, some, chunks, vectors(count))}
+        filled = {} if any(index.versions().values()) else {"fill_seconds": round(fill(index, corpus(files, count)), 1)}
+        result = {**filled, **measure(index, some, pid), "recall": recall(index, some, list(corpus(files, count)), vectors(count))}
         with ThreadPoolExecutor(CONCURRENT) as pool:
-            same = [len(set(fused(*both(index, pool, q))[:10]) & set(theirs(connection, q)[:10])) / 10 for q in some]
-        own = {
-            "msearch": timed(lambda q: at_once(connection, q), some, pid),
-            "own_hybrid": timed(lambda q: theirs(connection, q), some, pid),
+            same = [len(set(fused(*both(index, pool, q))[:10]) & set(theirs(connection, encoder, q)[:10])) / 10 for q in some]
+        own: dict[str, Any] = {
+            "msearch": timed(lambda q: at_once(connection, encoder, q), some, pid),
+            "own_hybrid": timed(lambda q: theirs(connection, encoder, q), some, pid),
+            "own_hybrid_per_second": throughput(lambda q: theirs(connection, encoder, q), some),
+            "msearch_per_second": throughput(lambda q: at_once(connection, encoder, q), some),
+            "same_top_10": round(float(np.mean(same)), 3),
         }
-        own["own_hybrid_per_second"] = throughput(lambda q: theirs(connection, q), some)  # type: ignore[assignment]
-        own["msearch_per_second"] = throughput(lambda q: at_once(connection, q), some)  # type: ignore[assignment]
-        return {**result, **own, "same_top_10": round(float(np.mean(same)), 3), **commits(index, files)}
+        return {**result, **own, **({} if keep else commits(index, files))}
     finally:
-        connection.call("DELETE", f"/strata-*-{ENCODER}-*", seconds=60)
+        if not keep:
+            connection.call("DELETE", f"/strata-*-{encoder}-*", seconds=60)
 
 
-def embedded(files: Sequence[Path], count: int, folder: Path) -> dict[str, Any]:
+def embedded(files: Sequence[Path], count: int, folder: Path, *, keep: bool) -> dict[str, Any]:
     """Fill and measure tables of one size."""
-    index, some = LanceIndex.create(folder / "knowledge", ENCODER), questions(files, QUERIES)
-    seconds = fill(index, corpus(files, count))
-    chunks = list(corpus(files, count))
-    found = {"fill_seconds": round(seconds, 1), **measure(index, some), "recall": recall(index, some, chunks, vectors(count))}
-    return {**found, **commits(index, files)}
+    done, some = folder / "filled", questions(files, QUERIES)
+    index = LanceIndex.create(folder / "knowledge", ENCODER)
+    filled = {}
+    if not done.exists():
+        filled = {"fill_seconds": round(fill(index, corpus(files, count)), 1)}
+        done.touch()
+    found = {**filled, **measure(index, some), "recall": recall(index, some, list(corpus(files, count)), vectors(count))}
+    return {**found, **({} if keep else commits(index, files))}
 
 
 def main() -> None:
@@ -295,6 +303,7 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, action="append", required=True, help="JSON lines with a `text`, may be gzipped; repeatable")
     parser.add_argument("--chunks", type=int, action="append", required=True, help="size of the index; repeatable")
     parser.add_argument("--backend", choices=("embedded", "opensearch"), action="append", help="both without it")
+    parser.add_argument("--keep", type=Path, help="folder of indexes that stay; OpenSearch's stay on a cluster that is not ours")
     arguments = parser.parse_args()
     wanted = arguments.backend or ["embedded", "opensearch"]
     with contextlib.ExitStack() as stack:
@@ -304,11 +313,14 @@ def main() -> None:
             node = stack.enter_context(opensearch_node(home))
         for count in arguments.chunks:
             for backend in wanted:
-                with tempfile.TemporaryDirectory() as folder:
+                with tempfile.TemporaryDirectory() as temporary:
+                    folder = arguments.keep / str(count) if arguments.keep else Path(temporary)
+                    folder.mkdir(parents=True, exist_ok=True)
+                    keep = arguments.keep is not None
                     if backend == "embedded":
-                        result = embedded(arguments.texts, count, Path(folder))
+                        result = embedded(arguments.texts, count, folder, keep=keep)
                     elif node is not None:
-                        result = on_opensearch(node, arguments.texts, count, Path(folder))
+                        result = on_opensearch(node, arguments.texts, count, folder, keep=keep and not node.ours)
                     else:
                         continue
                 load = round(os.getloadavg()[0], 1)

@@ -15,13 +15,13 @@ from lancedb.index import FTS, BTree
 
 from encoders.encoder import Vectors
 from knowledge.index import Entry, Hit, Holding, IndexMissingError
+from knowledge.lance_rows import SCHEMA, WHOLE, chunk_of, opened, row_of, table_name
 from knowledge.lance_structures import NEIGHBOURS, PARTITIONS_SEARCHED, Structures
-from knowledge.schema import COLUMNS, SCHEMA, Chunk, Kind, table_name
-from knowledge.visibility import Visibility, literals
+from knowledge.schema import Chunk, Kind
+from knowledge.visibility import Scopes, Visibility, literals
 
 # Readers follow every commit; an older version serves only queries that run now, and a deletion is complete when it is gone.
 _KEPT = dt.timedelta(minutes=1)
-_FOUND = [name for name in COLUMNS if name not in {"vector", "search_text"}]
 _KEYS_AT_ONCE = 200
 _ENTRY = [
     "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash",
@@ -40,7 +40,7 @@ class LanceIndex:
         self._database = database
         self._tables = tables
         self._structures = {kind: Structures(table) for kind, table in tables.items()}
-        self._label_keys: dict[Kind, tuple[int, frozenset[str]]] = {}
+        self._scopes: dict[Kind, tuple[int, Scopes]] = {}
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(2 * len(tables), thread_name_prefix="index")
 
@@ -51,7 +51,7 @@ class LanceIndex:
         database = lancedb.connect(folder, read_consistency_interval=dt.timedelta(0))
         tables = {}
         for kind in Kind:
-            table = database.create_table(table_name(kind, encoder), schema=SCHEMA, exist_ok=True)
+            table = opened(database, kind, encoder)
             # A crash may have left a table with one of them, or none.
             for column, config in _SEARCH.items():
                 if column not in _indexed(table):
@@ -84,34 +84,34 @@ class LanceIndex:
     def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by BM25, best first."""
 
-        def leg(kind: Kind, columns: list[str]) -> pa.Table:
+        def leg(kind: Kind) -> pa.Table:
             search = self._tables[kind].search(query, query_type="fts", fts_columns="search_text")
-            return self._seen(search, kind, visible).select([*columns, "_score"]).with_row_id(True).limit(limit).to_arrow()
+            # With their vectors, so that whoever reranks need not look them up.
+            return self._seen(search, kind, visible).select(["payload", "vector", "_score"]).limit(limit).to_arrow()
 
-        # With their vectors, so that whoever reranks need not look them up.
-        return self._merged(leg, limit, lambda row: float(row["_score"]), [*_FOUND, "vector"])
+        return self._merged(leg, limit, lambda found: found["_score"].to_pylist())
 
     def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by cosine with a unit vector (384,), best first."""
 
-        def leg(kind: Kind, columns: list[str]) -> pa.Table:
+        def leg(kind: Kind) -> pa.Table:
             search = self._tables[kind].search(vector, vector_column_name="vector").distance_type("cosine")
             # In a large table the graph is walked this widely, and distances are then taken from the vectors themselves.
-            search = search.nprobes(PARTITIONS_SEARCHED).ef(max(NEIGHBOURS, 2 * limit)).refine_factor(2)
-            found = self._seen(search, kind, visible).select([*columns, "_distance"]).with_row_id(True).limit(limit).to_arrow()
+            search = search.nprobes(PARTITIONS_SEARCHED).ef(max(NEIGHBOURS, 2 * limit)).refine_factor(1)
+            found = self._seen(search, kind, visible).select(["payload", "_distance"]).limit(limit).to_arrow()
             # A chunk that waits for its vector is at no distance from anything.
             return found.filter(pc.is_valid(found["_distance"]))
 
-        return self._merged(leg, limit, lambda row: 1.0 - float(row["_distance"]), _FOUND)
+        return self._merged(leg, limit, lambda found: [1.0 - distance for distance in found["_distance"].to_pylist()])
 
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""
         found: dict[str, list[Chunk]] = {key: [] for key in keys}
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[first : first + _KEYS_AT_ONCE]
-            rows = self._tables[kind].search().where(f"document_key IN ({literals(some)})").limit(None).to_arrow()
-            for row in rows.to_pylist():
-                found[row["document_key"]].append(_chunk(row))
+            rows = self._tables[kind].search().where(f"document_key IN ({literals(some)})").select(WHOLE).limit(None).to_arrow()
+            for chunk in map(chunk_of, rows.to_pylist()):
+                found[chunk.document_key].append(chunk)
         return found
 
     def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]], positions: Mapping[str, int] | None = None) -> int:
@@ -126,7 +126,7 @@ class LanceIndex:
         if not documents:
             return int(table.version)
         scope = f"document_key IN ({literals(documents)})"
-        rows = [chunk.row() for chunks in documents.values() for chunk in chunks]
+        rows = [row_of(chunk) for chunks in documents.values() for chunk in chunks]
         if not rows:
             table.delete(scope)
             return int(table.version)
@@ -140,7 +140,7 @@ class LanceIndex:
         if chunks:
             # What was read before a later change came does not overwrite it.
             merge = table.merge_insert("chunk_id").when_matched_update_all(where="target.position <= source.position")
-            _execute(merge, [chunk.row() for chunk in chunks])
+            _execute(merge, [row_of(chunk) for chunk in chunks])
         return int(table.version)
 
     def without_vector(self, kind: Kind, limit: int) -> list[Chunk]:
@@ -150,8 +150,8 @@ class LanceIndex:
         first = waiting.sort_by([("position", "ascending"), ("chunk_id", "ascending")])["chunk_id"].slice(0, limit).to_pylist()
         found: list[Chunk] = []
         for some in (first[at : at + _KEYS_AT_ONCE] for at in range(0, len(first), _KEYS_AT_ONCE)):
-            rows = table.search().where(f"chunk_id IN ({literals(some)})").limit(None).to_arrow().to_pylist()
-            found += [chunk for chunk in map(_chunk, rows) if chunk.vector is None]
+            rows = table.search().where(f"chunk_id IN ({literals(some)})").select(WHOLE).limit(None).to_arrow().to_pylist()
+            found += [chunk for chunk in map(chunk_of, rows) if chunk.vector is None]
         return sorted(found, key=lambda chunk: (chunk.position, chunk.chunk_id))
 
     def inventory(self, kind: Kind, collection: str) -> list[Entry]:
@@ -187,6 +187,11 @@ class LanceIndex:
             table.optimize(cleanup_older_than=_KEPT)
         for structures in self._structures.values():
             structures.tend()
+
+    def settle(self, seconds: float) -> None:
+        """Wait until the search structures that `tidy` began are ready, for at most that long each."""
+        for structures in self._structures.values():
+            structures.wait(seconds)
 
     def fragments(self) -> dict[str, int]:
         """Return the number of fragments of each table by kind; every commit adds some, `tidy` joins them."""
@@ -225,52 +230,35 @@ class LanceIndex:
         }
 
     def _seen(self, search: Any, kind: Kind, visible: Visibility) -> Any:
-        return search.where(visible.sql(self._labels(kind)), prefilter=True)
+        return search.where(visible.sql(self._known(kind)), prefilter=True)
 
-    def _labels(self, kind: Kind) -> frozenset[str]:
-        """Return the sets of labels in the table, read again only when it has changed."""
+    def _known(self, kind: Kind) -> Scopes:
+        """Return the scopes of the table, read again only when it has changed."""
         table = self._tables[kind]
         version = int(table.version)
         with self._lock:
-            known = self._label_keys.get(kind)
+            known = self._scopes.get(kind)
             if known is None or known[0] != version:
-                column = table.search().select(["label_key"]).limit(None).to_arrow()["label_key"]
-                known = (version, frozenset(column.unique().to_pylist()))
-                self._label_keys[kind] = known
+                column = table.search().select(["scope"]).limit(None).to_arrow()["scope"]
+                known = (version, Scopes(column.unique().to_pylist()))
+                self._scopes[kind] = known
         return known[1]
 
-    def _merged(
-        self, leg: Callable[[Kind, list[str]], pa.Table], limit: int, score: Callable[[dict[str, Any]], float], columns: list[str]
-    ) -> list[Hit]:
-        """Run a leg on both tables at once and merge what they found; ties go by chunk id.
+    def _merged(self, leg: Callable[[Kind], pa.Table], limit: int, scores: Callable[[pa.Table], list[float]]) -> list[Hit]:
+        """Run a leg on both tables at once and merge what they found; ties go by chunk id."""
+        parts = [(part, scores(part)) for part in self._pool.map(leg, self._tables)]
+        rows = [(score, part, at) for part, found in parts for at, score in enumerate(found)]
+        # What ties with the last is read too, so that chunk ids decide about it.
+        least = sorted((score for score, _, _ in rows), reverse=True)[:limit][-1:]
+        hits = [Hit(_read(part, at), score) for score, part, at in rows if score >= least[0]]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
 
-        Other columns are read for those that are left only, which is most of the work in a large table.
-        """
-        parts = zip(self._tables, self._pool.map(lambda kind: leg(kind, ["chunk_id"]), self._tables), strict=True)
-        rows = [(score(row), row["chunk_id"], kind, row["_rowid"]) for kind, part in parts for row in part.to_pylist()]
-        best = sorted(rows, key=lambda row: (-row[0], row[1]))[:limit]
-        chunks = self._read([(kind, row_id) for _, _, kind, row_id in best], columns)
-        if all(name in chunks for _, name, _, _ in best):
-            return [Hit(chunks[name], found) for found, name, _, _ in best]
-        # A commit came in between, and a row is elsewhere now: search once more, reading everything at the same moment.
-        tables = self._pool.map(lambda kind: leg(kind, columns), self._tables)
-        found = [Hit(_chunk(row), score(row)) for part in tables for row in part.to_pylist()]
-        return sorted(found, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
 
-    def _read(self, rows: Sequence[tuple[Kind, int]], columns: list[str]) -> dict[str, Chunk]:
-        """Return the chunks of rows that are still there, by chunk id."""
-
-        def take(kind: Kind) -> list[dict[str, Any]]:
-            wanted = [row_id for of, row_id in rows if of is kind]
-            if not wanted:
-                return []
-            try:
-                taken: list[dict[str, Any]] = self._tables[kind].take_row_ids(wanted).select(columns).to_arrow().to_pylist()
-            except (RuntimeError, ValueError, OSError):
-                return []
-            return taken
-
-        return {row["chunk_id"]: _chunk(row) for part in self._pool.map(take, self._tables) for row in part}
+def _read(part: pa.Table, at: int) -> Chunk:
+    stored: dict[str, Any] = {"payload": part["payload"][at].as_py()}
+    if "vector" in part.column_names and part["vector"][at].is_valid:
+        stored["vector"] = part["vector"][at].values.to_numpy().tolist()
+    return chunk_of(stored)
 
 
 def _state(row: dict[str, Any], now: dt.datetime) -> str:
@@ -292,7 +280,3 @@ def _indexed(table: Any) -> set[str]:
 
 def _table_names(folder: Path) -> set[str]:
     return {path.stem for path in folder.glob("*.lance")}
-
-
-def _chunk(row: dict[str, Any]) -> Chunk:
-    return Chunk(**{name: row.get(name) for name in COLUMNS})  # type: ignore[arg-type]

@@ -15,8 +15,8 @@ _ROWS_PER_PARTITION = 500_000
 _MOST_PARTS = 32
 _REBUILD_SECONDS = 600.0
 _FILTERED = {
-    **{name: Bitmap() for name in ("collection", "tenant", "label_key")},
-    **{name: BTree() for name in ("effective_from", "superseded_at", "expires_at", "withdrawn_at", "closed_position", "chunk_id")},
+    **{name: Bitmap() for name in ("collection", "scope")},
+    **{name: BTree() for name in ("effective_from", "over_at", "chunk_id")},
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from encoders.encoder import Vectors
 from knowledge.opensearch_templates import NEVER
 from knowledge.schema import COLUMNS, LABEL_SEPARATOR, Chunk, metadata_pairs
-from knowledge.visibility import Visibility
+from knowledge.visibility import Visibility, micros
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
@@ -141,8 +141,3 @@ def chunk_of(stored: Mapping[str, Any]) -> Chunk:
     row: dict[str, Any] = {name: stored.get(name) for name in COLUMNS}
     row |= {name: None if row[name] is None else _EPOCH + int(row[name]) * _MICROSECOND for name in _TIMES}
     return Chunk(**row)
-
-
-def micros(moment: dt.datetime) -> int:
-    """Return whole microseconds since 1970."""
-    return (moment.astimezone(dt.UTC) - _EPOCH) // _MICROSECOND

@@ -1,4 +1,4 @@
-"""The row of an index: a chunk of one version of one document, and the names of the tables that hold it."""
+"""The row of an index: a chunk of one version of one document."""
 
 import dataclasses
 import datetime as dt
@@ -7,12 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import pyarrow as pa
-
-from encoders.encoder import DIMENSIONS
-
 LABEL_SEPARATOR = " "
-# Part of the names of tables; another set of columns never meets an old table.
+# Part of the names of indices on OpenSearch; another set of columns never meets an old index.
 SCHEMA_VERSION = "2"
 
 
@@ -93,43 +89,7 @@ class Chunk:
         return {name: getattr(self, name) for name in COLUMNS}
 
 
-_TIME = pa.timestamp("us", tz="UTC")
-SCHEMA = pa.schema([
-    pa.field("chunk_id", pa.string(), nullable=False),
-    pa.field("document_key", pa.string(), nullable=False),
-    pa.field("document_id", pa.string(), nullable=False),
-    pa.field("collection", pa.string(), nullable=False),
-    pa.field("kind", pa.string(), nullable=False),
-    pa.field("title", pa.string(), nullable=False),
-    pa.field("text", pa.string(), nullable=False),
-    pa.field("search_text", pa.string(), nullable=False),
-    pa.field("vector", pa.list_(pa.float32(), DIMENSIONS)),
-    pa.field("version", pa.string(), nullable=False),
-    pa.field("effective_from", _TIME, nullable=False),
-    pa.field("superseded_at", _TIME),
-    pa.field("expires_at", _TIME),
-    pa.field("withdrawn_at", _TIME),
-    pa.field("tenant", pa.string(), nullable=False),
-    pa.field("label_key", pa.string(), nullable=False),
-    pa.field("metadata", pa.list_(pa.string()), nullable=False),
-    pa.field("source", pa.string(), nullable=False),
-    pa.field("licence", pa.string(), nullable=False),
-    pa.field("start", pa.int64(), nullable=False),
-    pa.field("end", pa.int64(), nullable=False),
-    pa.field("document_sha256", pa.string(), nullable=False),
-    pa.field("chunker", pa.string(), nullable=False),
-    pa.field("content_hash", pa.string(), nullable=False),
-    pa.field("metadata_hash", pa.string(), nullable=False),
-    pa.field("access_hash", pa.string(), nullable=False),
-    pa.field("position", pa.int64(), nullable=False),
-    pa.field("closed_position", pa.int64()),
-])  # fmt: skip
 COLUMNS: tuple[str, ...] = tuple(part.name for part in dataclasses.fields(Chunk))
-
-
-def table_name(kind: str, encoder: str) -> str:
-    """Return the table of one kind; vectors of two encoders never share one."""
-    return f"{kind}-{SCHEMA_VERSION}_{encoder}"
 
 
 def document_key(collection: str, document_id: str, tenant: str = "") -> str:
