@@ -8,6 +8,7 @@ import scripted
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chassis.messaging import connect, encode
+from chassis.stops import Stops
 from contracts import releases
 from contracts.subjects import RESPONSE
 from gateway.assembly import Assembly, ReleaseKeys
@@ -133,6 +134,7 @@ async def test_windows_that_were_missed_live_are_found_in_the_stream(bus, admin)
         gateway,
         AuditTrail(Publisher(gateway)),
         Assembly(ReleaseKeys(bus.state_dir), tenant="acme", request_id="r1", trace_id="t1"),
+        Stops(gateway),
         tenant="acme",
         request_id="r1",
         deadline=asyncio.get_running_loop().time() + 0.2,

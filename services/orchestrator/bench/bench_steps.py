@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 
 from chassis import logging, messaging
+from chassis.stops import Stops
 from contracts.streams import RUNS
 from orchestrator.answer_cache import AnswerCache
 from orchestrator.catalogue import Catalogue
@@ -89,7 +90,7 @@ def engine_run(bus: messaging.Bus) -> Callable[[str], Awaitable[None]]:
     declared = Catalogue({"empty": workflow}, {}, {}, {})
     peers: Any = None
     tools = Tools(settings, declared, RunStore(bus, limit_bytes=settings.record_limit_bytes), Recorder(bus), peers, AnswerCache(bus))
-    conductor = Conductor(bus, tools, Engine({"empty": empty}, attempts=1))
+    conductor = Conductor(bus, tools, Engine({"empty": empty}, attempts=1), Stops(bus))
 
     async def one(name: str) -> None:
         request = RequestAdmitted(request_id=name, trace_id="0" * 32, caller=Caller(tenant="bench", role="app"), workflow="empty")

@@ -27,6 +27,7 @@ PUBLISHED = Counter("strata_messages_published_total", "Messages the bus acknowl
 BUS_ERRORS = Counter("strata_bus_errors_total", "Errors the bus reported, such as denied permissions.")
 OLDEST_RUN = Gauge("strata_orchestrator_oldest_run_age_seconds", "Age of the oldest run in progress here; 0 when there is none.")
 OVERDUE_RUNS = Gauge("strata_orchestrator_overdue_runs", "Runs in progress here beyond their deadline; should be 0.")
+MIRROR_SYNCED = Gauge("strata_mirror_synced", "Whether a bucket is held in memory completely.", ["bucket"])
 STEP_SECONDS = Histogram("strata_step_duration_seconds", "Time of a workflow's step.", ["step", "outcome"], buckets=_SECONDS)
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.provisioning import provision
-from cli import asking, auditing, demonstration, evaluating, keys, knowledge, reviewing
+from cli import asking, auditing, demonstration, evaluating, keys, knowledge, reviewing, stopping
 from cli.connection import Settings, declare
 from cli.place import Place, at
 from cli.processes import is_running
@@ -209,6 +209,7 @@ app.add_typer(auditing.audit_app, name="audit")
 app.add_typer(evaluating.router_app, name="router")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(reviewing.app, name="review")
+app.add_typer(stopping.app, name="stop")
 app.command("ask")(asking.ask)
 app.command("eval")(evaluating.evaluate)
 app.command("demo")(demonstration.demo)

@@ -9,6 +9,7 @@ from contracts.streams import (
     GATEWAY_INGRESS,
     IDEMPOTENCY,
     KEYS,
+    LEASES,
     ORCHESTRATOR_APPLIED,
     ORCHESTRATOR_BATCH,
     ORCHESTRATOR_INTERACTIVE,
@@ -42,7 +43,10 @@ from contracts.subjects import (
 )
 
 NATS_PORT = 4222
+NATS_MONITOR_PORT = 8222
 VLLM_PORT = 8100
+# Witnesses of the audit log: programs of their own, with no identity on the bus.
+WITNESS_PORTS = (9131, 9132)
 DNS_SUFFIX = "strata.internal"
 
 
@@ -121,10 +125,10 @@ SERVICES: tuple[Identity, ...] = (
         9117,
         9217,
         callers=("gateway", "review", "cli"),
-        publishes=(OUTDATED,),
+        publishes=(OUTDATED, AUDIT),
         durables=(AUDIT_WRITER, AUDIT_OUTDATED),
-        writes_buckets=(STATUS,),
-        reads_buckets=(STATUS,),
+        writes_buckets=(STATUS, LEASES),
+        reads_buckets=(STATUS, LEASES),
     ),
     Identity(
         "review",

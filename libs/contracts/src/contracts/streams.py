@@ -128,6 +128,8 @@ RUNS = "RUNS"
 IDEMPOTENCY = "IDEMPOTENCY"
 KEYS = "KEYS"
 STATUS = "STATUS"
+# Who holds what only one process may do.
+LEASES = "LEASES"
 STOPS = "STOPS"
 REVIEWS = "REVIEWS"
 POLICIES = "POLICIES"
@@ -143,6 +145,7 @@ BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=ANSWERS, history=1, ttl=HOUR, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     # Every stop that was ever set stays in the history of its scope for a while.
     KeyValueConfig(bucket=STOPS, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=LEASES, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=STATUS, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
 )
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from chassis import telemetry
 from chassis.errors import UnavailableError
+from chassis.mirror import Mirror
 from contracts.subjects import ADMITTED
 from gateway.audit_trail import AuditTrail
-from gateway.mirror import Mirror
 from gateway.publishing import Publisher, event_headers
 from gateway.refusals import RefusedError
 from strata.gateway.v1.gateway_events_pb2 import Caller, RequestAdmitted

@@ -5,10 +5,10 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 
+from chassis.mirror import Mirror
 from contracts import keys
 from contracts.subjects import InvalidTokenError, token
 from gateway.catalogue import Catalogue
-from gateway.mirror import Mirror
 from gateway.refusals import RefusedError
 from gateway.tokens import TokenVerifier
 from strata.gateway.v1.gateway_events_pb2 import Caller

@@ -12,7 +12,9 @@ import uvicorn
 
 from chassis import process, rpc
 from chassis.logging import get_logger
+from chassis.mirror import Mirror
 from chassis.process import Runtime
+from chassis.stops import Stops, following
 from contracts.streams import KEYS, STATUS
 from gateway.admission import Admission, decode_status
 from gateway.assembly import ReleaseKeys
@@ -21,11 +23,12 @@ from gateway.authentication import Authenticator, decode_key
 from gateway.catalogue import Catalogue
 from gateway.http.app import App
 from gateway.http.chat import Chat, Parts
-from gateway.http.knowledge import Knowledge
+from gateway.http.knowledge import KNOWLEDGE, Knowledge
 from gateway.http.lookups import Lookups
+from gateway.http.reviews import REVIEWS, Reviews
+from gateway.http.stops import STOPS_PATH, StopDesk
 from gateway.idempotency import Idempotency
 from gateway.limits import Gate
-from gateway.mirror import Mirror
 from gateway.publishing import Publisher
 from gateway.settings import Settings
 from gateway.subscribers import Ingress
@@ -33,6 +36,7 @@ from gateway.tokens import TokenVerifier
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from strata.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
+from strata.review.v1.review_service_pb2_grpc import ReviewServiceStub
 
 log = get_logger("gateway")
 _SYNC_SECONDS = 30.0
@@ -94,6 +98,12 @@ def _tame_collector() -> None:
 @asynccontextmanager
 async def start(runtime: Runtime) -> AsyncIterator[None]:
     """Wire the gateway and serve until the block ends."""
+    async with following(runtime) as stops, _started(runtime, stops):
+        yield
+
+
+@asynccontextmanager
+async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
     settings, bus = cast("Settings", runtime.settings), runtime.bus
     catalogue = Catalogue(settings.repository_dir / "domains")
     keys = Mirror(bus, KEYS, partial(decode_key, catalogue), refresh_seconds=settings.mirror_refresh_seconds)
@@ -112,6 +122,7 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
         idempotency=Idempotency(bus, settings.takeover_seconds),
         keys=ReleaseKeys(settings.state_dir),
         trail=trail,
+        stops=stops,
     )
     runtime.health.checks["keys"] = keys.synced.is_set
     runtime.health.checks["status"] = status.synced.is_set
@@ -119,14 +130,19 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
         rpc.channel(settings, "gateway", "inference") as inference,
         rpc.channel(settings, "gateway", "audit") as audit,
         rpc.channel(settings, "gateway", "ingestor") as ingestor,
+        rpc.channel(settings, "gateway", "review") as review,
     ):
         follow = catalogue.follow(
             InferenceServiceStub(inference).ListModels,
             every_seconds=settings.models_refresh_seconds,
             timeout_seconds=settings.rpc_timeout_seconds,
         )
-        knowledge = Knowledge(parts, KnowledgeServiceStub(ingestor))
-        app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), knowledge)
+        areas = {
+            KNOWLEDGE: Knowledge(parts, KnowledgeServiceStub(ingestor)),
+            STOPS_PATH: StopDesk(parts),
+            REVIEWS: Reviews(parts, ReviewServiceStub(review)),
+        }
+        app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), areas)
         work = [keys.run(), status.run(), follow, *([tokens.run()] if tokens else [])]
         async with _background(*work):
             await asyncio.wait_for(asyncio.gather(keys.synced.wait(), status.synced.wait()), _SYNC_SECONDS)

@@ -10,4 +10,3 @@ FIRST_WINDOW_SECONDS = Histogram("strata_gateway_first_window_seconds", "Time fr
 PENDING = Gauge("strata_gateway_pending_requests", "Requests that wait for an answer.")
 REFUSED_RELEASES = Counter("strata_gateway_releases_refused_total", "Responses that were not let through.", ["reason"])
 REPLAYS = Counter("strata_gateway_replays_total", "Looks into the stream for responses that did not arrive.")
-MIRROR_SYNCED = Gauge("strata_gateway_mirror_synced", "Whether a bucket is held in memory completely.", ["bucket"])

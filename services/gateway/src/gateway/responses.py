@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -13,6 +13,7 @@ from nats.js.errors import NotFoundError
 from chassis.errors import UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
+from chassis.stops import Stops
 from contracts.releases import ReleaseInvalidError
 from contracts.subjects import RESPONSE
 from gateway.assembly import Assembly, Window
@@ -34,10 +35,21 @@ class Waiting:
     """One request that waits for its answer."""
 
     def __init__(
-        self, bus: Bus, trail: AuditTrail, assembly: Assembly, *, tenant: str, request_id: str, deadline: float, replay_after: float
+        self,
+        bus: Bus,
+        trail: AuditTrail,
+        assembly: Assembly,
+        stops: Stops,
+        *,
+        tenant: str,
+        request_id: str,
+        deadline: float,
+        replay_after: float,
+        stoppable: Mapping[str, str] | None = None,
     ) -> None:
-        """Bind a request; `deadline` is a time of the running loop in seconds."""
-        self._bus, self._trail, self._assembly = bus, trail, assembly
+        """Bind a request; `deadline` is a time of the running loop in seconds, `stoppable` what a stop may name of it, by kind."""
+        self._bus, self._trail, self._assembly, self._stops = bus, trail, assembly, stops
+        self._stoppable = {"tenant": tenant, **(stoppable or {})}
         self._tenant, self._request_id = tenant, request_id
         self._subject = RESPONSE.at(tenant=tenant, request_id=request_id)
         self._deadline, self._replay_after = deadline, replay_after
@@ -55,9 +67,11 @@ class Waiting:
             self._subscription = await self._bus.client.subscribe(self._subject, cb=self._arrived)
         except NatsError as error:
             raise UnavailableError(f"cannot subscribe: {error!r}") from error
+        self._stops.mirror.listeners.add(self._rouse)
 
     async def close(self) -> None:
         """Stop listening; safe to repeat."""
+        self._stops.mirror.listeners.discard(self._rouse)
         subscription, self._subscription = self._subscription, None
         if subscription is not None and not self._bus.client.is_closed:
             try:
@@ -88,6 +102,8 @@ class Waiting:
         while True:
             if self._gone:
                 raise ClientGoneError
+            if self._stops.find(**self._stoppable) is not None:
+                raise RefusedError("stopped")
             if windows := self._take_all():
                 return windows
             if self._assembly.error_code:

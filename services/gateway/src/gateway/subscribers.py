@@ -71,6 +71,7 @@ class Ingress:
         body = chat_body.from_object(plain, parts.settings)
         parts.admission.check(caller)
         target = parts.catalogue.resolve(body.model, body.strata.workflow, caller)
+        parts.stops.check(tenant=caller.tenant, workflow=target.workflow.name, adapter=target.adapter)
         share = parts.gate.enter(caller.tenant, wire.estimated_tokens(len(raw), body))
         try:
             trace = trace_id(secrets.token_hex(16))

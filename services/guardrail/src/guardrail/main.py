@@ -14,6 +14,7 @@ from chassis.process import Runtime, run
 from chassis.provisioning import load_signing_key
 from chassis.rpc import rpc_server
 from chassis.settings import load as load_settings
+from chassis.stops import Stops, following
 from encoders import ClassifierFileError, EncoderUnavailableError
 from encoders.grounding import SupportFileError
 from guardrail.checks import Parts, input_checks, output_checks
@@ -51,6 +52,12 @@ def create_checks(settings: Settings) -> Checks:
 @asynccontextmanager
 async def start(checks: Checks, runtime: Runtime) -> AsyncIterator[None]:
     """Serve for as long as the block lasts."""
+    async with following(runtime) as stops, _serving(checks, runtime, stops):
+        yield
+
+
+@asynccontextmanager
+async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - `run` was given this type
     await record_changes(runtime.bus, settings.repository_dir / "domains", checks.rules.policies)
@@ -60,7 +67,7 @@ async def start(checks: Checks, runtime: Runtime) -> AsyncIterator[None]:
         gate = Panel([c for c in checks.input if c.name == "size"], pool)
         screener = Screener(Panel([c for c in checks.input if c.name != "size"], pool), gate)
         releaser = Releaser(Panel(checks.output, pool))
-        servicer = GuardrailServicer(screener, releaser, checks.rules, vault, Signer(key_id, key), runtime.bus)
+        servicer = GuardrailServicer(screener, releaser, checks.rules, vault, Signer(key_id, key), runtime.bus, stops)
         await asyncio.gather(screener.screen(_WARM_INPUT), releaser.judge(_WARM_OUTPUT, (), may_read=False))
         async with rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)):
             log.info("checks_ready", input=[c.name for c in checks.input], output=[c.name for c in checks.output], key_id=key_id)

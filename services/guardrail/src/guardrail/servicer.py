@@ -2,6 +2,7 @@
 
 from chassis.messaging import Bus
 from chassis.rpc import Context
+from chassis.stops import Stops
 from guardrail import wire
 from guardrail.checks.base import Decision
 from guardrail.escalation import Rules, Subject, announce
@@ -17,10 +18,10 @@ PII_READ = "pii:read"
 class GuardrailServicer(GuardrailServiceServicer):
     """Answers the three questions of the contract."""
 
-    def __init__(self, screener: Screener, releaser: Releaser, rules: Rules, vault: Vault, signer: Signer, bus: Bus) -> None:
+    def __init__(self, screener: Screener, releaser: Releaser, rules: Rules, vault: Vault, signer: Signer, bus: Bus, stops: Stops) -> None:
         """Hold the domain objects."""
         self._screener, self._releaser, self._rules = screener, releaser, rules
-        self._vault, self._signer, self._bus = vault, signer, bus
+        self._vault, self._signer, self._bus, self._stops = vault, signer, bus, stops
 
     async def CheckInput(self, request: pb.CheckInputRequest, context: Context) -> pb.CheckInputResponse:  # type: ignore[override]  # noqa: N802
         """Screen a conversation within the caller's deadline."""
@@ -34,6 +35,8 @@ class GuardrailServicer(GuardrailServiceServicer):
         """Judge one window and sign it if it may leave."""
         del context
         wire.require(request.request_id, request.caller)
+        # Whatever else runs on: what is not signed cannot leave.
+        self._stops.check(tenant=request.caller.tenant)
         values = self._vault.unseal(request.vault, tenant=request.caller.tenant, request_id=request.request_id)
         answer = wire.to_answer(request, values)
         judged = await self._releaser.judge(answer, request.tool_calls, may_read=PII_READ in request.caller.permissions)

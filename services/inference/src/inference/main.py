@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from chassis import process
 from chassis.rpc import rpc_server
+from chassis.stops import following
 from contracts.identities import VLLM_PORT
 from inference import configuration, deployments, prompts
 from inference.generation import ModelGateway
@@ -32,18 +34,18 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
     runtime.health.checks["engines"] = lambda: all(
         any(served[name].ready for name in (tier.deployment, *tier.fallbacks)) for tier in models.tiers.values()
     )
-    servicer = InferenceServicer(
-        ModelGateway(models, served),
-        known_prompts,
-        repository_dir=settings.repository_dir,
-        default_max_tokens=settings.default_max_tokens,
-        max_prompt_characters=settings.max_prompt_characters,
-    )
-    async with (
-        deployments.watched(served, settings.probe_seconds),
-        rpc_server(settings, "inference", lambda server: add_InferenceServiceServicer_to_server(servicer, server), max_concurrent=1024),
-    ):
-        yield
+    async with following(runtime) as stops, deployments.watched(served, settings.probe_seconds):
+        servicer = InferenceServicer(
+            ModelGateway(models, served),
+            known_prompts,
+            stops,
+            repository_dir=settings.repository_dir,
+            default_max_tokens=settings.default_max_tokens,
+            max_prompt_characters=settings.max_prompt_characters,
+        )
+        add = partial(add_InferenceServiceServicer_to_server, servicer)
+        async with rpc_server(settings, "inference", add, max_concurrent=1024):
+            yield
 
 
 def main() -> None:

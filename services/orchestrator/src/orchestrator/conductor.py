@@ -12,6 +12,7 @@ from chassis import telemetry
 from chassis.errors import NotFoundError, PermissionDeniedError, ServiceError, UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus, LeaseLostError
+from chassis.stops import StoppedError, Stops
 from orchestrator.answers import Answer
 from orchestrator.engine import Engine, StepFailedError
 from orchestrator.recording import build
@@ -33,10 +34,10 @@ class WorkflowChangedError(ServiceError):
 class Conductor:
     """Owns the runs of this instance."""
 
-    def __init__(self, bus: Bus, tools: Tools, engine: Engine) -> None:
-        """Give this instance a name that no other has."""
+    def __init__(self, bus: Bus, tools: Tools, engine: Engine, stops: Stops) -> None:
+        """Give this instance a name that no other has; what `stops` covers does not run."""
         self.instance = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-        self._bus, self._tools, self._engine = bus, tools, engine
+        self._bus, self._tools, self._engine, self._stops = bus, tools, engine, stops
         self._running: dict[str, Run | None] = {}
         telemetry.OLDEST_RUN.set_function(self.oldest_age)
         telemetry.OVERDUE_RUNS.set_function(self.overdue)
@@ -84,7 +85,11 @@ class Conductor:
 
     async def _conduct(self, run: Run) -> None:
         try:
-            await self._engine.execute(run)
+            await self._stops.guarded(self._engine.execute(run), tenant=run.request.caller.tenant, workflow=run.workflow.name)
+        except StoppedError as error:
+            await self._reject(run.request, error.code, str(error))
+            await run.end(FAILED)
+            return
         except StepFailedError as error:
             log.warning("run_failed", request_id=run.request.request_id, code=error.code, error=str(error))
             await run.answer.publish(_error(run.request, error.code))
@@ -98,6 +103,7 @@ class Conductor:
             workflow = self._workflow(request)
             record = self._new_record(request, workflow)
             self._tools.store.check(record)
+            self._stops.check(tenant=request.caller.tenant, workflow=workflow.name)
         except ServiceError as error:
             await self._reject(request, error.code, str(error))
             return None

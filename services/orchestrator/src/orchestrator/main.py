@@ -8,6 +8,7 @@ from functools import partial
 from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.settings import load as load_settings
+from chassis.stops import following
 from orchestrator import catalogue, peers
 from orchestrator.answer_cache import AnswerCache
 from orchestrator.catalogue import Catalogue
@@ -30,10 +31,10 @@ log = get_logger(NAME)
 async def start(declared: Catalogue, settings: Settings, runtime: Runtime) -> AsyncIterator[None]:
     """Run requests for as long as the block lasts."""
     log.info("workflows_declared", workflows={name: workflow.sha256[:12] for name, workflow in declared.workflows.items()})
-    async with peers.connect(settings) as connected:
+    async with peers.connect(settings) as connected, following(runtime) as stops:
         store = RunStore(runtime.bus, limit_bytes=settings.record_limit_bytes)
         tools = Tools(settings, declared, store, Recorder(runtime.bus), connected, AnswerCache(runtime.bus))
-        conductor = Conductor(runtime.bus, tools, Engine(STEP_KINDS, attempts=settings.step_attempts))
+        conductor = Conductor(runtime.bus, tools, Engine(STEP_KINDS, attempts=settings.step_attempts), stops)
         async with (
             deciding(runtime.bus, connected, settings),
             reading(runtime.bus, conductor, settings, runtime.health),

@@ -10,6 +10,7 @@ from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
 from chassis.settings import load as load_settings
+from chassis.stops import following
 from strata.tool_sandbox.v1.tools_service_pb2_grpc import add_ToolsServiceServicer_to_server
 from tool_sandbox.databases import Database, build
 from tool_sandbox.declarations import DeclarationError, load
@@ -41,9 +42,10 @@ def _database(domains: Path, domain: str, state_dir: Path) -> Database:
 async def start(sandbox: Sandbox, runtime: Runtime) -> AsyncIterator[None]:
     """Serve the sandbox for as long as the block lasts."""
     log.info("tools_declared", tools=sandbox.names)
-    servicer = ToolsServicer(sandbox, runtime.bus)
-    async with rpc_server(runtime.settings, NAME, partial(add_ToolsServiceServicer_to_server, servicer)):
-        yield
+    async with following(runtime) as stops:
+        servicer = ToolsServicer(sandbox, runtime.bus, stops)
+        async with rpc_server(runtime.settings, NAME, partial(add_ToolsServiceServicer_to_server, servicer)):
+            yield
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from prometheus_client import Counter
 from chassis.errors import ServiceError
 from chassis.messaging import Bus
 from chassis.rpc import Context
+from chassis.stops import StoppedError, Stops
 from contracts.subjects import AUDIT, InvalidTokenError
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.tool_sandbox.v1.tools_service_pb2 import InvokeRequest, InvokeResponse, ListToolsRequest, ListToolsResponse
@@ -18,7 +19,7 @@ from tool_sandbox.failures import ToolArgumentsError, ToolNotAllowedError, ToolU
 from tool_sandbox.sandbox import Sandbox
 
 CALLS = Counter("strata_tool_calls_total", "Calls of tools.", ["domain", "tool", "outcome"])
-_REFUSALS = (ToolUnknownError, ToolNotAllowedError, ToolArgumentsError)
+_REFUSALS = (ToolUnknownError, ToolNotAllowedError, ToolArgumentsError, StoppedError)
 # Kept for the audit record, which a call that ran out of time needs as well.
 _RESERVE_SECONDS = 0.05
 
@@ -26,8 +27,8 @@ _RESERVE_SECONDS = 0.05
 class ToolsServicer(ToolsServiceServicer):
     """The contract over one sandbox."""
 
-    def __init__(self, sandbox: Sandbox, bus: Bus) -> None:
-        self._sandbox, self._bus = sandbox, bus
+    def __init__(self, sandbox: Sandbox, bus: Bus, stops: Stops) -> None:
+        self._sandbox, self._bus, self._stops = sandbox, bus, stops
 
     async def Invoke(self, request: InvokeRequest, context: Context) -> InvokeResponse:  # noqa: N802 - the name in the contract
         """Run one tool; a refusal and a failure are recorded like a success."""
@@ -52,6 +53,8 @@ class ToolsServicer(ToolsServiceServicer):
     async def _run(self, request: InvokeRequest, context: Context) -> tuple[Tool, Outcome]:
         call = wire.to_call(request)
         tool = self._sandbox.admit(call)
+        # A tool that runs already is let finish, so that what it did is on record; its result goes nowhere.
+        self._stops.check(tenant=request.caller.tenant, tool=request.tool)
         seconds = (context.time_remaining() or tool.timeout_seconds) - _RESERVE_SECONDS
         return tool, await self._sandbox.run(call, tool, seconds=max(seconds, 0.001))
 

@@ -1,6 +1,7 @@
 """The ASGI application: paths to handlers, and one place where every failure becomes an answer."""
 
 import secrets
+from collections.abc import Awaitable, Callable, Mapping
 
 from chassis.errors import ServiceError
 from chassis.health import Health
@@ -9,7 +10,6 @@ from gateway import metrics
 from gateway.http.chat import Chat
 from gateway.http.completion import error_event
 from gateway.http.exchange import Exchange, Receive, Scope, Send
-from gateway.http.knowledge import KNOWLEDGE, Knowledge
 from gateway.http.lookups import Lookups
 from gateway.refusals import RefusedError, as_refusal, envelope
 
@@ -26,9 +26,9 @@ def new_request_id() -> str:
 class App:
     """Answers HTTP."""
 
-    def __init__(self, health: Health, chat: Chat, lookups: Lookups, knowledge: Knowledge) -> None:
-        """Bind the handlers."""
-        self._health, self._chat, self._lookups, self._knowledge = health, chat, lookups, knowledge
+    def __init__(self, health: Health, chat: Chat, lookups: Lookups, areas: Mapping[str, Callable[[Exchange], Awaitable[None]]]) -> None:
+        """Bind the handlers; `areas` answer whatever lies at or under a path."""
+        self._health, self._chat, self._lookups, self._areas = health, chat, lookups, areas
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, whatever happens."""
@@ -47,8 +47,9 @@ class App:
         path, method = exchange.path, exchange.method
         if path == CHAT and method == "POST":
             return await self._chat(exchange)
-        if path.startswith(KNOWLEDGE):
-            return await self._knowledge(exchange)
+        for prefix, area in self._areas.items():
+            if path == prefix or path.startswith(f"{prefix}/"):
+                return await area(exchange)
         if method not in ("GET", "HEAD"):
             raise RefusedError("not_found")
         if path in _HEALTH:

@@ -13,6 +13,7 @@ from chassis import telemetry
 from chassis.errors import ServiceError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
+from chassis.stops import Stops
 from gateway import chat_body, metrics, wire
 from gateway.admission import Admission, trace_id
 from gateway.assembly import Assembly, ReleaseKeys, Window
@@ -45,6 +46,7 @@ class Parts:
     idempotency: Idempotency
     keys: ReleaseKeys
     trail: AuditTrail
+    stops: Stops
 
 
 class Chat:
@@ -68,6 +70,7 @@ class Chat:
         body = chat_body.parse(raw, parts.settings)
         parts.admission.check(caller)
         target = parts.catalogue.resolve(body.model, body.strata.workflow, caller)
+        parts.stops.check(tenant=caller.tenant, workflow=target.workflow.name, adapter=target.adapter)
         use = parts.gate.use(caller.tenant)
         try:
             share = parts.gate.enter(caller.tenant, wire.estimated_tokens(len(raw), body))
@@ -144,10 +147,12 @@ class Delivery:
             self._parts.bus,
             self._parts.trail,
             Assembly(self._parts.keys, tenant=tenant, request_id=request_id, trace_id=request.trace_id),
+            self._parts.stops,
             tenant=tenant,
             request_id=request_id,
             deadline=asyncio.get_running_loop().time() + seconds,
             replay_after=settings.replay_after_seconds,
+            stoppable={"workflow": request.workflow, "adapter": request.adapter},
         )
 
     async def _accept(self, raw: bytes, held: Held | None, waiting: Waiting) -> None:

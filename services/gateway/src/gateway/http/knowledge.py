@@ -19,7 +19,7 @@ from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 
-KNOWLEDGE = "/v1/knowledge/"
+KNOWLEDGE = "/v1/knowledge"
 READ, WRITE = "knowledge:read", "knowledge:write"
 _NO_TRACE = "0" * 32
 _PIECE_BYTES = 64 * 1024
@@ -40,7 +40,7 @@ class Knowledge:
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request; raise ServiceError for whoever may not, and for what is wrong."""
         caller = self._parts.authenticator.authenticate(exchange.header(b"authorization"))
-        what, _, rest = exchange.path.removeprefix(KNOWLEDGE).partition("/")
+        what, _, rest = exchange.path.removeprefix(f"{KNOWLEDGE}/").partition("/")
         collection, _, rest = rest.partition("/")
         documents, _, document_id = rest.partition("/")
         route = (exchange.method, what, bool(collection), documents, bool(document_id))

@@ -86,6 +86,7 @@ class Lookups:
     async def request(self, exchange: Exchange, request_id: str) -> None:
         """Return the state of a request that the caller made or may trace, and its answer when there is one."""
         caller = self._caller(exchange)
+        self._parts.stops.check(tenant=caller.tenant)
         seconds = _wait(exchange.query, self._parts.settings.max_wait_seconds)
         if not TOKEN.fullmatch(request_id) or not await self._may_read(caller, request_id):
             raise RefusedError("not_found")

@@ -9,9 +9,9 @@ from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 from nats.js.kv import KeyValue
 
+from chassis import telemetry
 from chassis.logging import get_logger
 from chassis.messaging import Bus
-from gateway.metrics import MIRROR_SYNCED
 
 log = get_logger("mirror")
 T = TypeVar("T")
@@ -27,6 +27,8 @@ class Mirror(Generic[T]):
         self._bus, self._bucket, self._decode, self._refresh = bus, bucket, decode, refresh_seconds
         self.entries: dict[str, T] = {}
         self.synced = asyncio.Event()
+        # Called after each change.
+        self.listeners: set[Callable[[], None]] = set()
 
     async def run(self) -> None:
         """Follow the bucket for ever; a watch is renewed now and then, because a lost one is silent."""
@@ -52,14 +54,20 @@ class Mirror(Generic[T]):
                 if entry is None:
                     self.entries, listing = fresh, False
                     self.synced.set()
-                    MIRROR_SYNCED.labels(bucket=self._bucket).set(1)
+                    telemetry.MIRROR_SYNCED.labels(bucket=self._bucket).set(1)
                 else:
                     self._apply(fresh, entry)
+                if not listing:
+                    self._tell()
             if listing:
                 raise TimeoutError("the bucket could not be listed")
         finally:
             with suppress(NatsError, JetStreamError):
                 await watcher.stop()
+
+    def _tell(self) -> None:
+        for listener in tuple(self.listeners):
+            listener()
 
     def _apply(self, into: dict[str, T], entry: KeyValue.Entry) -> None:
         if entry.operation is not None or entry.value is None:
