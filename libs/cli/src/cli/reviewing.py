@@ -32,6 +32,10 @@ State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help=
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
 Key = Annotated[str, typer.Option(envvar="STRATA_API_KEY", help="API key of the reviewer, as `strata keys create` printed it.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Request that waits.")]
+_KEPT = (
+    *("request_id", "trace_id", "tenant", "domain", "workflow", "consent", "decision", "labels", "reviewers", "agreement"),
+    *("reason", "rule_id", "rule_version", "adapter", "decided_at"),
+)
 _COLUMNS = ("id", "severity", "reason", "status", "deadline", "reviewers", "decision")
 
 
@@ -210,6 +214,4 @@ def _turn(message: dict[str, Any]) -> dict[str, str]:
 
 
 def _origin(example: dict[str, Any], file: str, line: int) -> dict[str, Any]:
-    kept = ("request_id", "trace_id", "tenant", "domain", "workflow", "consent", "decision", "labels", "reviewers", "agreement")
-    kept += ("reason", "rule_id", "rule_version", "adapter", "decided_at")
-    return {"file": file, "line": line, **{name: example[name] for name in kept if name in example}}
+    return {"file": file, "line": line, **{name: example[name] for name in _KEPT if name in example}}

@@ -26,24 +26,24 @@ class ReviewServicer(ReviewServiceServicer):
         """Bind the desk."""
         self._desk, self._bus = desk, bus
 
-    async def ListReviews(self, request: pb.ListReviewsRequest, context: Context) -> pb.ListReviewsResponse:  # type: ignore[override]  # noqa: N802, ARG002
+    async def ListReviews(self, request: pb.ListReviewsRequest, context: Context) -> pb.ListReviewsResponse:  # noqa: N802, ARG002
         """Return one page."""
         return await self._desk.page(request)
 
-    async def GetReview(self, request: pb.GetReviewRequest, context: Context) -> pb.GetReviewResponse:  # type: ignore[override]  # noqa: N802, ARG002
+    async def GetReview(self, request: pb.GetReviewRequest, context: Context) -> pb.GetReviewResponse:  # noqa: N802, ARG002
         """Return one review with its trace."""
         item, trace, error = await self._desk.get(request.caller, request.request_id, request.access_id)
         return pb.GetReviewResponse(item=item, trace=trace, trace_error=error)
 
-    async def ClaimReview(self, request: pb.ClaimReviewRequest, context: Context) -> pb.ClaimReviewResponse:  # type: ignore[override]  # noqa: N802, ARG002
+    async def ClaimReview(self, request: pb.ClaimReviewRequest, context: Context) -> pb.ClaimReviewResponse:  # noqa: N802, ARG002
         """Give a lease."""
         return pb.ClaimReviewResponse(item=await self._desk.claim(request.caller, request.request_id, request.access_id))
 
-    async def ReleaseReview(self, request: pb.ReleaseReviewRequest, context: Context) -> pb.ReleaseReviewResponse:  # type: ignore[override]  # noqa: N802, ARG002
+    async def ReleaseReview(self, request: pb.ReleaseReviewRequest, context: Context) -> pb.ReleaseReviewResponse:  # noqa: N802, ARG002
         """Take a lease back."""
         return pb.ReleaseReviewResponse(item=await self._desk.release(request.caller, request.request_id, request.access_id))
 
-    async def DecideReview(self, request: pb.DecideReviewRequest, context: Context) -> pb.DecideReviewResponse:  # type: ignore[override]  # noqa: N802, ARG002
+    async def DecideReview(self, request: pb.DecideReviewRequest, context: Context) -> pb.DecideReviewResponse:  # noqa: N802, ARG002
         """Take a judgement."""
         if len(request.text) > _LONGEST_TEXT or len(request.comment) > _LONGEST_COMMENT or len(request.labels) > _MOST_LABELS:
             raise InvalidArgumentError(f"at most {_LONGEST_TEXT} characters of text, {_LONGEST_COMMENT} of comment, {_MOST_LABELS} labels")
@@ -52,7 +52,7 @@ class ReviewServicer(ReviewServiceServicer):
         said = Statement(request.decision, request.text, tuple(sorted(set(request.labels))), request.comment)
         return pb.DecideReviewResponse(item=await self._desk.decide(request.caller, request.request_id, said, request.access_id))
 
-    async def ExportExamples(  # type: ignore[override]  # noqa: N802
+    async def ExportExamples(  # noqa: N802
         self,
         request: pb.ExportExamplesRequest,
         context: Context,  # noqa: ARG002
