@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import socket
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, cast
@@ -23,6 +23,7 @@ from gateway.authentication import Authenticator, decode_key
 from gateway.catalogue import Catalogue
 from gateway.http.app import App
 from gateway.http.chat import Chat, Parts
+from gateway.http.exchange import Exchange
 from gateway.http.knowledge import KNOWLEDGE, Knowledge
 from gateway.http.lookups import Lookups
 from gateway.http.reviews import REVIEWS, Reviews
@@ -137,7 +138,7 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
             every_seconds=settings.models_refresh_seconds,
             timeout_seconds=settings.rpc_timeout_seconds,
         )
-        areas = {
+        areas: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             KNOWLEDGE: Knowledge(parts, KnowledgeServiceStub(ingestor)),
             STOPS_PATH: StopDesk(parts),
             REVIEWS: Reviews(parts, ReviewServiceStub(review)),
