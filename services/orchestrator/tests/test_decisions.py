@@ -8,6 +8,7 @@ from typing import Any
 
 from nats.js.errors import NotFoundError
 
+from chassis.errors import FailedPreconditionError
 from chassis.messaging import decode, encode
 from chassis.provisioning import load_release_keys
 from contracts.releases import verify
@@ -102,6 +103,24 @@ async def test_a_rejection_is_told_in_the_products_words_and_a_refusal_as_an_err
     assert rejected.release.text.startswith("A person has looked at your message")
     assert (rejected.completion.status, rejected.completion.code) == ("blocked", "review_rejected")
     assert (refused.error_code, refused.HasField("release")) == ("output_blocked", False)
+
+
+async def test_a_decision_waits_while_its_tenant_is_stopped(stack: Stack) -> None:
+    """It is neither told nor buried, and leaves when the stop is lifted."""
+    refusals = iter([True, True, False])
+
+    def judge(_: Any) -> tuple[int, str]:
+        if next(refusals):
+            raise FailedPreconditionError("an operator has stopped this", code="stopped")
+        return guard.DECISION_ALLOW, ""
+
+    stack.script.judge = judge
+    async with stack.orchestrator():
+        await decided(stack, "r1")
+        (told,) = await released(stack, "r1")
+
+    assert told.release.text == "Come in today."
+    assert (await stack.admin.jetstream().stream_info("DEAD")).state.messages == 0
 
 
 async def test_an_event_alone_decides_nothing(stack: Stack) -> None:

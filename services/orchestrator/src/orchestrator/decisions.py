@@ -11,9 +11,10 @@ from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyNotFoundError
 
 from chassis import rpc
-from chassis.errors import NotFoundError, UnavailableError
+from chassis.errors import NotFoundError, ServiceError, UnavailableError
 from chassis.logging import bound_contextvars, get_logger
 from chassis.messaging import Bus, Consumer
+from chassis.stops import StoppedError
 from contracts.streams import ORCHESTRATOR_REVIEWS, REVIEWS
 from contracts.subjects import DECISION, REVIEW
 from orchestrator import notices
@@ -84,7 +85,13 @@ class Decisions:
             vault=item.vault,
             status=status,
         )
-        checked: CheckOutputResponse = await rpc.call(self._guardrail.CheckOutput, check, timeout=_CHECK_SECONDS)
+        try:
+            checked: CheckOutputResponse = await rpc.call(self._guardrail.CheckOutput, check, timeout=_CHECK_SECONDS)
+        except ServiceError as error:
+            if error.code == StoppedError.default_code:
+                # What people decided is not lost to a stop; it leaves when that is lifted.
+                raise UnavailableError("stopped; the decision waits") from error
+            raise
         message = DecisionReleased(
             request_id=item.request_id,
             trace_id=item.trace_id,
