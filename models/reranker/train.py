@@ -12,11 +12,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from knowledge.lance import LanceIndex
 from retriever import beir, metrics
 from retriever.bench import Bench, Version, document
 from retriever.reranking import Reranker
@@ -58,7 +60,7 @@ async def collect(folder: Path, split: str, cache: Path | None, most: int) -> li
     settings, now = RankingSettings(rerank=RerankSettings(budget_ms=60_000)), datetime.now(UTC)
     reranker, queries = Reranker(settings.rerank), list[Query]()
     with tempfile.TemporaryDirectory() as place:
-        bench = Bench(Path(place), versions, threads=1, cache=cache, ranking=settings)
+        bench = Bench(partial(LanceIndex.create, Path(place)), versions, threads=1, cache=cache, ranking=settings)
         for name, judged in sorted(collection.judgements.items(), key=lambda item: hashlib.sha256(item[0].encode()).digest())[:most]:
             found = (await bench.rank(collection.queries[name], now)).passages
             columns, _ = reranker.columns(collection.queries[name], found)

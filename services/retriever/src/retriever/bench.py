@@ -3,7 +3,7 @@
 import datetime as dt
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from encoders import Encoder
 from encoders.vector_cache import VectorCache
 from knowledge.chunking import CHUNKER
-from knowledge.lance import LanceIndex
+from knowledge.index import Index
 from knowledge.preparation import Embeds, cut, embed
 from knowledge.schema import Document, Kind
 from knowledge.visibility import Visibility
@@ -36,7 +36,7 @@ class Bench:
 
     def __init__(
         self,
-        folder: Path,
+        create: Callable[[str], Index],
         versions: Sequence[Version],
         *,
         threads: int = 2,
@@ -44,14 +44,13 @@ class Bench:
         ranking: RankingSettings | None = None,
         chunker: str = "",
     ) -> None:
-        """Chunk, embed and index; `cache` keeps vectors for the next run, `ranking` and `chunker` are the default ones when absent."""
+        """Chunk, embed and index in what `create` makes for the encoder; `cache` keeps vectors, the others are the default ones when absent."""
         started = time.perf_counter()
         encoder = Encoder.load(threads=threads)
         self.encoder = encoder.identity.key()
         self.ranking = ranking or RankingSettings()
         self._chunker = chunker or CHUNKER
-        folder.mkdir(exist_ok=True)
-        index = LanceIndex.create(folder, self.encoder)
+        index = create(self.encoder)
         self.chunks = _fill(index, VectorCache(encoder, cache) if cache else encoder, versions, self._chunker)
         self._retrieval = Retrieval(index, encoder, self.ranking)
         self.indexed_seconds = time.perf_counter() - started
@@ -74,7 +73,7 @@ def document(name: str, title: str, text: str, *, version: str = "", effective_f
     return Document("eval", Kind.ANCHORED, name, title, text, version=version, effective_from=effective_from)
 
 
-def _fill(index: LanceIndex, encoder: Embeds, versions: Sequence[Version], chunker: str) -> int:
+def _fill(index: Index, encoder: Embeds, versions: Sequence[Version], chunker: str) -> int:
     """Index in groups that keep all versions of a document together; return the number of chunks."""
     by_document = [list(group) for _, group in groupby(sorted(versions, key=lambda v: v.document.key), key=lambda v: v.document.key)]
     total = 0

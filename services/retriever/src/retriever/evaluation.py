@@ -3,7 +3,6 @@
 import asyncio
 import datetime as dt
 import resource
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from retriever import beir, metrics
 from retriever.bench import Bench, Version, document
 from retriever.judging import Run, judge
 from retriever.retrieval import LEGS
+from retriever.scratch import Scratch, scratch
 from retriever.variation import chunkers, searches
 
 _MODES: dict[str, Sequence[str]] = {"bm25": ("lexical",), "dense": ("vector",), "fusion": LEGS}
@@ -25,7 +25,7 @@ def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score the search on a folder in BEIR's layout.
 
     Options: `split`, `ablate`, `threads`, `cache` (a file that keeps vectors between runs), `chunkers` (those that are compared,
-    or `none`) and `hypotheses` (a file of texts that answers might read like).
+    or `none`), `hypotheses` (a file of texts that answers might read like), and those of `scratch`, which name the engine.
 
     Raises:
         ValueError: Malformed input, named by file, row and field.
@@ -33,10 +33,10 @@ def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     collection = beir.load(data, options.get("split", ""))
     scored = {name: judged for name, judged in collection.judgements.items() if judged.keys() & collection.documents.keys()}
     versions = [Version(document(name, *parts)) for name, parts in collection.documents.items()]
-    with tempfile.TemporaryDirectory() as folder:
-        bench = _bench(Path(folder), versions, options)
+    with scratch(options) as place:
+        bench = _bench(place, versions, options)
         run = judge(collection.queries, scored, bench.rank)
-        compared = _ablation(bench, collection, scored, run, options, versions, Path(folder)) if _asked(options, "ablate") else {}
+        compared = _ablation(bench, collection, scored, run, options, versions, place) if _asked(options, "ablate") else {}
     return {
         "suite": "retrieval",
         "split": collection.split,
@@ -54,7 +54,7 @@ def retrieval(data: Path, *, options: dict[str, str]) -> dict[str, object]:
 def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score which version comes first for questions about a time; `data` is a file beside `documents.jsonl`.
 
-    Options: `threads`, `cache`, `ablate`, `chunkers`.
+    Options: `threads`, `cache`, `ablate`, `chunkers`, and those of `scratch`, which name the engine.
 
     Raises:
         ValueError: Malformed input, named by file, row and field.
@@ -63,12 +63,12 @@ def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     questions = list(_questions(data))
     names = {(version.document.document_id, version.document.version) for version in versions}
     scored = [question for question in questions if (question["doc_id"], question["version"]) in names]
-    with tempfile.TemporaryDirectory() as folder:
-        bench = _bench(Path(folder), versions, options)
+    with scratch(options) as place:
+        bench = _bench(place, versions, options)
         run = asyncio.run(_ask(bench, scored))
         compared: dict[str, object] = {}
         if _asked(options, "ablate"):
-            build = partial(_bench_of, Path(folder), versions, options)
+            build = partial(_bench_of, place, versions, options)
             named = options.get("chunkers", "")
             compared = {"chunkers": chunkers(named, versions, build, lambda b: asyncio.run(_ask(b, scored)), run, "version_accuracy")}
     return {
@@ -84,16 +84,17 @@ def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     }
 
 
-def _bench(folder: Path, versions: Sequence[Version], options: Mapping[str, str], chunker: str = "") -> Bench:
+def _bench(place: Scratch, versions: Sequence[Version], options: Mapping[str, str], chunker: str = "") -> Bench:
     cache = Path(options["cache"]) if options.get("cache") else None
     if cache is None and _asked(options, "ablate"):
         # Chunks that several chunkers make are embedded once.
-        cache = folder / "vectors.sqlite"
-    return Bench(folder / (chunker or "default"), versions, threads=int(options.get("threads", "2")), cache=cache, chunker=chunker)
+        cache = place.folder / "vectors.sqlite"
+    create = partial(place.create, chunker or "default")
+    return Bench(create, versions, threads=int(options.get("threads", "2")), cache=cache, chunker=chunker)
 
 
-def _bench_of(folder: Path, versions: Sequence[Version], options: Mapping[str, str], chunker: str) -> Bench:
-    return _bench(folder, versions, options, check_chunker(chunker))
+def _bench_of(place: Scratch, versions: Sequence[Version], options: Mapping[str, str], chunker: str) -> Bench:
+    return _bench(place, versions, options, check_chunker(chunker))
 
 
 def _asked(options: Mapping[str, str], name: str) -> bool:
@@ -107,11 +108,11 @@ def _ablation(
     run: Run,
     options: Mapping[str, str],
     versions: Sequence[Version],
-    folder: Path,
+    place: Scratch,
 ) -> dict[str, object]:
     """Return the metrics of each leg, of each option of a search and of each chunker, held against the search as served."""
     alone = {mode: judge(collection.queries, scored, partial(bench.rank, legs=legs, rerank=False)) for mode, legs in _MODES.items()}
-    build = partial(_bench_of, folder, versions, options)
+    build = partial(_bench_of, place, versions, options)
     named = options.get("chunkers", "")
     return {
         "ablation": {mode: metrics.summary(other.rows) for mode, other in alone.items()},
