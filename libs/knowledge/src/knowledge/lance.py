@@ -22,7 +22,7 @@ from knowledge.visibility import Scopes, Visibility, literals
 
 # Readers follow every commit; an older version serves only queries that run now, and a deletion is complete when it is gone.
 _KEPT = dt.timedelta(minutes=1)
-_KEYS_AT_ONCE = 200
+_KEYS_AT_ONCE = 1000
 _ENTRY = [
     "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash",
     "closed_position", "withdrawn_at",

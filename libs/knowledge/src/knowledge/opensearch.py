@@ -16,7 +16,7 @@ from knowledge.opensearch_writing import COMMITS, Writer, groups, pages
 from knowledge.schema import COLUMNS, Chunk, Kind
 from knowledge.visibility import Visibility
 
-_KEYS_AT_ONCE = 200
+_KEYS_AT_ONCE = 1000
 _PAGE = 2000
 # A change that comes this long after the deletion of its document is the source's beginning anew.
 _DELETIONS_KEPT_SECONDS = 7 * 24 * 3600

@@ -2,13 +2,16 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
 from chassis.errors import ConflictError, FailedPreconditionError, InvalidArgumentError
 from encoders import Encoder, EncoderUnavailableError
+from ingestor.cdc.embedding import yield_to_others
 from ingestor.reembedding import Reembedding, Report
 from knowledge.generations import Generation, Generations
 from knowledge.index import Index
@@ -28,7 +31,10 @@ class Switched:
 def load(generation: Generation, *, threads: int) -> Encoder:
     """Return the encoder of a generation; raise FailedPreconditionError where its weights are not there or are others."""
     try:
-        encoder = Encoder.load(Path(generation.directory) if generation.directory else None, threads=threads)
+        # The threads of the encoder are as patient as the one that starts them.
+        with ThreadPoolExecutor(1, initializer=yield_to_others) as starting:
+            folder = Path(generation.directory) if generation.directory else None
+            encoder = starting.submit(partial(Encoder.load, folder, threads=threads)).result()
     except EncoderUnavailableError as error:
         raise FailedPreconditionError(str(error), code="encoder_unavailable") from error
     if generation.encoder and encoder.identity.key() != generation.encoder:

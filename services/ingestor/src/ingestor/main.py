@@ -10,7 +10,6 @@ from typing import Any
 from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
-from encoders import Encoder
 from ingestor import catalogue, encoders_in_use
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
@@ -151,7 +150,7 @@ async def _background(runs: Sequence[Coroutine[Any, Any, None]], runtime: Runtim
 def _open(generations: Generations, create: Callable[[str], Index], threads: int) -> Switchable:
     """Open what is served, or begin with the installed encoder."""
     state = generations.read()
-    encoder = encoders_in_use.load(state.serving, threads=threads) if state else Encoder.load(threads=threads)
+    encoder = encoders_in_use.load(state.serving if state else Generation(""), threads=threads)
     index = create(encoder.identity.key())
     generations.begin(Generation(encoder.identity.key()))
     return Switchable(index, encoder)

@@ -8,8 +8,8 @@ class FeedSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    group_events: PositiveInt = Field(default=500, description="Most events that become searchable in one commit.")
-    group_seconds: PositiveFloat = Field(default=0.1, description="Least time between the beginnings of two commits.")
+    group_events: PositiveInt = Field(default=1000, description="Most events that become searchable in one commit.")
+    group_seconds: PositiveFloat = Field(default=0.2, description="Least time between the beginnings of two commits.")
     idle_seconds: PositiveFloat = Field(default=0.25, description="Longest wait before the stream is looked at without being woken.")
     retry_seconds: PositiveFloat = Field(default=0.25, description="Wait before the bus or the index is tried again.")
     attempts: PositiveInt = Field(default=3, description="Attempts before an event that makes the index fail is given up.")

@@ -2,32 +2,44 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
 from chassis.logging import get_logger
-from ingestor.library import Library
+from ingestor.cdc.declaration import FeedSettings
+from ingestor.cdc.spool import VectorSpool
+from ingestor.library import Embedded, Library
 
 log = get_logger("ingestor")
 EMBEDDED = Counter("strata_knowledge_embedded_total", "Texts embedded for change events.")
 WAITING = Gauge("strata_knowledge_without_vector", "Documents of which a chunk waits for its vector; words find them already.")
 _RETRY_SECONDS = 1.0
 _NICENESS = 10
+# What a crash can cost: texts that the encoder was asked for and did not answer.
+_PORTION = 4
+# Every filling is a commit of the index, so that a few texts are gathered first.
+_GATHER_SECONDS = 0.25
 
 
 class EmbeddingLane:
     """A thread between what waits and the encoder; what it holds is bounded, the index knows the rest."""
 
-    def __init__(self, library: Library, *, batch: int, bound: int, embedded: Callable[[Mapping[str, tuple[str, ...]]], None]) -> None:
-        """Embed `batch` texts at a time; `embedded` is told the texts by document key once the index has their vectors."""
-        self._library, self._batch, self._bound, self._embedded = library, batch, bound, embedded
+    def __init__(
+        self, library: Library, spool: Path, settings: FeedSettings, embedded: Callable[[Mapping[str, tuple[str, ...]]], None]
+    ) -> None:
+        """Keep vectors in the file `spool` until the index has them; then `embedded` is told the texts by document key."""
+        self._library, self._spool, self._embedded = library, VectorSpool(spool), embedded
+        self._batch, self._bound = settings.embed_batch, settings.embed_bound
+        self._filled = 0.0
         self._waiting: dict[str, tuple[str, ...]] = {}
         self._changed = threading.Condition()
         # What a former process left without vectors is found in the index.
         self._more_in_index, self._stopping, self._busy = True, False, False
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder", initializer=_yield_to_others)
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder", initializer=yield_to_others)
         self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
 
     def start(self) -> None:
@@ -35,12 +47,13 @@ class EmbeddingLane:
         self._thread.start()
 
     def stop(self, seconds: float) -> None:
-        """End after the batch that runs now."""
+        """End after the batch that runs now; what it embedded stays in the spool."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(seconds)
         self._encoder.shutdown(wait=False, cancel_futures=True)
+        self._spool.close()
 
     def offer(self, waiting: Mapping[str, tuple[str, ...]], gone: list[str]) -> None:
         """Take texts by document key; a later text of a document takes the place of one that nobody got to."""
@@ -81,6 +94,8 @@ class EmbeddingLane:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopping or bool(self._waiting) or self._more_in_index)
+                gather = max(self._filled + _GATHER_SECONDS - time.monotonic(), 0.0)
+                self._changed.wait_for(lambda: self._stopping or len(self._waiting) >= self._batch, gather)
                 if self._stopping:
                     return None
                 self._busy = True
@@ -107,14 +122,29 @@ class EmbeddingLane:
 
     def _fill(self, batch: Mapping[str, tuple[str, ...]]) -> None:
         texts = list(dict.fromkeys(text for some in batch.values() for text in some))
-        embedded = self._encoder.submit(self._library.encode, texts).result()
-        EMBEDDED.inc(len(texts))
-        if self._library.fill(list(batch), embedded):
+        if (embedded := self._vectors(texts)) is not None and self._library.fill(list(batch), embedded):
             self._embedded(batch)
         else:
             self._more_in_index = True
+        self._spool.clear()
+        self._filled = time.monotonic()
+
+    def _vectors(self, texts: list[str]) -> Embedded | None:
+        """Return the vectors of texts; None where another encoder has come into use meanwhile."""
+        space = self._library.space
+        vectors = self._spool.known(space, texts)
+        missing = [text for text in texts if text not in vectors]
+        for first in range(0, len(missing), _PORTION):
+            portion = missing[first : first + _PORTION]
+            embedded = self._encoder.submit(self._library.encode, portion).result()
+            EMBEDDED.inc(len(portion))
+            if embedded.encoder != space:
+                return None
+            self._spool.add(embedded)
+            vectors |= embedded.vectors
+        return Embedded(space, vectors)
 
 
-def _yield_to_others() -> None:
-    """Let queries and the first lane have the processor first; what holds the index's lock runs on another thread."""
+def yield_to_others() -> None:
+    """Let queries and the first lane have the processor before this thread and those that it starts."""
     os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

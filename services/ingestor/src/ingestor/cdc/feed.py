@@ -65,7 +65,7 @@ class Feed:
         self._rows = Rows(ledger)
         self._reporter = OutboxReporter(self._rows)
         self._applier = Applier(self._tables, self._rows, library)
-        self._lane = EmbeddingLane(library, batch=settings.embed_batch, bound=settings.embed_bound, embedded=self._embedded)
+        self._lane = EmbeddingLane(library, ledger.with_suffix(".vectors"), settings, self._embedded)
         self._stream = StreamReader(bus)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="feed")
         mender = Mender(self._applier, self._rows, library)

@@ -1,6 +1,7 @@
 """The templates that make a document of a row: sandboxed, strict, compiled once."""
 
 import datetime as dt
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from chassis.errors import InvalidArgumentError
 
 _LONGEST = 4 * 1024 * 1024
+_COLUMN = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
 
 
 def _finalised(value: Any) -> Any:
@@ -36,6 +38,9 @@ class Template:
             self._render: Callable[[Mapping[str, Any]], str] = _JINJA.from_string(source).render
             # Many fields are empty or the same for every row.
             self._constant = None if self.columns else self._render({}).strip()
+            # Most others are the text of one column, which needs no rendering.
+            alone = _COLUMN.fullmatch(source)
+            self._column = alone[1] if alone and self.columns == {alone[1]} else None
         except TemplateError as error:
             raise ValueError(f"{source!r}: {error}") from error
 
@@ -46,7 +51,7 @@ class Template:
         if missing := sorted(self.columns - row.keys()):
             raise MappingError(f"field {field!r} needs column {missing[0]!r}; the row has {sorted(row)}", code="mapping_column_missing")
         try:
-            text = self._render({name: row[name] for name in self.columns})
+            text = self._render({name: row[name] for name in self.columns}) if self._column is None else str(_finalised(row[self._column]))
         except Exception as error:  # a template calls methods of values, which may raise anything
             raise MappingError(f"field {field!r}: {error}") from error
         if len(text) > _LONGEST:
