@@ -44,7 +44,7 @@ class Bench:
         ranking: RankingSettings | None = None,
         chunker: str = "",
     ) -> None:
-        """Chunk, embed and index in what `create` makes for the encoder; `cache` keeps vectors, the others are the default ones when absent."""
+        """Chunk, embed and index in what `create` makes for the encoder; `cache` keeps vectors, the rest has defaults."""
         started = time.perf_counter()
         encoder = Encoder.load(threads=threads)
         self.encoder = encoder.identity.key()

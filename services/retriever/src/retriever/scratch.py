@@ -64,8 +64,7 @@ def scratch(options: Mapping[str, str]) -> Iterator[Scratch]:
 
 
 def _cluster(options: Mapping[str, str]) -> Connection:
-    named = {name: Path(options[option]) for name, option in (("ca_file", "ca"), ("password_file", "password_file")) if options.get(option)}
-    settings = BackendSettings(
-        backend="opensearch", url=options.get("url") or "https://127.0.0.1:9200", user=options.get("user"), search_seconds=30, **named
-    )
+    url, user = options.get("url") or "https://127.0.0.1:9200", options.get("user")
+    authority, password = (Path(options[name]) if options.get(name) else None for name in ("ca", "password_file"))
+    settings = BackendSettings(backend="opensearch", url=url, ca_file=authority, user=user, password_file=password, search_seconds=30)
     return connect(settings, Path(options.get("state") or ".strata"), "ingestor")
