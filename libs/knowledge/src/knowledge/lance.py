@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
 
-from encoders.encoder import Vectors
+from encoders.encoder import DIMENSIONS, Vectors
 from knowledge.index import Entry, Hit, Holding, IndexMissingError
 from knowledge.lance_rows import SCHEMA, WHOLE, chunk_of, opened, row_of, table_name
 from knowledge.lance_structures import NEIGHBOURS, PARTITIONS_SEARCHED, Structures
@@ -247,18 +247,24 @@ class LanceIndex:
     def _merged(self, leg: Callable[[Kind], pa.Table], limit: int, scores: Callable[[pa.Table], list[float]]) -> list[Hit]:
         """Run a leg on both tables at once and merge what they found; ties go by chunk id."""
         parts = [(part, scores(part)) for part in self._pool.map(leg, self._tables)]
-        rows = [(score, part, at) for part, found in parts for at, score in enumerate(found)]
         # What ties with the last is read too, so that chunk ids decide about it.
-        least = sorted((score for score, _, _ in rows), reverse=True)[:limit][-1:]
-        hits = [Hit(_read(part, at), score) for score, part, at in rows if score >= least[0]]
+        least = min(sorted((score for _, found in parts for score in found), reverse=True)[:limit], default=0.0)
+        hits = [Hit(chunk, score) for part, found in parts for chunk, score in _best(part, found, least)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
 
 
-def _read(part: pa.Table, at: int) -> Chunk:
-    stored: dict[str, Any] = {"payload": part["payload"][at].as_py()}
-    if "vector" in part.column_names and part["vector"][at].is_valid:
-        stored["vector"] = part["vector"][at].values.to_numpy().tolist()
-    return chunk_of(stored)
+def _best(part: pa.Table, scores: Sequence[float], least: float) -> list[tuple[Chunk, float]]:
+    """Return the chunks that score at least that, with their scores; whole columns are read, which is far faster than values."""
+    few = part.filter(pa.array([score >= least for score in scores], pa.bool_()))
+    payloads, vectors = few["payload"].to_pylist(), [None] * few.num_rows
+    if "vector" in few.column_names:
+        column = few["vector"].combine_chunks()
+        rows = iter(column.flatten().to_numpy().reshape(-1, DIMENSIONS).tolist())
+        vectors = [next(rows) if there else None for there in column.is_valid().to_pylist()]
+    kept = [score for score in scores if score >= least]
+    return [
+        (chunk_of({"payload": payload, "vector": vector}), score) for payload, vector, score in zip(payloads, vectors, kept, strict=True)
+    ]
 
 
 def _state(row: dict[str, Any], now: dt.datetime) -> str:
