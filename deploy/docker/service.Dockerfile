@@ -1,7 +1,7 @@
 # One image for every service: docker-compose.yml and Helm choose the module to run.
 FROM python:3.11-slim
 RUN apt-get update && apt-get install -y --no-install-recommends git libgomp1 libnuma1 && rm -rf /var/lib/apt/lists/* \
-    && useradd --create-home --uid 10001 strata && mkdir /state && chown strata /state
+    && useradd --create-home --uid 10001 strata && mkdir /state /public /witness && chown strata /state /public /witness
 WORKDIR /app
 COPY constraints.txt ./
 # PyTorch's CPU build has an index of its own; give its URL with --build-arg STRATA_TORCH_INDEX=...

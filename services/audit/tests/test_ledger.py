@@ -1,21 +1,35 @@
 """How the log is written."""
 
+import json
 import os
+import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import rfc8785
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from audit.head import HEAD_FILE
-from audit.ledger import Ledger, try_lock
-from audit.segments import list_segments, read
+from audit import checkpoints, leaves
+from audit.keys import DataKey
+from audit.ledger import Ledger
+from audit.segments import lines, list_segments
 from audit.verification import verify
 from chassis.errors import FailedPreconditionError
+from tlog.tiles import TILES
 
 from .conftest import received
 
 Open = Callable[..., Ledger]
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+def _sequences(folder: Path) -> list[int]:
+    return [leaves.decode(line.leaf).header["stream_sequence"] for line in lines(folder)]
 
 
 def test_repeats_are_written_once(folder: Path, open_ledger: Open) -> None:
@@ -34,7 +48,7 @@ def test_a_late_delivery_is_not_taken_for_a_repeat(folder: Path, open_ledger: Op
 
     assert ledger.append([received(1), received(5)]) == 2
     assert ledger.append([received(3)]) == 1
-    assert [located.entry.sequence for located in read(folder)] == [1, 5, 3]
+    assert _sequences(folder) == [1, 5, 3]
 
 
 def test_a_fact_published_twice_is_written_once(folder: Path, open_ledger: Open) -> None:
@@ -45,6 +59,23 @@ def test_a_fact_published_twice_is_written_once(folder: Path, open_ledger: Open)
 
     assert ledger.append([received(1), again, other]) == 2
     assert verify(folder).intact
+
+
+def test_a_fact_published_by_two_processes_leaves_no_gap(folder: Path, open_ledger: Open) -> None:
+    """Whoever repeats a record after a crash has a number of its own; the log notes it and does not hold the content twice."""
+    first = received(1, producer="router/a", producer_sequence=1)
+    again = Received_with(first, sequence=2, producer="router/b", producer_sequence=1)
+    after = received(3, producer="router/b", producer_sequence=2)
+    ledger = open_ledger()
+
+    assert ledger.append([first, again, after]) == 3
+    assert [record.record["step"] for record in ledger.read("r1")] == ["route", "repeat", "route"]
+    assert verify(folder).gaps == ()
+
+
+def Received_with(received_: Any, *, sequence: int, **fields: Any) -> Any:  # noqa: N802 - reads like the type that it makes
+    """Return a record at another place with other stamps."""
+    return replace(received_, sequence=sequence, record={**received_.record, **fields})
 
 
 def test_a_new_stream_counts_from_one_again(open_ledger: Open) -> None:
@@ -61,7 +92,7 @@ def test_a_torn_last_line_is_cut_and_written_anew(folder: Path, open_ledger: Ope
     """What a crash left half written was never acknowledged, comes again and is then whole."""
     open_ledger().append([received(1), received(2)])
     with list_segments(folder)[-1].open("ab") as file:
-        file.write(b'{"index":2,"previous_ha')
+        file.write(b'{"attempt":1,"previous_ha')
 
     ledger = open_ledger()
 
@@ -70,13 +101,13 @@ def test_a_torn_last_line_is_cut_and_written_anew(folder: Path, open_ledger: Ope
     assert (found.intact, found.size) == (True, 3)
 
 
-def test_whole_lines_beyond_the_head_are_kept(folder: Path, open_ledger: Open) -> None:
-    """A crash between the log and its head loses nothing and repeats nothing."""
+def test_whole_lines_beyond_the_checkpoint_are_kept(folder: Path, open_ledger: Open) -> None:
+    """A crash between the log and its checkpoint loses nothing and repeats nothing."""
     ledger = open_ledger()
     ledger.append([received(1)])
-    head = (folder / HEAD_FILE).read_bytes()
+    signed = (folder / checkpoints.SIGNED).read_bytes()
     ledger.append([received(2)])
-    (folder / HEAD_FILE).write_bytes(head)
+    (folder / checkpoints.SIGNED).write_bytes(signed + b'{"note":"half')
 
     reopened = open_ledger()
 
@@ -86,31 +117,44 @@ def test_whole_lines_beyond_the_head_are_kept(folder: Path, open_ledger: Open) -
 
 def test_a_damaged_log_is_never_written_to(folder: Path, open_ledger: Open) -> None:
     """A start refuses to build on a log that was changed, and says where."""
-    open_ledger().append([received(n) for n in range(1, 4)])
+    ledger = open_ledger()
+    ledger.append([received(n) for n in range(1, 4)])
+    ledger.close()
     segment = list_segments(folder)[0]
     segment.write_bytes(segment.read_bytes().replace(b"r1/2", b"r1/7"))
 
-    with pytest.raises(FailedPreconditionError, match="record 1"):
+    with pytest.raises(FailedPreconditionError, match="at record 1"):
+        open_ledger()
+
+
+def test_a_log_of_the_earlier_format_is_refused_in_one_line(folder: Path, open_ledger: Open) -> None:
+    """Nobody's hash chain is continued as a tree."""
+    (folder / "head.json").write_text("{}")
+
+    with pytest.raises(FailedPreconditionError, match="earlier format"):
         open_ledger()
 
 
 def test_a_failed_group_leaves_nothing(folder: Path, open_ledger: Open, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the disk does not confirm, the group is taken back, and written whole on the next attempt."""
+    """When the disk does not confirm records or checkpoint, the group is taken back, and written whole on the next attempt."""
     ledger = open_ledger()
     ledger.append([received(1)])
-    before = list_segments(folder)[-1].read_bytes()
-    real, calls = os.fdatasync, iter([OSError(5, "Input/output error")])
+    files = [list_segments(folder)[-1], folder / checkpoints.SIGNED]
+    before = [file.read_bytes() for file in files]
+    real = os.fdatasync
+    for failing_call in (1, 2):
+        calls = iter(range(1, 100))
 
-    def failing(descriptor: int) -> None:
-        for error in calls:
-            raise error
-        real(descriptor)
+        def failing(descriptor: int, calls: Any = calls, failing_call: int = failing_call) -> None:
+            if next(calls) == failing_call:
+                raise OSError(5, "Input/output error")
+            real(descriptor)
 
-    monkeypatch.setattr(os, "fdatasync", failing)
+        monkeypatch.setattr(os, "fdatasync", failing)
 
-    with pytest.raises(OSError, match="Input/output"):
-        ledger.append([received(2), received(3)])
-    assert list_segments(folder)[-1].read_bytes() == before
+        with pytest.raises(OSError, match="Input/output"):
+            ledger.append([received(2), received(3)])
+        assert [file.read_bytes() for file in files] == before
     assert ledger.append([received(2), received(3)]) == 2
     assert verify(folder).size == 3
 
@@ -121,25 +165,98 @@ def test_a_nearly_full_disk_is_refused_before_writing(open_ledger: Open) -> None
         open_ledger(min_free_bytes=2**62).append([received(1)])
 
 
-def test_one_writer_at_a_time(folder: Path) -> None:
-    """The lock is free again only when its holder is gone."""
-    first = try_lock(folder)
-    assert first is not None
-    assert try_lock(folder) is None
-
-    first.close()
-
-    again = try_lock(folder)
-    assert again is not None
-    again.close()
-
-
 def test_traces_are_found_by_request_and_by_trace_after_a_restart(open_ledger: Open) -> None:
-    """The index of ids is rebuilt from the log, across its files."""
+    """The view of ids is there again, across the files of the log, and what it finds is opened."""
     open_ledger().append([received(n, request=f"r{n % 2}") for n in range(1, 9)])
 
-    traces = open_ledger().traces
+    ledger = open_ledger()
 
-    assert [entry.sequence for entry in traces.read("r1")] == [1, 3, 5, 7]
-    assert traces.read("r0-trace") == traces.read("r0")
-    assert traces.read("unknown") == []
+    assert [found.record["record_id"] for found in ledger.read("r1")] == ["r1/1", "r1/3", "r1/5", "r1/7"]
+    assert ledger.read("r0-trace") == ledger.read("r0")
+    assert ledger.read("r0")[0].record["details"] == {"note": "é"}
+    assert ledger.read("r0")[0].record["duration_ms"] == 1.5
+    assert ledger.read("unknown") == []
+
+
+@pytest.mark.parametrize("damage", ["deleted", "garbage", "ahead", "behind"])
+def test_the_view_is_built_again_from_the_log(folder: Path, open_ledger: Open, damage: str) -> None:
+    """A view that is lost, unreadable, of a longer log or of a shorter one is no reason to forget or repeat a record."""
+    ledger = open_ledger()
+    ledger.append([received(n) for n in range(1, 9)])
+    ledger.close()
+    path = folder.parent / "audit_run" / "view.db"
+    if damage == "deleted":
+        path.unlink()
+    elif damage == "garbage":
+        path.write_bytes(b"x" * 5_000)
+    else:
+        with sqlite3.connect(path) as view:
+            statement = "UPDATE records SET position = position + 50" if damage == "ahead" else "DELETE FROM records WHERE position > 3"
+            view.execute(statement)
+
+    ledger = open_ledger()
+
+    assert ledger.append([received(n) for n in range(1, 10)]) == 1
+    assert len(ledger.read("r1")) == 9
+
+
+def test_lost_tiles_are_made_again(folder: Path, open_ledger: Open) -> None:
+    """The log opens without the files that can be computed from it, and has them again."""
+    import shutil
+
+    ledger = open_ledger(segment_bytes=100_000)
+    for first in range(1, 700, 100):
+        ledger.append([received(n) for n in range(first, first + 100)])
+    ledger.close()
+    before = {path.relative_to(folder): path.read_bytes() for path in (folder / TILES).rglob("*") if path.is_file()}
+    shutil.rmtree(folder / TILES)
+
+    open_ledger(segment_bytes=100_000).append([received(1)])
+
+    after = {path.relative_to(folder): path.read_bytes() for path in (folder / TILES).rglob("*") if path.is_file()}
+    assert before == after
+    assert len(before) == 4
+    assert verify(folder).intact
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from([name for name in leaves.CLEAR if name not in {"attempt", "producer_sequence"}]), TEXT),
+    TEXT,
+    st.integers(1, 2**53 - 1),
+)
+def test_a_leaf_is_canonical_and_read_back(strings: dict[str, str], note: str, number: int) -> None:
+    """A leaf's bytes are those that RFC 8785 asks for, whatever the texts, and the record that comes out is the one that went in."""
+    record = {**{name: value for name, value in strings.items() if value}, "attempt": number, "details": {"note": note}, "user": note}
+    key = DataKey("k1", AESGCM(bytes(32)))
+    leaf, raw = leaves.encode(record, leaves.Place(7, "2026-11-21T08:00:00.000000+00:00", 3, key.id), key.cipher)
+
+    assert rfc8785.dumps(json.loads(raw)) == raw
+    assert b"\n" not in raw
+    assert leaves.decode(raw) == leaf
+    assert leaves.open_record(leaf, key.cipher) == record
+
+
+def test_no_header_can_be_exchanged(open_ledger: Open) -> None:
+    """What is sealed belongs to its header: the same text under another header does not open."""
+    key = AESGCM(bytes(32))
+    leaf, _ = leaves.encode(received(1).record, leaves.Place(1, "x", 1, "k"), key)
+
+    with pytest.raises(leaves.SealedError):
+        leaves.open_record(leaves.Leaf({**leaf.header, "outcome": "failed"}, leaf.sealed), key)
+
+
+def test_a_fenced_writer_writes_nothing_more(folder: Path, open_ledger: Open) -> None:
+    """Once another holds the log, a group is refused before it reaches a file."""
+
+    def fenced() -> None:
+        raise OSError("another writes")
+
+    ledger = open_ledger()
+    ledger.append([received(1)])
+    ledger._still_ours = fenced
+    before = list_segments(folder)[0].read_bytes()
+
+    with pytest.raises(OSError, match="another writes"):
+        ledger.append([received(2)])
+    assert list_segments(folder)[0].read_bytes() == before

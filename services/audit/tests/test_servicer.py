@@ -32,7 +32,7 @@ async def stub(bus: NatsServer, admin: Client) -> AsyncIterator[Any]:
 
 
 async def test_a_trace_is_shown_to_its_tenant(stub: Any) -> None:
-    """The records of a request come in order, each with its place in the chain."""
+    """The records of a request come in order, each with its place in the log."""
     answer = await rpc.call(stub.GetTrace, GetTraceRequest(id="r3", caller=Caller(tenant="acme")), timeout=5)
 
     assert [chained.record.record_id for chained in answer.records] == ["x/3", "x/10"]

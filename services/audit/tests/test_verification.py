@@ -7,112 +7,148 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from audit.head import HEAD_FILE, Head, Signer, load_signer
+from audit import checkpoints
+from audit.checkpoints import CheckpointFile
 from audit.ledger import Ledger
 from audit.segments import list_segments
-from audit.verification import verify
+from audit.trust import load_signer, witness_keys_file
+from audit.verification import Verification, verify
+from tlog.notes import COSIGNATURE, Checkpoint, Signer, open_checkpoint, parse_note
+from tlog.tiles import TILES, tile_path
 
-from .conftest import received
+from .conftest import new_ledger, received
+
+WITNESS = Signer("witness/w", Ed25519PrivateKey.from_private_bytes(bytes(32)), COSIGNATURE)
+COUNT = 300
 
 
-@pytest.fixture
-def log(folder: Path, open_ledger: Callable[..., Ledger]) -> Path:
-    """A log of twelve records in several files."""
-    ledger = open_ledger()
-    for first in (1, 5, 9):
-        ledger.append([received(n) for n in range(first, first + 4)])
-    assert len(list_segments(folder)) > 1
+def _cosign(folder: Path) -> None:
+    """Keep the newest checkpoint with a witness's signature, as the service does."""
+    entry = checkpoints.last(folder / checkpoints.SIGNED)
+    assert entry is not None
+    file = CheckpointFile(folder / checkpoints.COSIGNED)
+    file.append(entry.size, entry.note + WITNESS.line(parse_note(entry.note).text, timestamp=1_700_000_000))
+    file.close()
+    witness_keys_file(folder.parent).write_text(json.dumps({"http://w": str(WITNESS.verifier)}))
+
+
+def _write(folder: Path, count: int, **options: object) -> None:
+    ledger = new_ledger(folder.parent, **{"segment_bytes": 40_000, **options})
+    for first in range(1, count + 1, 20):
+        ledger.append([received(n, producer="router/a", producer_sequence=n) for n in range(first, min(first + 20, count + 1))])
+        if first % 100 == 1:
+            _cosign(folder)
+    _cosign(folder)
+    ledger.close()
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cosigned log of 300 records in several files with several tiles."""
+    folder = tmp_path_factory.mktemp("written") / "state" / "audit"
+    _write(folder, COUNT)
+    assert len(list_segments(folder)) > 2
     return folder
 
 
-def _lines(folder: Path) -> list[tuple[Path, bytes]]:
-    return [(segment, line) for segment in list_segments(folder) for line in segment.read_bytes().splitlines(keepends=True)]
+@pytest.fixture
+def log(written: Path, tmp_path: Path) -> Path:
+    """A copy to tamper with."""
+    shutil.copytree(written.parent, tmp_path / "state")
+    return tmp_path / "state" / "audit"
 
 
-def _rewrite(folder: Path, segment: Path, change: Callable[[list[bytes]], None]) -> None:
-    lines = segment.read_bytes().splitlines(keepends=True)
-    change(lines)
-    segment.write_bytes(b"".join(lines))
+def _change(path: Path, change: Callable[[list[bytes]], None]) -> None:
+    found = path.read_bytes().splitlines(keepends=True)
+    change(found)
+    path.write_bytes(b"".join(found))
+
+
+def _altered(found: Verification) -> int:
+    assert not found.intact
+    return found.first_bad_index
 
 
 def test_an_untouched_log_is_intact(log: Path) -> None:
-    """Size and head are those of the last record."""
+    """Size, root and witness are those of the last checkpoint."""
     found = verify(log)
 
     assert found.intact, found.problem
-    assert found.size == 12
-    assert found.head == json.loads(_lines(log)[-1][1])["hash"]
+    assert (found.size, found.cosigned, found.witnesses, found.gaps) == (COUNT, COUNT, ("witness/w",), ())
+    entry = checkpoints.last(log / checkpoints.SIGNED)
+    assert entry is not None
+    assert open_checkpoint(entry.note, load_signer(log.parent).verifier)[0].root.hex() == found.head
 
 
-def test_every_changed_byte_is_found_and_named(log: Path) -> None:
-    """Whatever byte of a record is changed, the first bad record is the one that holds it."""
+def _record_at(folder: Path, segment: Path, position: int) -> int:
+    return int(segment.stem) + segment.read_bytes()[:position].count(b"\n")
+
+
+def test_every_changed_byte_of_a_record_is_found_and_named(log: Path) -> None:
+    """Whatever byte of a record is changed, its newline too, the first bad record is the one that holds it."""
     rng = random.Random(7)
-    index = 0
-    for segment in list_segments(log):
+    for _ in range(60):
+        segment = rng.choice(list_segments(log))
         whole = segment.read_bytes()
-        starts = [0, *(i + 1 for i, byte in enumerate(whole) if byte == 10)]
-        for position in range(0, len(whole), 7):
-            changed = bytearray(whole)
-            changed[position] ^= rng.randrange(1, 256)
-            segment.write_bytes(changed)
+        position = rng.choice([rng.randrange(len(whole)), whole.index(b"\n", rng.randrange(len(whole) - 1))])
+        holder = _record_at(log, segment, position)
+        changed = bytearray(whole)
+        changed[position] ^= rng.randrange(1, 256)
+        segment.write_bytes(changed)
 
-            found = verify(log)
+        found = verify(log)
 
-            holder = index + sum(1 for start in starts[1:] if start <= position)
-            assert not found.intact
-            assert found.first_bad_index == holder, (segment.name, position, found)
-            assert segment.name in found.problem
-            assert f"record {holder}" in found.problem
+        assert _altered(found) == holder, (segment.name, position, found)
+        assert segment.name in found.problem or f"record {holder}" in found.problem
         segment.write_bytes(whole)
-        index += len(starts) - 1
 
 
-def test_every_changed_byte_of_the_head_is_found(log: Path) -> None:
-    """The signed end of the log cannot be edited."""
-    whole = (log / HEAD_FILE).read_bytes()
-    for position in range(len(whole)):
-        for mask in (1, 2, 32):
-            changed = bytearray(whole)
-            changed[position] ^= mask
-            (log / HEAD_FILE).write_bytes(changed)
+@pytest.mark.parametrize(
+    "name", [checkpoints.SIGNED, checkpoints.COSIGNED, checkpoints.PUBLISHED, tile_path(0, 0), tile_path(0, 1, 44), tile_path(1, 0, 1)]
+)
+def test_every_changed_byte_of_the_other_files_is_found_and_named(log: Path, name: str) -> None:
+    """No checkpoint, cosignature or tile can be edited, added to or shortened; the file is named, and with it the line or tile."""
+    path = log / name
+    whole, rng = path.read_bytes(), random.Random(11)
+    positions = {0, len(whole) - 1, *(rng.randrange(len(whole)) for _ in range(14))}
+    for position in positions:
+        changed = bytearray(whole)
+        changed[position] ^= rng.choice([1, 2, 32, 128, rng.randrange(1, 256)])
+        path.write_bytes(changed)
 
-            found = verify(log)
+        found = verify(log)
 
-            assert not found.intact, (position, mask)
-            assert HEAD_FILE in found.problem
+        assert not found.intact, (name, position)
+        assert name in found.problem, found.problem
+    path.write_bytes(whole[:-1] if TILES in name else whole + b"x\n")
+    assert not verify(log).intact
 
 
 def test_a_deleted_record_is_found(log: Path) -> None:
     """The gap is named by the record that is missing."""
-    _rewrite(log, list_segments(log)[0], lambda lines: lines.pop(1))
+    _change(list_segments(log)[0], lambda found: found.pop(5))
 
-    found = verify(log)
-
-    assert (found.intact, found.first_bad_index) == (False, 1)
-    assert "line 2" in found.problem
+    assert _altered(verify(log)) == 5
 
 
 def test_swapped_records_are_found(log: Path) -> None:
-    """The order is part of the chain."""
+    """The order is part of the tree."""
 
-    def swap(lines: list[bytes]) -> None:
-        lines[1], lines[2] = lines[2], lines[1]
+    def swap(found: list[bytes]) -> None:
+        found[3], found[9] = found[9], found[3]
 
-    _rewrite(log, list_segments(log)[0], swap)
+    _change(list_segments(log)[0], swap)
 
-    found = verify(log)
-
-    assert (found.intact, found.first_bad_index) == (False, 1)
+    assert _altered(verify(log)) == 3
 
 
 def test_an_inserted_copy_is_found(log: Path) -> None:
     """A record cannot be there twice."""
-    _rewrite(log, list_segments(log)[0], lambda lines: lines.insert(1, lines[0]))
+    _change(list_segments(log)[0], lambda found: found.insert(4, found[3]))
 
-    found = verify(log)
-
-    assert (found.intact, found.first_bad_index) == (False, 1)
+    assert _altered(verify(log)) == 4
 
 
 @pytest.mark.parametrize("which", [0, 1, -1])
@@ -122,14 +158,12 @@ def test_a_deleted_file_is_found(log: Path, which: int) -> None:
     first = int(lost.stem)
     lost.unlink()
 
-    found = verify(log)
-
-    assert (found.intact, found.first_bad_index) == (False, first)
+    assert _altered(verify(log)) == first
 
 
-@pytest.mark.parametrize("cut", [1, 10, 400, 5_000])
+@pytest.mark.parametrize("cut", [1, 10, 400, 5_000, 50_000])
 def test_a_cut_tail_is_found(log: Path, cut: int) -> None:
-    """The signed head knows how long the log was, however much of the end is gone."""
+    """The checkpoints know how long the log was, however much of the end is gone."""
     remaining = cut
     for segment in reversed(list_segments(log)):
         size = segment.stat().st_size
@@ -142,55 +176,127 @@ def test_a_cut_tail_is_found(log: Path, cut: int) -> None:
 
     found = verify(log)
 
-    assert not found.intact
-    assert found.first_bad_index == found.size < 12
+    assert _altered(found) == found.size < COUNT
 
 
-def test_a_rewritten_chain_is_found_without_the_key(log: Path, tmp_path: Path) -> None:
-    """Who recomputes every hash still cannot sign the new head."""
+def test_a_tail_cut_together_with_its_checkpoints_is_found_by_the_witness(log: Path) -> None:
+    """Who also drops the later checkpoints still contradicts what the witness has signed, and the log's published one."""
+    last = list_segments(log)[-1]
+    keep = int(last.stem)
+    last.unlink()
+    _change(log / checkpoints.SIGNED, lambda found: found.__delitem__(slice(keep // 20 - 2, None)))
+
+    found = verify(log)
+
+    assert _altered(found) == keep
+    assert "cut off" in found.problem
+
+
+def _forged(log: Path, tmp_path: Path, *, count: int, same_until: int = 0, key: bool = True) -> Path:
+    """Write another past under the installation's stolen key, or under another key."""
     forged = tmp_path / "forged" / "audit"
-    forged.mkdir(parents=True)
-    signer = load_signer(forged.parent)
-    ledger = Ledger(forged, signer, segment_bytes=10**6, min_free_bytes=0)
-    ledger.append([received(n, tenant="other") for n in range(1, 13)])
+    if key:
+        (forged.parent / "credentials" / "audit").mkdir(parents=True)
+        for name in ("audit_log.vkey", "audit/log.pem", "audit/master.key", "audit_witnesses.json"):
+            shutil.copy(log.parent / "credentials" / name, forged.parent / "credentials" / name)
+    ledger = new_ledger(forged.parent, segment_bytes=40_000)
+    for first in range(1, count + 1, 20):
+        ledger.append([received(n, tenant="acme" if n <= same_until else "forged") for n in range(first, first + 20)])
     ledger.close()
-    shutil.copytree(log.parent / "credentials", forged.parent / "credentials", dirs_exist_ok=True)
+    return forged
+
+
+def test_a_log_rewritten_with_the_stolen_key_is_found_by_the_cosignatures(log: Path, tmp_path: Path) -> None:
+    """Every record, tile and checkpoint is made anew with the right key; what the witness signed earlier does not fit."""
+    forged = _forged(log, tmp_path, count=COUNT)
+    assert verify(forged).problem == f"{checkpoints.COSIGNED}: no witness has cosigned, although witnesses are known"
+    shutil.copy(log / checkpoints.COSIGNED, forged / checkpoints.COSIGNED)
+
+    found = verify(forged)
+
+    assert _altered(found) == 0
+    assert checkpoints.COSIGNED in found.problem
+
+
+def test_a_log_rewritten_with_the_stolen_key_is_found_by_whoever_kept_a_checkpoint(log: Path, tmp_path: Path) -> None:
+    """With the cosignatures dropped too, one checkpoint kept elsewhere is enough."""
+    original = verify(log)
+    forged = _forged(log, tmp_path, count=COUNT)
+    (forged.parent / "credentials" / "audit_witnesses.json").unlink()
+    assert verify(forged).intact
+
+    found = verify(forged, claims=[Checkpoint("", COUNT, bytes.fromhex(original.head))])
+
+    assert not found.intact
+    assert "kept elsewhere" in found.problem
+
+
+def test_a_fork_is_found(log: Path) -> None:
+    """A log that goes on from an earlier state in another way contradicts the later cosignatures, at the record where it forks."""
+    fork = log.parent.parent / "fork"
+    shutil.copytree(log.parent, fork)
+    segment = list_segments(fork / "audit")[1]
+    begin = int(segment.stem)
+    for later in list_segments(fork / "audit")[1:]:
+        later.unlink()
+    sizes = [entry.size for entry in checkpoints.read(fork / "audit" / checkpoints.SIGNED, 10**9)]
+    kept = sum(1 for size in sizes if size <= begin)
+    _change(fork / "audit" / checkpoints.SIGNED, lambda found: found.__delitem__(slice(kept, None)))
+    for name in (checkpoints.PUBLISHED, checkpoints.COSIGNED):
+        (fork / "audit" / name).unlink()
+    shutil.rmtree(fork / "audit" / TILES)
+    (fork / "audit_run" / "view.db").unlink()
+    ledger = new_ledger(fork, segment_bytes=40_000)
+    size = ledger.size
+    ledger.append([received(n, tenant="other") for n in range(1_001, 1_200)])
+    ledger.close()
+    shutil.copy(log / checkpoints.COSIGNED, fork / "audit" / checkpoints.COSIGNED)
+
+    found = verify(fork / "audit")
+
+    assert not found.intact
+    assert size - 120 < _altered(found) <= size
+    assert checkpoints.COSIGNED in found.problem
+
+
+def test_another_key_is_not_the_log_s(log: Path, tmp_path: Path) -> None:
+    """Who recomputes everything under a key of his own has not signed for this log."""
+    forged = _forged(log, tmp_path, count=40, key=False)
+    shutil.copy(log.parent / "credentials" / "audit_log.vkey", forged.parent / "credentials" / "audit_log.vkey")
 
     found = verify(forged)
 
     assert not found.intact
-    assert signer.key_id in found.problem
+    assert checkpoints.SIGNED in found.problem or checkpoints.PUBLISHED in found.problem
 
 
-def test_an_older_head_with_a_cut_tail_is_found_by_the_witness(log: Path, open_ledger: Callable[..., Ledger]) -> None:
-    """Whoever saw the log longer than the files now say finds the cut, even with a head that is signed."""
-    ledger = open_ledger()
-    older = ledger.head
-    saved = (log / HEAD_FILE).read_bytes()
-    segment = list_segments(log)[-1]
-    before = segment.read_bytes()
-    ledger.append([received(13)])
-    list_segments(log)[-1].write_bytes(before)
-    (log / HEAD_FILE).write_bytes(saved)
-
-    assert verify(log).size == older.size
-    found = verify(log, witness=ledger.head)
-
-    assert (found.intact, found.first_bad_index) == (False, 12)
-
-
-def test_records_beyond_the_signed_head_do_not_break_it(log: Path) -> None:
+def test_records_beyond_the_checkpoint_do_not_break_it(log: Path) -> None:
     """A check beside a running writer may see more than was signed, and half of the last line."""
-    signer: Signer = load_signer(log.parent)
-    tenth = json.loads(_lines(log)[9][1])
-    signer.write(log, Head(10, tenth["hash"]))
-    segment = list_segments(log)[-1]
-    segment.write_bytes(segment.read_bytes()[:-5])
+    with list_segments(log)[-1].open("ab") as file:
+        file.write(list_segments(log)[-1].read_bytes().splitlines(keepends=True)[0] + b'{"attempt":')
+    with (log / checkpoints.SIGNED).open("ab") as file:
+        file.write(b'{"note":"strata/')
 
     found = verify(log)
 
     assert found.intact, found.problem
-    assert found.size == 11
+    assert found.size == COUNT
+
+
+def test_missing_numbers_of_a_producer_are_named(folder: Path, open_ledger: Callable[..., Ledger]) -> None:
+    """A record that never reached the log leaves a hole in its producer's numbers; order and repeats do not matter."""
+    ledger = open_ledger()
+    numbers = {"gateway/a": [2, 1, 3, 7, 5, 6], "router/b": [1, 2], "guardrail/c": [4]}
+    sequence = 0
+    for producer, found in numbers.items():
+        for number in found:
+            sequence += 1
+            ledger.append([received(sequence, producer=producer, producer_sequence=number)])
+
+    found_ = verify(folder)
+
+    assert found_.intact
+    assert found_.gaps == ("gateway/a: 4-4", "guardrail/c: 1-3")
 
 
 def test_no_log_is_not_an_intact_log(tmp_path: Path) -> None:

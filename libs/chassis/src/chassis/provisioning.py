@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.x509.oid import NameOID
 
-from contracts.identities import BY_NAME, NATS_PORT, SERVICES, permissions
+from contracts.identities import BY_NAME, NATS_MONITOR_PORT, NATS_PORT, SERVICES, permissions
+from tlog.notes import Signer
 
 PROVISIONER = "provisioner"
 _VALID = dt.timedelta(days=825)
@@ -43,6 +44,7 @@ def provision(state_dir: Path, *, port_offset: int = 0, bind_host: str = "127.0.
         _nkey(credentials / identity.name / "nats.seed")
     _nkey(credentials / PROVISIONER / "nats.seed")
     _signing_key(credentials)
+    provision_log(credentials)
     _secret(credentials / "inference" / "engine.key")
     _secret(credentials / "guardrail" / "vault.key")
     return write_bus_configuration(state_dir, port_offset=port_offset, bind_host=bind_host)
@@ -115,6 +117,17 @@ def _signing_key(credentials: Path) -> None:
     write_private(credentials / "release_keys.json", json.dumps(trusted).encode())
 
 
+def provision_log(credentials: Path) -> None:
+    """Create the audit log's signing key under a name of this installation's own, and the key that wraps its tenants' keys."""
+    path = credentials / "audit" / "log.pem"
+    if not path.exists():
+        key = Ed25519PrivateKey.generate()
+        signer = Signer(f"strata/{secrets.token_hex(8)}", key)
+        write_private(credentials / "audit_log.vkey", f"{signer.verifier}\n".encode())
+        write_private(path, _pem(key))
+    _secret(credentials / "audit" / "master.key")
+
+
 def key_id(public: Ed25519PublicKey) -> str:
     """Return the identifier of a release key: the first 16 hexadecimal digits of its SHA-256."""
     digest = hashes.Hash(hashes.SHA256())
@@ -154,6 +167,7 @@ def write_bus_configuration(state_dir: Path, *, port_offset: int = 0, bind_host:
     ]
     configuration: Mapping[str, object] = {
         "listen": f"{bind_host}:{NATS_PORT + port_offset}",
+        "http": f"{bind_host}:{NATS_MONITOR_PORT + port_offset}",
         "server_name": "strata",
         "max_payload": 4 * 1024 * 1024,
         "jetstream": {"store_dir": str((state_dir / "nats").resolve()), "sync_interval": "always"},

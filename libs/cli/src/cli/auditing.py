@@ -3,6 +3,8 @@
 import asyncio
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,11 +33,6 @@ _COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "skipped":
 @trace_app.callback()
 def _trace() -> None:
     """Keep `show` a sub-command while it is the only one."""
-
-
-@audit_app.callback()
-def _audit() -> None:
-    """Keep `verify` a sub-command while it is the only one."""
 
 
 async def fetch(place: Place, identifier: str) -> list[dict[str, Any]]:
@@ -68,7 +65,7 @@ def show(
 
 
 def print_story(records: list[dict[str, Any]]) -> None:
-    """Print the records for a person: one line a step, what it decided under it, and its place in the chain."""
+    """Print the records for a person: one line a step, what it decided under it, and its place in the log."""
     first = records[0]["record"]
     head = f"request [bold]{first.get('request_id')}[/bold]  trace {first.get('trace_id')}  tenant {first.get('tenant')}"
     out.print(head, highlight=False)
@@ -87,23 +84,84 @@ def print_story(records: list[dict[str, Any]]) -> None:
             out.print(f"      [dim]{escape(key)}:[/dim] {escape(text[:300])}", highlight=False, soft_wrap=True)
 
 
+Log = Annotated[Path | None, typer.Option(help="Folder of the log; empty takes the one of the stack.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _installed(group: str) -> Any:
+    """Return what the audit service offers to whoever has its package installed; nothing of it needs to run."""
+    (entry,) = entry_points(group=group, name="audit")
+    return entry.load()
+
+
 @audit_app.command()
 def verify(
     state: State = DEFAULT_STATE,
-    log: Annotated[Path | None, typer.Option(help="Folder of the log; empty takes the one of the stack.")] = None,
+    log: Log = None,
+    checkpoint: Annotated[list[Path] | None, typer.Option(help="File with a checkpoint that was kept elsewhere; may be repeated.")] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Recompute the whole chain from the files, and name the first record that does not fit."""
+    """Recompute the whole log from the files and the public keys, and name the first record that is not what was written."""
     folder = log or at(state).state_dir / "audit"
-    (entry,) = entry_points(group="strata.verifiers", name="audit")
-    result = entry.load()(folder)
+    files = [*(checkpoint or []), *sorted(at(state).state_dir.glob("witness-*/*.checkpoint"))]
+    result = _installed("strata.verifiers")(folder, kept=[path.read_bytes().decode(errors="replace") for path in files])
     if as_json:
-        fields = {name: getattr(result, name) for name in ("intact", "size", "head", "first_bad_index", "problem")}
-        sys.stdout.write(json.dumps(fields) + "\n")
+        sys.stdout.write(json.dumps(asdict(result)) + "\n")
     elif result.intact:
-        out.print(f"[green]intact[/green]: {result.size} records, head {result.head}", highlight=False, soft_wrap=True)
+        witnessed = f", {result.cosigned} of them cosigned by {', '.join(result.witnesses)}" if result.cosigned else ""
+        out.print(f"[green]intact[/green]: {result.size} records, head {result.head}{witnessed}", highlight=False, soft_wrap=True)
+        for gap in result.gaps:
+            out.print(f"[yellow]gap[/yellow]: {gap}: published by nobody, or lost before the log", highlight=False, soft_wrap=True)
     else:
         out.print(f"[red]altered[/red]: record {result.first_bad_index}: {result.problem}", highlight=False, soft_wrap=True)
     if not result.intact:
         raise typer.Exit(1)
+
+
+def _print_proof(folder: Path, make: Callable[[Any], dict[str, Any]], *, as_json: bool, summary: str) -> None:
+    try:
+        found = make(_installed("strata.provers")(folder))
+    except (ServiceError, ValueError) as error:
+        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+    else:
+        out.print(summary.format(**found), highlight=False, soft_wrap=True, markup=False)
+
+
+@audit_app.command()
+def prove(
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="Identifier of the record, or its index.")],
+    state: State = DEFAULT_STATE,
+    log: Log = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Prove to an outsider that a record is in the log."""
+    folder = log or at(state).state_dir / "audit"
+    text = "record {index} of {size} is in the log\n\n{checkpoint}"
+    _print_proof(folder, lambda prover: prover.prove(record), as_json=as_json, summary=text)
+
+
+@audit_app.command()
+def consistency(
+    old: Annotated[int, typer.Argument(metavar="OLD_SIZE", help="Records that the log had.")],
+    new: Annotated[int, typer.Argument(metavar="NEW_SIZE", help="Records that it has later.")],
+    state: State = DEFAULT_STATE,
+    log: Log = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Prove to an outsider that the log only grew between two sizes."""
+    folder = log or at(state).state_dir / "audit"
+    text = "the log only grew\n\n{old_checkpoint}\n{new_checkpoint}"
+    _print_proof(folder, lambda prover: prover.consistency(old, new), as_json=as_json, summary=text)
+
+
+@audit_app.command()
+def checkpoint(state: State = DEFAULT_STATE, log: Log = None, *, as_json: AsJson = False) -> None:
+    """Print the newest checkpoint that witnesses have cosigned, and the keys to check it with."""
+    folder = log or at(state).state_dir / "audit"
+    _print_proof(folder, lambda prover: prover.checkpoint(), as_json=as_json, summary="{checkpoint}")

@@ -16,7 +16,7 @@ from nats.aio.client import Client
 
 from chassis.provisioning import PROVISIONER, provision
 from contracts import streams
-from contracts.identities import NATS_PORT, SERVICES, VLLM_PORT
+from contracts.identities import NATS_MONITOR_PORT, NATS_PORT, SERVICES, VLLM_PORT, WITNESS_PORTS
 
 
 def nats_server_binary() -> str:
@@ -35,7 +35,7 @@ def _is_free(port: int) -> bool:
 
 def free_port_offset() -> int:
     """Return an offset, below the range of outgoing connections, at which every port of a stack is free now."""
-    ports = [NATS_PORT, VLLM_PORT, *(p for s in SERVICES for p in (s.http_port, s.grpc_port) if p)]
+    ports = [NATS_PORT, NATS_MONITOR_PORT, VLLM_PORT, *WITNESS_PORTS, *(p for s in SERVICES for p in (s.http_port, s.grpc_port) if p)]
     for _ in range(200):
         offset = random.randrange(1_000, 23_000)
         if all(_is_free(port + offset) for port in ports):

@@ -1,24 +1,35 @@
 """The only writer of the log: whole groups reach the disk, or nothing of them stays."""
 
 import errno
-import fcntl
 import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import RLock
 from typing import Any, BinaryIO
 
-from audit.chain import encode
-from audit.groundings import Groundings
-from audit.head import HEAD_FILE, Head, Signer, sync_folder
-from audit.seen import Seen
-from audit.segments import Located, list_segments, name
-from audit.traces import TraceIndex
+from audit import checkpoints, leaves, segments
+from audit.checkpoints import CheckpointFile
+from audit.keys import DEFAULT_CLASS, DataKey, KeyVault
+from audit.leaves import InvalidLeafError, Leaf, SealedError
+from audit.trust import Trust
 from audit.verification import verify
-from chassis.errors import FailedPreconditionError
+from audit.view import Found, View
+from chassis.errors import FailedPreconditionError, InternalError
+from chassis.logging import get_logger
+from tlog.notes import Checkpoint, InvalidNoteError, Signer, open_checkpoint
+from tlog.tiles import MissingTileError, TileReader, TileWriter
+from tlog.tree import CompactRange, leaf_hash
 
-_LOCK_FILE = "writer.lock"
+log = get_logger("ledger")
+_VIEW_ROWS = 2_000
+# Tiles that a crash can leave unwritten at the right edge.
+_MOST_RECOMPUTED = 8
+_OLD_FORMAT = "head.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,61 +42,207 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    received: Received
+class LoggedRecord:
+    """A record of the log with its index, the hash of its leaf, and whether its key was erased."""
+
     index: int
-    segment: Path
-    offset: int
+    hash: bytes
+    record: dict[str, Any]
+    erased: bool
 
 
-def try_lock(folder: Path) -> BinaryIO | None:
-    """Return the open lock of the log, or None while another process holds it; it ends with the process."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = (folder / _LOCK_FILE).open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+@dataclass(frozen=True, slots=True)
+class _New:
+    """A leaf of the group at hand."""
+
+    leaf: Leaf
+    raw: bytes
+    record: dict[str, Any]
+    digest: bytes
+
+
+def _nobody_else() -> None:
+    """Stand for a log that no other process can write."""
 
 
 class Ledger:
-    """The open log; whoever uses it holds the lock, and calls it from one thread at a time."""
+    """The open log; it may be used from several threads, one of which appends at a time."""
 
-    def __init__(self, folder: Path, signer: Signer, *, segment_bytes: int, min_free_bytes: int) -> None:
-        """Read the whole log; raise FailedPreconditionError when it is damaged, so that nothing is written after a gap."""
-        self.folder, self._signer = folder, signer
+    def __init__(
+        self,
+        folder: Path,
+        signer: Signer,
+        vault: KeyVault,
+        view: View,
+        *,
+        segment_bytes: int,
+        min_free_bytes: int,
+        epoch: int = 1,
+        still_ours: Callable[[], None] = _nobody_else,
+        retention: Mapping[str, int] | None = None,
+    ) -> None:
+        """Open the log; raise FailedPreconditionError when it is damaged or of an earlier format: nothing is written after a gap.
+
+        `still_ours` raises OSError once another process has taken over; `retention` names the steps with a retention class of their own.
+        """
+        self.folder, self._signer, self.vault, self.view = folder, signer, vault, view
         self._segment_bytes, self._min_free_bytes = segment_bytes, min_free_bytes
-        self._seen, self.traces, self.groundings = Seen(), TraceIndex(), Groundings()
-        self.head = Head()
+        self._epoch, self._still_ours, self._classes = epoch, still_ours, frozenset(retention or ())
+        self._lock = RLock()
         self._file: BinaryIO | None = None
-        self._segment, self._end = folder / name(0), 0
+        self._segment, self._end = folder / segments.name(0), 0
         self._must_repair = False
+        self._published = -1
+        self._tree, self._tiles = CompactRange(), TileWriter(folder)
+        self.note = ""
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._open()
 
+    @property
+    def size(self) -> int:
+        """How many leaves the log has, all of them on the disk."""
+        return self._tree.size
+
+    @property
+    def head(self) -> Checkpoint:
+        """What the newest checkpoint says."""
+        return Checkpoint(self._signer.name, self._tree.size, self._tree.root())
+
     def _open(self) -> None:
-        if not (self.folder / HEAD_FILE).exists() and not list_segments(self.folder):
-            self._signer.write(self.folder, Head())
-        found = verify(self.folder, each=self._take)
-        if not found.intact:
+        if (self.folder / _OLD_FORMAT).exists():
+            raise FailedPreconditionError(
+                f"{self.folder} holds a log of an earlier format ({_OLD_FORMAT}), never released; move it away to begin a new one"
+            )
+        newest = self._newest()
+        if newest is None:
+            if any(segment.stat().st_size for segment in segments.list_segments(self.folder)):
+                raise FailedPreconditionError(f"the audit log in {self.folder} has records but no signed checkpoint; keep it as evidence")
+            newest = Checkpoint(self._signer.name, 0, CompactRange().root())
+        if newest.size and not self.vault.exists:
+            raise FailedPreconditionError(f"the audit log has {newest.size} records but the store of their keys is missing; restore it")
+        self._signed = CheckpointFile(self.folder / checkpoints.SIGNED)
+        self._resume(newest)
+        try:
+            self._take_tail()
+        except segments.MisplacedSegmentError as error:
+            raise FailedPreconditionError(f"the audit log is damaged at record {error.index}: {error}") from error
+        self._catch_up()
+        self.publish()
+
+    def _newest(self) -> Checkpoint | None:
+        """Return the largest checkpoint that any of the files has; a shorter log than that is a damaged one."""
+        newest = None
+        try:
+            for note in checkpoints.newest_notes(self.folder):
+                found, _ = open_checkpoint(note, self._signer.verifier)
+                if newest is None or found.size > newest.size:
+                    newest, self.note = found, note
+        except InvalidNoteError as error:
+            raise FailedPreconditionError(f"a checkpoint of the audit log is damaged: {error}; `strata audit verify` says where") from error
+        return newest
+
+    def _resume(self, newest: Checkpoint) -> None:
+        """Go on with the tree that the newest checkpoint states, from its tiles, or from all leaves when those do not fit."""
+        allowed = iter(range(_MOST_RECOMPUTED))
+
+        def leaf_hashes(start: int, end: int) -> list[bytes]:
+            if next(allowed, None) is None:
+                raise MissingTileError("so many that computing all anew is quicker")
+            return segments.leaf_hashes(self.folder, start, end)
+
+        reader = TileReader(self.folder, leaf_hashes, store=True)
+        with suppress(MissingTileError, segments.MisplacedSegmentError):
+            self._tree = reader.compact_range(newest.size)
+            self._tiles.load(newest.size, reader)
+            if self._tree.root() == newest.root and self._last_segment_fits(newest.size, reader):
+                return
+        log.warning("tiles_rebuilt", size=newest.size)
+        self._rebuild(newest)
+
+    def _last_segment_fits(self, size: int, reader: TileReader) -> bool:
+        """Tell whether the leaves of the last file are those of the tree; older files are for the full check."""
+        first = max((int(path.stem) for path in segments.list_segments(self.folder) if int(path.stem) < size), default=0)
+        found = first
+        for line in segments.lines(self.folder, first):
+            if line.index >= size:
+                break
+            if not line.is_whole or leaf_hash(line.leaf) != reader.tile(0, line.index >> 8, (line.index & 255) + 1)[-1]:
+                return False
+            self._segment, self._end, found = line.segment, line.offset + len(line.raw), line.index + 1
+        return found == size
+
+    def _rebuild(self, newest: Checkpoint) -> None:
+        """Compute the tree and its tiles again from every leaf."""
+        self._tree, self._tiles = CompactRange(), TileWriter(self.folder)
+        try:
+            for line in segments.lines(self.folder):
+                if line.index >= newest.size or not line.is_whole:
+                    break
+                self._tree.append(leaf_hash(line.leaf), self._tiles.completed)
+                self._segment, self._end = line.segment, line.offset + len(line.raw)
+        except segments.MisplacedSegmentError as error:
+            log.warning("segment_misplaced", problem=str(error))
+        if self._tree.size != newest.size or self._tree.root() != newest.root:
+            found = verify(self.folder, trust=Trust((self._signer.verifier,)))
             raise FailedPreconditionError(
                 f"the audit log is damaged at record {found.first_bad_index}: {found.problem}; "
                 f"keep {self.folder} as evidence and move it away to begin a new one"
             )
-        # What a crash left behind the signed end follows from it and is signed now; a torn last line goes.
+        self._tiles.write_full()
+
+    def _take_tail(self) -> None:
+        """Keep what a crash left whole behind the signed end, which nobody was told of yet, and cut what it left torn."""
+        size = self._tree.size
+        for line in segments.lines(self.folder, size):
+            if line.index < size:
+                continue
+            try:
+                leaves.decode(line.leaf)
+            except InvalidLeafError:
+                break
+            if not line.is_whole:
+                break
+            self._tree.append(leaf_hash(line.leaf), self._tiles.completed)
+            self._segment, self._end = line.segment, line.offset + len(line.raw)
+        for later in segments.list_segments(self.folder):
+            if int(later.stem) > int(self._segment.stem):
+                later.unlink()
         self._repair()
+        if self._tree.size > size or not self.note:
+            self._tiles.write_full()
+            self._sign(self._tree)
 
-    def _take(self, located: Located) -> None:
-        entry = located.entry
-        self._remember(Received(entry.sequence, entry.stored_at, entry.record), entry.index, located.segment, located.offset)
-        self.head = Head(entry.index + 1, entry.hash)
-        self._segment, self._end = located.segment, located.end
+    def _sign(self, tree: CompactRange) -> None:
+        note = self._signer.sign(Checkpoint(self._signer.name, tree.size, tree.root()).text())
+        self._signed.append(tree.size, note)
+        self.note = note
 
-    def _remember(self, received: Received, index: int, segment: Path, offset: int) -> None:
-        self._seen.add(received.sequence, received.stored_at, received.record)
-        self.traces.add(index, received.record, segment, offset)
-        self.groundings.add(received.record)
+    def _catch_up(self) -> None:
+        """Bring the view to where the log is; one that knows more than the log, or something else, is built anew."""
+        known = self.view.size
+        if known > self._tree.size:
+            self.view.reset(self._signer.name)
+            known = 0
+        if known == self._tree.size:
+            return
+        started, rows = time.perf_counter(), []
+        for line in segments.lines(self.folder, known):
+            if line.index >= known:
+                rows.append((Found(line.index, int(line.segment.stem), line.offset), leaves.decode(line.leaf)))
+            if len(rows) == _VIEW_ROWS:
+                self._add_opened(rows)
+                rows = []
+        self._add_opened(rows)
+        log.info("view_caught_up", records=self._tree.size - known, seconds=round(time.perf_counter() - started, 3))
+
+    def _add_opened(self, rows: list[tuple[Found, Leaf]]) -> None:
+        keys = self.vault.open_keys({leaf.key for _, leaf in rows})
+        complete = []
+        for found, leaf in rows:
+            cipher = keys.get(leaf.key)
+            record = None if cipher is None else leaves.open_record(leaf, cipher)
+            complete.append((found, leaf, record, None if record is None else self.view.digest(record)))
+        self.view.add(complete)
 
     def check_space(self) -> None:
         """Raise OSError when the disk is so full that nothing more should be accepted."""
@@ -95,70 +252,161 @@ class Ledger:
 
     def append(self, group: list[Received]) -> int:
         """Write what is new of a group and return how much that is, once it is on the disk; after OSError nothing of it stays."""
-        self.check_space()
-        if self._must_repair:
-            self._repair()
+        with self._lock:
+            self._still_ours()
+            self.check_space()
+            if self._must_repair:
+                self._repair()
+            try:
+                self._catch_up()
+                new = self._encode(self._unknown(group))
+            except sqlite3.Error as error:
+                raise OSError(errno.EIO, f"the view of the audit log does not work: {error!r}") from error
+            if new:
+                self._store(new)
+            self._still_ours()
+            return len(new)
+
+    def _unknown(self, group: list[Received]) -> list[tuple[Received, bytes]]:
+        """Return what of a group is not logged yet, with its digest; a fact that comes again from elsewhere leaves a note of its number."""
+        stored = self.view.stored([received.sequence for received in group])
+        known = self.view.contents([str(received.record.get("record_id", "")) for received in group])
+        found = []
+        for delivered in group:
+            if (delivered.sequence, delivered.stored_at) in stored:
+                continue
+            received: Received | None = delivered
+            name, digest = str(delivered.record.get("record_id", "")), self.view.digest(delivered.record)
+            if name and ((name, digest) in known or (name, None) in known):
+                received = _repeat(delivered)
+            else:
+                known.add((name, digest))
+            if received is not None:
+                stored.add((received.sequence, received.stored_at))
+                found.append((received, digest if received is delivered else self.view.digest(received.record)))
+        return found
+
+    def _encode(self, new: list[tuple[Received, bytes]]) -> list[_New]:
+        wanted = []
+        for received, _ in new:
+            step = str(received.record.get("step", ""))
+            retention = step if step in self._classes else DEFAULT_CLASS
+            subject = leaves.subject_of(received.record)
+            wanted.append((str(received.record.get("tenant", "")), subject, retention, received.stored_at[:7]))
+        keys = self.vault.seal_keys(wanted) if wanted else []
+        return [
+            _New(*leaves.encode(received.record, self._place(received, key), key.cipher), received.record, digest)
+            for (received, digest), key in zip(new, keys, strict=True)
+        ]
+
+    def _place(self, received: Received, key: DataKey) -> leaves.Place:
+        return leaves.Place(received.sequence, received.stored_at, self._epoch, key.id)
+
+    def _store(self, new: list[_New]) -> None:
         if self._end >= self._segment_bytes:
             self._begin_segment()
-        lines, content, head = self._encode(group)
-        if not lines:
-            return 0
+        tree, tiles, first, offset = self._tree.copy(), self._tiles.state(), self._tree.size, self._end
         try:
-            self._write(content)
-            self._signer.write(self.folder, head)
+            self._write(b"".join(item.raw + b"\n" for item in new))
+            for item in new:
+                tree.append(leaf_hash(item.raw), self._tiles.completed)
+            self._still_ours()
+            self._sign(tree)
         except BaseException:
+            self._tiles.restore(tiles)
             self._must_repair = True
             with suppress(OSError):
                 self._repair()
             raise
-        self.head, self._end = head, self._end + len(content)
-        for line in lines:
-            self._remember(line.received, line.index, line.segment, line.offset)
-        return len(lines)
+        self._tree, self._end = tree, self._end + sum(len(item.raw) + 1 for item in new)
+        # The rest can be computed from the log again; what fails here is made up for later.
+        try:
+            self._tiles.write_full()
+            self.view.add(list(self._rows(new, first, offset)))
+        except (OSError, sqlite3.Error) as error:
+            log.warning("derived_files_behind", error=repr(error))
 
-    def _encode(self, group: list[Received]) -> tuple[list[_Line], bytes, Head]:
-        lines: list[_Line] = []
-        content, head, new = bytearray(), self.head, Seen()
-        for received in group:
-            if any(seen.holds(received.sequence, received.stored_at, received.record) for seen in (self._seen, new)):
-                continue
-            new.add(received.sequence, received.stored_at, received.record)
-            raw, digest = encode(head.size, head.hash, received.record, sequence=received.sequence, stored_at=received.stored_at)
-            lines.append(_Line(received, head.size, self._segment, self._end + len(content)))
-            content += raw + b"\n"
-            head = Head(head.size + 1, digest)
-        return lines, bytes(content), head
+    def _rows(self, new: list[_New], index: int, offset: int) -> Iterator[tuple[Found, Leaf, dict[str, Any], bytes]]:
+        segment = int(self._segment.stem)
+        for item in new:
+            yield Found(index, segment, offset), item.leaf, item.record, item.digest
+            index, offset = index + 1, offset + len(item.raw) + 1
 
     def _write(self, content: bytes) -> None:
         if self._file is None:
             self._file = self._segment.open("ab", buffering=0)
         if self._end == 0:
-            sync_folder(self.folder)
+            segments.sync_folder(self.folder)
         view = memoryview(content)
         while view:
             view = view[self._file.write(view) :]
         os.fdatasync(self._file.fileno())
 
     def _repair(self) -> None:
-        """Take back whatever part of a failed group reached the file, and its head."""
+        """Take back whatever part of a failed group reached the files."""
         self._close_file()
         if self._segment.exists():
             os.truncate(self._segment, self._end)
-        self._signer.write(self.folder, self.head)
+        self._signed.repair()
         self._must_repair = False
 
     def _begin_segment(self) -> None:
         self._close_file()
-        self._segment, self._end = self.folder / name(self.head.size), 0
+        self._segment, self._end = self.folder / segments.name(self._tree.size), 0
 
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
 
+    def publish(self) -> tuple[str, int]:
+        """Bring up to date what others read, the newest checkpoint and the tiles at the right edge; return its note and size."""
+        with self._lock:
+            if self._published != self._tree.size:
+                self._still_ours()
+                self._tiles.write_full()
+                self._tiles.write_partial()
+                checkpoints.publish(self.folder, self.note)
+                self._published = self._tree.size
+            return self.note, self._tree.size
+
+    def read(self, wanted: str) -> list[LoggedRecord]:
+        """Return the records of a request or trace id, oldest first; raise InternalError for one that is damaged."""
+        found = [(place, segments.read_line(self.folder / segments.name(place.segment), place.offset)) for place in self.view.trace(wanted)]
+        try:
+            decoded = [(place, raw, leaves.decode(raw)) for place, raw in found]
+            keys = self.vault.open_keys({leaf.key for *_, leaf in decoded})
+            return [self._logged(place, raw, leaf, keys) for place, raw, leaf in decoded]
+        except (InvalidLeafError, SealedError) as error:
+            raise InternalError(f"the audit log is damaged: {error}") from error
+
+    def _logged(self, place: Found, raw: bytes, leaf: Leaf, keys: Mapping[str, Any]) -> LoggedRecord:
+        cipher = keys.get(leaf.key)
+        record = leaves.clear_record(leaf) if cipher is None else leaves.open_record(leaf, cipher)
+        return LoggedRecord(place.position, leaf_hash(raw), record, cipher is None)
+
     def close(self) -> None:
-        """Close the file; what was appended is already on the disk."""
-        self._close_file()
+        """Close the files; what was appended is already on the disk."""
+        with self._lock:
+            with suppress(OSError):
+                self.publish()
+            self._close_file()
+            self._signed.close()
+            self.view.close()
+            self.vault.close()
+
+
+def _repeat(received: Received) -> Received | None:
+    """Return the note that a producer's number was a repeat, so that no gap shows; None when it has no number."""
+    record = received.record
+    producer, number = record.get("producer"), record.get("producer_sequence")
+    if not producer or not number:
+        return None
+    kept: dict[str, Any] = {
+        name: record[name] for name in ("tenant", "request_id", "trace_id", "service", "producer", "producer_sequence") if name in record
+    }
+    note = {"record_id": f"repeat/{producer}/{number}", "step": "repeat", "outcome": "skipped", "details": {"of": record.get("record_id")}}
+    return replace(received, record={**kept, **note})
 
 
 def timestamp(moment: datetime) -> str:

@@ -27,7 +27,7 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
     servicer = AuditServicer(writer)
     try:
         async with (
-            announcing(runtime.bus, lambda: writer.ledger().groundings, drain_seconds=settings.drain_seconds),
+            announcing(runtime.bus, lambda: writer.ledger().view, drain_seconds=settings.drain_seconds),
             rpc_server(settings, "audit", lambda server: add_AuditServiceServicer_to_server(servicer, server)),
         ):
             yield

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from nats.aio.msg import Msg
 
-from audit.groundings import Answer, Groundings
+from audit.view import Answer, View
 from chassis.messaging import Bus, Consumer
 from contracts.streams import AUDIT_OUTDATED
 from contracts.subjects import KNOWLEDGE, OUTDATED
@@ -19,13 +19,13 @@ _MOST_NAMED = 1000
 
 
 @asynccontextmanager
-async def announcing(bus: Bus, groundings: Callable[[], Groundings], *, drain_seconds: float) -> AsyncIterator[None]:
-    """Read changes of the knowledge until the block ends; `groundings` raises UnavailableError while the log is not open."""
+async def announcing(bus: Bus, view: Callable[[], View], *, drain_seconds: float) -> AsyncIterator[None]:
+    """Read changes of the knowledge until the block ends; `view` raises UnavailableError while the log is not open."""
 
     async def handle(change: KnowledgeChanged, _: Msg) -> None:
         if not change.superseded_version:
             return
-        for event in outdated(change, groundings().of(change.document_id, change.superseded_version)):
+        for event in outdated(change, await asyncio.to_thread(view().answers, change.document_id, change.superseded_version)):
             what = f"{change.collection}/{change.document_id}/{change.superseded_version}/{change.index_version}"
             identifier, subject = f"outdated/{event.tenant}/{what}", OUTDATED.at(tenant=event.tenant)
             await bus.publish(OUTDATED, subject, event, event_id=identifier, about=change.document_id)

@@ -23,7 +23,7 @@ class AuditServicer(AuditServiceServicer):
         """Return the records of a request or trace, of the caller's tenant only."""
         if not request.id:
             raise InvalidArgumentError("id is empty; give a request id or a trace id")
-        entries = await asyncio.to_thread(self._writer.ledger().traces.read, request.id)
+        entries = await asyncio.to_thread(self._writer.ledger().read, request.id)
         if ALL_TENANTS not in request.caller.permissions:
             entries = [entry for entry in entries if entry.record.get("tenant") == request.caller.tenant]
         if not entries:
@@ -31,6 +31,7 @@ class AuditServicer(AuditServiceServicer):
         return GetTraceResponse(records=[wire.to_chained(entry) for entry in entries])
 
     async def Verify(self, request: VerifyRequest, context: Context) -> VerifyResponse:  # noqa: N802, ARG002 - grpc's names
-        """Recompute the chain from the files, and compare its end with what this process wrote."""
+        """Recompute the tree from the files, and compare its end with what this process wrote."""
         ledger = self._writer.ledger()
-        return wire.to_verify_response(await asyncio.to_thread(verify, ledger.folder, witness=ledger.head))
+        await asyncio.to_thread(ledger.publish)
+        return wire.to_verify_response(await asyncio.to_thread(verify, ledger.folder, claims=[ledger.head]))

@@ -2,10 +2,10 @@
 
 import asyncio
 import json
+import sqlite3
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
-from typing import BinaryIO
+from datetime import UTC, datetime, timedelta
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -14,18 +14,24 @@ from nats.js.errors import Error as JetStreamError
 from prometheus_client import Counter, Gauge, Histogram
 
 from audit import wire
-from audit.head import load_signer
-from audit.ledger import Ledger, Received, try_lock
+from audit.durability import check_bus_syncs
+from audit.keys import KeyVault, load_master_key
+from audit.lease import Lease
+from audit.ledger import Ledger, Received
 from audit.settings import Settings
+from audit.trust import load_signer
+from audit.view import View
+from audit.witnessing import Witnessing
 from chassis.errors import FailedPreconditionError, UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
-from contracts.streams import AUDIT_WRITER, STATUS
+from contracts.streams import AUDIT_WRITER, LEASES, STATUS
 
 log = get_logger("audit")
 STATUS_KEY = "audit"
 _FETCH_SECONDS = 0.25
-_LOCK_POLL_SECONDS = 0.5
+_LEASE_POLL_SECONDS = 0.25
+_RETAIN_SECONDS = 24 * 3600.0
 
 WRITTEN = Counter("strata_audit_records_written_total", "Records that reached the log.")
 REPEATED = Counter("strata_audit_records_repeated_total", "Deliveries of records that were already logged.")
@@ -35,14 +41,15 @@ WRITABLE = Gauge("strata_audit_writable", "Whether the log takes records.")
 
 
 class Writer:
-    """The one process that writes the log; a second one waits for its lock."""
+    """Writes the log while this process holds its lease; another one waits for it and takes over."""
 
     def __init__(self, bus: Bus, settings: Settings) -> None:
         """Touch nothing before `run`."""
         self._bus, self._settings = bus, settings
         self._ledger: Ledger | None = None
+        self._witnessing: Witnessing | None = None
         self._stopping = asyncio.Event()
-        self._published: tuple[bool, str] | None = None
+        self._published: tuple[bool, str, str] | None = None
         self.writable = False
 
     def ledger(self) -> Ledger:
@@ -52,56 +59,96 @@ class Writer:
         return self._ledger
 
     async def run(self) -> None:
-        """Write until `stop`; a full disk or a bus that is away only pauses it."""
-        lock = await self._locked()
-        if lock is None:
-            return
-        try:
-            self._ledger = await self._opened()
-            await self._consume()
-        finally:
-            if self._ledger is not None:
-                self._ledger.close()
-            lock.close()
+        """Write until `stop`; a full disk, a bus or a store of keys that is away only pauses it, and so does another writer."""
+        while not self._stopping.is_set():
+            await self._until_bus_syncs()
+            lease = await self._leased()
+            if lease is not None:
+                await self._hold(lease)
 
     def stop(self) -> None:
         """Finish the group at hand and leave."""
         self._stopping.set()
 
-    async def _locked(self) -> BinaryIO | None:
-        waited = False
-        while (lock := try_lock(self._settings.folder)) is None:
-            if not waited:
-                log.info("writer_waiting", folder=str(self._settings.folder))
-            waited = True
-            if await self._sleep(_LOCK_POLL_SECONDS):
-                return None
-        return lock
-
-    async def _opened(self) -> Ledger | None:
-        """Open the log, again and again while the disk is full; a damaged one is never written to."""
-        started, settings = time.perf_counter(), self._settings
-        while True:
+    async def _until_bus_syncs(self) -> None:
+        """Refuse to call anything recorded while the bus may lose what it acknowledged."""
+        while not self._settings.allow_unsynced_bus and not self._stopping.is_set():
             try:
-                signer = await asyncio.to_thread(load_signer, settings.state_dir)
-                ledger = await asyncio.to_thread(
-                    Ledger, settings.folder, signer, segment_bytes=settings.segment_bytes, min_free_bytes=settings.min_free_bytes
-                )
+                await asyncio.to_thread(check_bus_syncs, self._settings.monitor_url)
+            except FailedPreconditionError as error:
+                await self._report(writable=False, reason=str(error))
+                await self._sleep(self._settings.retry_seconds)
+            else:
+                return
+
+    async def _leased(self) -> Lease | None:
+        """Wait for the lease; None when told to stop first."""
+        lease, waited = None, False
+        while not self._stopping.is_set():
+            with suppress(TimeoutError, NatsError):
+                if lease is None:
+                    bucket = await self._bus.js.key_value(LEASES)
+                    lease = Lease(bucket, self._settings.run_folder, seconds=self._settings.lease_seconds, host=self._settings.host)
+                if await lease.acquire(self._settings.folder):
+                    return lease
+                if not waited:
+                    log.info("writer_waiting", folder=str(self._settings.folder))
+                waited = True
+            await self._sleep(_LEASE_POLL_SECONDS)
+        return None
+
+    async def _hold(self, lease: Lease) -> None:
+        """Write for as long as the lease is ours."""
+        keeping = asyncio.create_task(lease.keep())
+        background: list[asyncio.Task[None]] = []
+        try:
+            self._ledger = await self._opened(lease, keeping)
+            if self._ledger is not None:
+                self._witnessing = Witnessing(self._settings, self._ledger)
+                background = [asyncio.create_task(self._witnessing.run()), asyncio.create_task(self._retain(self._ledger))]
+                await self._consume(self._ledger, keeping)
+        finally:
+            for task in (keeping, *background):
+                task.cancel()
+            await asyncio.gather(keeping, *background, return_exceptions=True)
+            ledger, self._ledger, self.writable = self._ledger, None, False
+            if self._witnessing is not None:
+                self._witnessing.close()
+                self._witnessing = None
+            if ledger is not None:
+                await asyncio.to_thread(ledger.close)
+            await lease.release()
+
+    async def _opened(self, lease: Lease, keeping: "asyncio.Task[None]") -> Ledger | None:
+        """Open the log, again and again while the disk is full; a damaged one is never written to."""
+        started = time.perf_counter()
+        while not keeping.done():
+            try:
+                ledger = await asyncio.to_thread(open_ledger, self._settings, lease)
             except (OSError, FailedPreconditionError) as error:
                 log.error("log_not_opened", error=str(error))  # noqa: TRY400 - the message is the whole story
                 await self._report(writable=False, reason=str(error))
-                if await self._sleep(settings.retry_seconds):
+                if await self._sleep(self._settings.retry_seconds):
                     return None
             else:
-                log.info("log_opened", records=ledger.head.size, seconds=round(time.perf_counter() - started, 3))
+                log.info("log_opened", records=ledger.size, seconds=round(time.perf_counter() - started, 3))
                 return ledger
+        return None
 
-    async def _consume(self) -> None:
-        if self._ledger is None:
-            return
+    async def _retain(self, ledger: Ledger) -> None:
+        """Destroy the keys whose time is over, once a day."""
+        while True:
+            for retention, days in self._settings.retention_days.items():
+                before = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m")
+                with suppress(OSError):
+                    if count := await asyncio.to_thread(ledger.vault.expire, retention, before):
+                        log.info("keys_expired", retention=retention, before=before, keys=count)
+            await asyncio.sleep(_RETAIN_SECONDS)
+
+    async def _consume(self, ledger: Ledger, keeping: "asyncio.Task[None]") -> None:
         subscription = await self._bus.js.pull_subscribe_bind(consumer=AUDIT_WRITER.name, stream=AUDIT_WRITER.stream)
-        while not self._stopping.is_set():
-            await self._check_space(self._ledger)
+        while not self._stopping.is_set() and not keeping.done():
+            await self._check_space(ledger)
             try:
                 messages = await subscription.fetch(self._settings.batch_size, timeout=_FETCH_SECONDS)
             except TimeoutError:
@@ -110,9 +157,10 @@ class Writer:
                 log.warning("fetch_failed", error=repr(error))
                 await self._sleep(_FETCH_SECONDS)
                 continue
-            await self._handle(self._ledger, messages)
+            await self._handle(ledger, messages, keeping)
         # A drain of the connection would wait for whatever is still queued here.
-        await subscription.unsubscribe()
+        with suppress(NatsError):
+            await subscription.unsubscribe()
 
     async def _check_space(self, ledger: Ledger) -> None:
         """Say so before the first record is refused, and when there is room again."""
@@ -123,11 +171,11 @@ class Writer:
         else:
             await self._report(writable=True)
 
-    async def _handle(self, ledger: Ledger, messages: list[Msg]) -> None:
+    async def _handle(self, ledger: Ledger, messages: list[Msg], keeping: "asyncio.Task[None]") -> None:
         group = [wire.to_received(message) for message in messages]
         lease = asyncio.create_task(self._renew(messages))
         try:
-            written = await self._written(ledger, group)
+            written = await self._written(ledger, group, keeping)
         finally:
             lease.cancel()
         for message in messages:
@@ -137,10 +185,10 @@ class Writer:
             WRITTEN.inc(written)
             REPEATED.inc(len(messages) - written)
 
-    async def _written(self, ledger: Ledger, group: list[Received]) -> int | None:
-        """Return how many records of the group were new, once all are on the disk; None when told to stop first."""
+    async def _written(self, ledger: Ledger, group: list[Received], keeping: "asyncio.Task[None]") -> int | None:
+        """Return how many records of the group were new, once all are on the disk; None when told to stop or somebody else writes."""
         delay = 0.1
-        while True:
+        while not keeping.done():
             started = time.perf_counter()
             try:
                 written = await asyncio.to_thread(ledger.append, group)
@@ -155,6 +203,7 @@ class Writer:
                 WRITE_SECONDS.observe(time.perf_counter() - started)
                 await self._report(writable=True)
                 return written
+        return None
 
     async def _renew(self, messages: list[Msg]) -> None:
         while True:
@@ -167,20 +216,41 @@ class Writer:
         """Tell the gateway, which refuses requests that could not be recorded; repeat until the bus took it."""
         self.writable = writable
         WRITABLE.set(writable)
-        if self._published == (writable, reason):
+        warning = self._witnessing.warning if self._witnessing is not None else ""
+        if self._published == (writable, reason, warning):
             return
-        value = {"writable": writable, "reason": reason, "at": datetime.now(UTC).isoformat()}
+        value = {"writable": writable, "reason": reason, "warn": warning, "at": datetime.now(UTC).isoformat()}
         try:
             bucket = await self._bus.js.key_value(STATUS)
             await bucket.put(STATUS_KEY, json.dumps(value).encode())
         except (TimeoutError, NatsError, JetStreamError) as error:
             log.warning("status_not_published", error=repr(error))
             return
-        self._published = (writable, reason)
-        log.info("status_published", writable=writable, reason=reason)
+        self._published = (writable, reason, warning)
+        log.info("status_published", writable=writable, reason=reason, warning=warning)
 
     async def _sleep(self, seconds: float) -> bool:
         """Wait; return True at once when told to stop."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
         return self._stopping.is_set()
+
+
+def open_ledger(settings: Settings, lease: Lease) -> Ledger:
+    """Open the log for the holder of the lease; raise OSError or FailedPreconditionError when it cannot be written."""
+    signer = load_signer(settings.state_dir)
+    vault = KeyVault(settings.keys_file, load_master_key(settings.master_key_file))
+    try:
+        return Ledger(
+            settings.folder,
+            signer,
+            vault,
+            View(settings.run_folder / "view.db", signer.name),
+            segment_bytes=settings.segment_bytes,
+            min_free_bytes=settings.min_free_bytes,
+            epoch=lease.epoch,
+            still_ours=lease.check,
+            retention=settings.retention_days,
+        )
+    except sqlite3.Error as error:
+        raise OSError(f"the view of the audit log does not work: {error!r}") from error

@@ -7,8 +7,7 @@ from typing import Any
 from google.protobuf import json_format
 from nats.aio.msg import Msg
 
-from audit.chain import Entry
-from audit.ledger import Received, timestamp
+from audit.ledger import LoggedRecord, Received, timestamp
 from audit.verification import Verification
 from chassis.errors import InvalidArgumentError
 from chassis.messaging import decode, to_json
@@ -39,14 +38,20 @@ def _unreadable(message: Msg, problem: str) -> dict[str, Any]:
     }
 
 
-def to_chained(entry: Entry) -> ChainedRecord:
-    """Return an entry as gRPC shows it."""
-    record = json_format.ParseDict(entry.record, StepRecorded(), ignore_unknown_fields=True)
-    return ChainedRecord(index=entry.index, previous_hash=entry.previous_hash, hash=entry.hash, record=record)
+def to_chained(logged: LoggedRecord) -> ChainedRecord:
+    """Return a record of the log as gRPC shows it."""
+    record = json_format.ParseDict(logged.record, StepRecorded(), ignore_unknown_fields=True)
+    return ChainedRecord(index=logged.index, hash=logged.hash.hex(), record=record, erased=logged.erased)
 
 
 def to_verify_response(found: Verification) -> VerifyResponse:
     """Return the result of a check as gRPC shows it."""
     return VerifyResponse(
-        intact=found.intact, size=found.size, head=found.head, first_bad_index=found.first_bad_index, problem=found.problem
+        intact=found.intact,
+        size=found.size,
+        head=found.head,
+        first_bad_index=found.first_bad_index,
+        problem=found.problem,
+        cosigned=found.cosigned,
+        gaps=found.gaps,
     )

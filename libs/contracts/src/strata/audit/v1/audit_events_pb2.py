@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strata/audit/v1/audit_events.proto\x12\x0fstrata.audit.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\x0cStepRecorded\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08trace_id\x18\x04 \x01(\t\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x0f\n\x07step_id\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x0c\n\x04\x63ode\x18\n \x01(\t\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0c \x01(\x01\x12(\n\x07\x64\x65tails\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\"\xd0\x01\n\x0f\x41nswersOutdated\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x1a\n\x12superseded_version\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x13\n\x0brequest_ids\x18\x06 \x03(\t\x12\x0f\n\x07\x61nswers\x18\x07 \x01(\r\x12\x31\n\rsuperseded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"strata/audit/v1/audit_events.proto\x12\x0fstrata.audit.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x84\x03\n\x0cStepRecorded\x12\x11\n\trecord_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x10\n\x08trace_id\x18\x04 \x01(\t\x12\x0f\n\x07service\x18\x05 \x01(\t\x12\x0c\n\x04step\x18\x06 \x01(\t\x12\x0f\n\x07step_id\x18\x07 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0f\n\x07outcome\x18\t \x01(\t\x12\x0c\n\x04\x63ode\x18\n \x01(\t\x12.\n\nstarted_at\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0b\x64uration_ms\x18\x0c \x01(\x01\x12(\n\x07\x64\x65tails\x18\r \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x10\n\x08producer\x18\x0e \x01(\t\x12\x19\n\x11producer_sequence\x18\x0f \x01(\x04\x12\r\n\x05phase\x18\x10 \x01(\t\x12\x0c\n\x04user\x18\x11 \x01(\t\x12\x12\n\nsession_id\x18\x12 \x01(\t\"\xd0\x01\n\x0f\x41nswersOutdated\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x12\n\ncollection\x18\x02 \x01(\t\x12\x13\n\x0b\x64ocument_id\x18\x03 \x01(\t\x12\x1a\n\x12superseded_version\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\x12\x13\n\x0brequest_ids\x18\x06 \x03(\t\x12\x0f\n\x07\x61nswers\x18\x07 \x01(\r\x12\x31\n\rsuperseded_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +34,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strata.audit.v1.audit_event
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STEPRECORDED']._serialized_start=119
-  _globals['_STEPRECORDED']._serialized_end=413
-  _globals['_ANSWERSOUTDATED']._serialized_start=416
-  _globals['_ANSWERSOUTDATED']._serialized_end=624
+  _globals['_STEPRECORDED']._serialized_end=507
+  _globals['_ANSWERSOUTDATED']._serialized_start=510
+  _globals['_ANSWERSOUTDATED']._serialized_end=718
 # @@protoc_insertion_point(module_scope)

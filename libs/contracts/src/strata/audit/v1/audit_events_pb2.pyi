@@ -39,6 +39,11 @@ class StepRecorded(_message.Message):
     STARTED_AT_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    PRODUCER_FIELD_NUMBER: _builtins.int
+    PRODUCER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
     """Identifier of the record; the same for a repeat of the same fact."""
     tenant: _builtins.str
@@ -61,6 +66,16 @@ class StepRecorded(_message.Message):
     """Stable code of the error; empty when it succeeded."""
     duration_ms: _builtins.float
     """Milliseconds it took."""
+    producer: _builtins.str
+    """Process that publishes it: its service and a random instance; the bus' client stamps it."""
+    producer_sequence: _builtins.int
+    """Number of the record among those of its producer, from 1; a number that never arrives is a gap."""
+    phase: _builtins.str
+    """Of a step with effects outside: attempted, then verified, failed or unknown; empty for other steps."""
+    user: _builtins.str
+    """User whom it is about, within the tenant; sealed with a key of its own."""
+    session_id: _builtins.str
+    """Session that it belongs to, for those without a user; sealed."""
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp:
         """When it began."""
@@ -85,10 +100,15 @@ class StepRecorded(_message.Message):
         started_at: _timestamp_pb2.Timestamp | None = ...,
         duration_ms: _builtins.float = ...,
         details: _struct_pb2.Struct | None = ...,
+        producer: _builtins.str = ...,
+        producer_sequence: _builtins.int = ...,
+        phase: _builtins.str = ...,
+        user: _builtins.str = ...,
+        session_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "code", b"code", "details", b"details", "duration_ms", b"duration_ms", "outcome", b"outcome", "record_id", b"record_id", "request_id", b"request_id", "service", b"service", "started_at", b"started_at", "step", b"step", "step_id", b"step_id", "tenant", b"tenant", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "code", b"code", "details", b"details", "duration_ms", b"duration_ms", "outcome", b"outcome", "phase", b"phase", "producer", b"producer", "producer_sequence", b"producer_sequence", "record_id", b"record_id", "request_id", b"request_id", "service", b"service", "session_id", b"session_id", "started_at", b"started_at", "step", b"step", "step_id", b"step_id", "tenant", b"tenant", "trace_id", b"trace_id", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from strata.audit.v1 import audit_events_pb2 as strata_dot_audit_dot_v1_dot_audi
 from strata.gateway.v1 import gateway_events_pb2 as strata_dot_gateway_dot_v1_dot_gateway__events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strata/audit/v1/audit_service.proto\x12\x0fstrata.audit.v1\x1a\"strata/audit/v1/audit_events.proto\x1a&strata/gateway/v1/gateway_events.proto\"H\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\"r\n\rChainedRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x15\n\rprevious_hash\x18\x02 \x01(\t\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12-\n\x06record\x18\x04 \x01(\x0b\x32\x1d.strata.audit.v1.StepRecorded\"C\n\x10GetTraceResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.strata.audit.v1.ChainedRecord\"\x0f\n\rVerifyRequest\"f\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x17\n\x0f\x66irst_bad_index\x18\x04 \x01(\x04\x12\x0f\n\x07problem\x18\x05 \x01(\t2\xaa\x01\n\x0c\x41uditService\x12O\n\x08GetTrace\x12 .strata.audit.v1.GetTraceRequest\x1a!.strata.audit.v1.GetTraceResponse\x12I\n\x06Verify\x12\x1e.strata.audit.v1.VerifyRequest\x1a\x1f.strata.audit.v1.VerifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strata/audit/v1/audit_service.proto\x12\x0fstrata.audit.v1\x1a\"strata/audit/v1/audit_events.proto\x1a&strata/gateway/v1/gateway_events.proto\"H\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\"\x82\x01\n\rChainedRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x15\n\rprevious_hash\x18\x02 \x01(\t\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12-\n\x06record\x18\x04 \x01(\x0b\x32\x1d.strata.audit.v1.StepRecorded\x12\x0e\n\x06\x65rased\x18\x05 \x01(\x08\"C\n\x10GetTraceResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.strata.audit.v1.ChainedRecord\"\x0f\n\rVerifyRequest\"\x86\x01\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x17\n\x0f\x66irst_bad_index\x18\x04 \x01(\x04\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x10\n\x08\x63osigned\x18\x06 \x01(\x04\x12\x0c\n\x04gaps\x18\x07 \x03(\t2\xaa\x01\n\x0c\x41uditService\x12O\n\x08GetTrace\x12 .strata.audit.v1.GetTraceRequest\x1a!.strata.audit.v1.GetTraceResponse\x12I\n\x06Verify\x12\x1e.strata.audit.v1.VerifyRequest\x1a\x1f.strata.audit.v1.VerifyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,14 +35,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETTRACEREQUEST']._serialized_start=132
   _globals['_GETTRACEREQUEST']._serialized_end=204
-  _globals['_CHAINEDRECORD']._serialized_start=206
-  _globals['_CHAINEDRECORD']._serialized_end=320
-  _globals['_GETTRACERESPONSE']._serialized_start=322
-  _globals['_GETTRACERESPONSE']._serialized_end=389
-  _globals['_VERIFYREQUEST']._serialized_start=391
-  _globals['_VERIFYREQUEST']._serialized_end=406
-  _globals['_VERIFYRESPONSE']._serialized_start=408
-  _globals['_VERIFYRESPONSE']._serialized_end=510
-  _globals['_AUDITSERVICE']._serialized_start=513
-  _globals['_AUDITSERVICE']._serialized_end=683
+  _globals['_CHAINEDRECORD']._serialized_start=207
+  _globals['_CHAINEDRECORD']._serialized_end=337
+  _globals['_GETTRACERESPONSE']._serialized_start=339
+  _globals['_GETTRACERESPONSE']._serialized_end=406
+  _globals['_VERIFYREQUEST']._serialized_start=408
+  _globals['_VERIFYREQUEST']._serialized_end=423
+  _globals['_VERIFYRESPONSE']._serialized_start=426
+  _globals['_VERIFYRESPONSE']._serialized_end=560
+  _globals['_AUDITSERVICE']._serialized_start=563
+  _globals['_AUDITSERVICE']._serialized_end=733
 # @@protoc_insertion_point(module_scope)

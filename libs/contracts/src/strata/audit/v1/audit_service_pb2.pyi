@@ -50,7 +50,7 @@ Global___GetTraceRequest: _TypeAlias = GetTraceRequest  # noqa: Y015
 
 @_typing.final
 class ChainedRecord(_message.Message):
-    """ChainedRecord is a record with its place in the chain."""
+    """ChainedRecord is a record with its place in the log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -58,12 +58,15 @@ class ChainedRecord(_message.Message):
     PREVIOUS_HASH_FIELD_NUMBER: _builtins.int
     HASH_FIELD_NUMBER: _builtins.int
     RECORD_FIELD_NUMBER: _builtins.int
+    ERASED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Position in the log, from 0."""
     previous_hash: _builtins.str
-    """Hash of the entry before, hexadecimal."""
+    """Empty since the log is a tree."""
     hash: _builtins.str
-    """Hash of this entry, hexadecimal."""
+    """Hash of its leaf, hexadecimal."""
+    erased: _builtins.bool
+    """Whether the key of its sealed part was destroyed; what is shown is what had never been sealed."""
     @_builtins.property
     def record(self) -> _audit_events_pb2.StepRecorded:
         """The record."""
@@ -75,10 +78,11 @@ class ChainedRecord(_message.Message):
         previous_hash: _builtins.str = ...,
         hash: _builtins.str = ...,
         record: _audit_events_pb2.StepRecorded | None = ...,
+        erased: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "index", b"index", "previous_hash", b"previous_hash", "record", b"record"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased", "hash", b"hash", "index", b"index", "previous_hash", b"previous_hash", "record", b"record"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -127,7 +131,7 @@ Global___VerifyRequest: _TypeAlias = VerifyRequest  # noqa: Y015
 
 @_typing.final
 class VerifyResponse(_message.Message):
-    """VerifyResponse tells whether the chain holds."""
+    """VerifyResponse tells whether the log is what was written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -136,16 +140,24 @@ class VerifyResponse(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     FIRST_BAD_INDEX_FIELD_NUMBER: _builtins.int
     PROBLEM_FIELD_NUMBER: _builtins.int
+    COSIGNED_FIELD_NUMBER: _builtins.int
+    GAPS_FIELD_NUMBER: _builtins.int
     intact: _builtins.bool
     """Whether every entry is as it was written."""
     size: _builtins.int
     """Entries in the log."""
     head: _builtins.str
-    """Hash of the last entry, hexadecimal."""
+    """Root of the tree, hexadecimal."""
     first_bad_index: _builtins.int
     """Position of the first bad entry; meaningless when intact."""
     problem: _builtins.str
     """What is wrong with it; empty when intact."""
+    cosigned: _builtins.int
+    """Largest size that a known witness has cosigned."""
+    @_builtins.property
+    def gaps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Numbers of producers that never reached the log, as `producer: first-last`."""
+
     def __init__(
         self,
         *,
@@ -154,10 +166,12 @@ class VerifyResponse(_message.Message):
         head: _builtins.str = ...,
         first_bad_index: _builtins.int = ...,
         problem: _builtins.str = ...,
+        cosigned: _builtins.int = ...,
+        gaps: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_bad_index", b"first_bad_index", "head", b"head", "intact", b"intact", "problem", b"problem", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cosigned", b"cosigned", "first_bad_index", b"first_bad_index", "gaps", b"gaps", "head", b"head", "intact", b"intact", "problem", b"problem", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

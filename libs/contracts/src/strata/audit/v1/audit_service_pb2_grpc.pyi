@@ -36,7 +36,7 @@ class AuditServiceStub:
     GetTrace: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetTraceRequest, _audit_service_pb2.GetTraceResponse]
     """GetTrace returns the records of one request, oldest first."""
     Verify: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyRequest, _audit_service_pb2.VerifyResponse]
-    """Verify recomputes the chain from the first record."""
+    """Verify recomputes the tree from the first record."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -46,7 +46,7 @@ class AuditServiceAsyncStub(AuditServiceStub):
     GetTrace: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetTraceRequest, _audit_service_pb2.GetTraceResponse]  # type: ignore[assignment]
     """GetTrace returns the records of one request, oldest first."""
     Verify: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyRequest, _audit_service_pb2.VerifyResponse]  # type: ignore[assignment]
-    """Verify recomputes the chain from the first record."""
+    """Verify recomputes the tree from the first record."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService answers who may know what happened."""
@@ -65,6 +65,6 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _audit_service_pb2.VerifyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.VerifyResponse, _abc.Awaitable[_audit_service_pb2.VerifyResponse]]:
-        """Verify recomputes the chain from the first record."""
+        """Verify recomputes the tree from the first record."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

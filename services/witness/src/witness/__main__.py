@@ -1,0 +1,5 @@
+"""Runs the program: `python -m witness`."""
+
+from witness.main import main
+
+main()
