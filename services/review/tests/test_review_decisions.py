@@ -1,11 +1,15 @@
 """What people decide, how far they agree, and what follows from it."""
 
+import asyncio
 import hashlib
+import signal
+import sys
+from typing import Any
 
 import pytest
 
 from chassis import rpc
-from chassis.errors import ConflictError, InvalidArgumentError, PermissionDeniedError
+from chassis.errors import ConflictError, InvalidArgumentError, PermissionDeniedError, ServiceError
 from chassis.messaging import canonical_json, encode
 from contracts.subjects import AUDIT, FEEDBACK, REVIEW
 from review.agreement import krippendorff_alpha
@@ -14,6 +18,7 @@ from review.settings import Settings
 from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.review.v1 import review_service_pb2 as pb
 from strata.review.v1.review_events_pb2 import Fact, ReviewDecided
+from strata.review.v1.review_service_pb2_grpc import ReviewServiceStub
 
 from .conftest import Desk, Stack, reviewer
 
@@ -157,3 +162,54 @@ async def test_what_a_crash_kept_from_the_bus_is_published_once(stack: Stack) ->
 
 async def _settled(stack: Stack) -> bool:
     return not (await stack.item("r1")).unpublished
+
+
+async def test_no_decision_is_lost_or_told_twice_when_the_process_is_killed(stack: Stack) -> None:
+    """What a reviewer was told is decided has its event, once, and so has whatever was decided while nobody could be told."""
+    names = [f"r{number}" for number in range(30)]
+    async with stack.review():
+        for name in names:
+            await stack.run(name)
+            await stack.escalate(name)
+        for name in names:
+            await stack.until(lambda name=name: stack.item(name))
+    acknowledged: set[str] = set()
+    running = await asyncio.create_subprocess_exec(sys.executable, "-m", "review", stdout=asyncio.subprocess.DEVNULL)
+    try:
+        async with rpc.channel(stack.settings, "gateway", "review") as opened:
+            desk = Desk(ReviewServiceStub(opened), reviewer())
+
+            async def decide(name: str) -> None:
+                await desk.settle(name, "approve")
+                acknowledged.add(name)
+
+            await stack.until(lambda: _answers(desk), within=30)
+            work = [asyncio.create_task(decide(name)) for name in names]
+            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            running.send_signal(signal.SIGKILL)
+            await asyncio.gather(*work, return_exceptions=True)
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
+    async with stack.review():
+        items = {name: await stack.until(lambda name=name: _told(stack, name)) for name in names}
+
+    decided = {name for name, item in items.items() if item.status == "decided"}
+    assert acknowledged
+    assert acknowledged <= decided
+    assert len(decided) < len(names)
+    assert sorted(event.request_id for event in await stack.published(REVIEW)) == sorted(decided)
+    assert sorted(example.request_id for example in await stack.published(FEEDBACK)) == sorted(decided)
+
+
+async def _answers(desk: Desk) -> bool:
+    try:
+        return bool((await desk.list()).items)
+    except ServiceError:
+        return False
+
+
+async def _told(stack: Stack, name: str) -> Any:
+    item = await stack.item(name)
+    return None if item.unpublished else item
