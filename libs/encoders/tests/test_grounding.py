@@ -44,9 +44,9 @@ def test_a_near_copy_is_supported(scorer: SupportScorer, claim: str) -> None:
 @pytest.mark.parametrize(
     ("claim", "reason"),
     [
-        ("Adults may take 800 mg of ibuprofen every six hours.", "the number 800 is in no passage"),
+        ("Adults may take 800 mg of ibuprofen every six hours.", "the quantity 800 mg is in no passage"),
         ("Adults may take 400 ml of ibuprofen every six hours.", "the quantity 400 ml is in no passage"),
-        ("The clinic opens at 7 am on weekdays.", "the number 7 is in no passage"),
+        ("The clinic opens at 7 am on weekdays.", "the time 7 am is in no passage"),
         ("Ibuprofen should be used in the last 3 months of pregnancy.", "negated"),
         ("The warranty covers accidental damage for kettles.", "most words of the claim are in no passage"),
     ],

@@ -65,3 +65,10 @@ def test_each_character_belongs_to_one_figure() -> None:
     found = quantities("On March 3, 2024 at 8:30 am she took 20 mg of 3 kinds.")
 
     assert [q.kind for q in found] == ["date", "time", "measure", "number"]
+
+
+def test_a_claim_is_respelled_as_its_source_has_it() -> None:
+    """The same dose, day and hour take the source's own spelling; others stay as they are."""
+    figures = Figures(["Take 400 mg on March 3, 2024 at 8 pm."])
+
+    assert figures.respelled("Take 0.4 g on 2024-03-03 at 20:00, not 5 g.") == "Take 400 mg on March 3, 2024 at 8 pm, not 5 g."

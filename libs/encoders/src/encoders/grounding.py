@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from encoders.claims import Reading, coverage, longest_copy, without_citations
 from encoders.encoder import Encoder, Vectors
+from encoders.overreach import Overreach, extrapolated
+from encoders.quantities import Figures, Quantity, missing
 from encoders.sentences import split_sentences
 
 WEIGHTS_FILE = "support.json"
@@ -48,13 +50,16 @@ class SupportFileError(ValueError):
 
 @dataclass(frozen=True)
 class SupportScore:
-    """The probability that the passages support the claim, the best evidence, and what is missing."""
+    """The probability that the passages support the claim, the best evidence, and what speaks against it."""
 
     probability: float
     supported: bool
     best_passage: int
     best_sentence: str
     reasons: tuple[str, ...]
+    # Figures that no passage holds, and how the claim says more than its best sentence.
+    missing: tuple[Quantity, ...] = ()
+    overreach: Overreach | None = None
 
 
 @dataclass(frozen=True)
@@ -139,28 +144,51 @@ class SupportScorer:
 
     def score(self, claim: str, passages: Sequence[str]) -> SupportScore:
         """Return how well `passages` support one claim; citation marks in it are ignored."""
-        evidence = gather(claim, passages)
-        vectors: Vectors = self._encoder.encode([evidence.claim.text, *(sentence.text for sentence in evidence.sentences)])
+        return self.score_all([(claim, passages)])[0]
+
+    def score_all(self, claims: Sequence[tuple[str, Sequence[str]]]) -> list[SupportScore]:
+        """Score claims, each with its passages; all texts are embedded in one pass."""
+        figures = [Figures(passages) for _, passages in claims]
+        # "0.4 g" is no new word where the passage says "400 mg".
+        found = [gather(own.respelled(claim), passages) for own, (claim, passages) in zip(figures, claims, strict=True)]
+        texts = list(dict.fromkeys(text for item in found for text in _texts(item)))
+        place = {text: number for number, text in enumerate(texts)}
+        vectors: Vectors = self._encoder.encode(texts)
+        return [
+            self._scored(item, vectors[[place[text] for text in _texts(item)]], own, passages)
+            for item, own, (_, passages) in zip(found, figures, claims, strict=True)
+        ]
+
+    def _scored(self, evidence: Evidence, vectors: Vectors, figures: Figures, passages: Sequence[str]) -> SupportScore:
         cosines = vectors[1:] @ vectors[0]
         values = features(evidence, cosines)
         probability = float(1.0 / (1.0 + np.exp(-(values @ self._weights + self._bias))))
         best = _best(evidence, cosines)
-        missing, reasons = _objections(evidence, evidence.sentences[best])
-        if missing or not passages:
+        gaps = missing(evidence.claim.text, figures)
+        if gaps or not passages:
             probability = min(probability, _FABRICATED)
-        sentence = evidence.sentences[best].text
-        return SupportScore(probability, probability >= self.threshold, evidence.passages[best], sentence, reasons)
+        sentence = evidence.sentences[best]
+        return SupportScore(
+            probability,
+            probability >= self.threshold,
+            evidence.passages[best],
+            sentence.text,
+            _objections(evidence, sentence, gaps),
+            gaps,
+            extrapolated(evidence.claim, sentence),
+        )
 
 
-def _objections(evidence: Evidence, best: Reading) -> tuple[bool, tuple[str, ...]]:
-    """Return whether a figure is made up, and every objection in words."""
+def _texts(evidence: Evidence) -> list[str]:
+    return [evidence.claim.text, *(sentence.text for sentence in evidence.sentences)]
+
+
+def _objections(evidence: Evidence, best: Reading, gaps: Sequence[Quantity]) -> tuple[str, ...]:
+    """Return every objection in words."""
     claim, everything = evidence.claim, evidence.everything
-    numbers = sorted(claim.numbers - everything.numbers)
-    doses = sorted(f"{number} {unit}" for number, unit in claim.measures - everything.measures if number in everything.numbers)
-    names = sorted(claim.names - frozenset(everything.tokens))
-    reasons = [f"the number {number} is in no passage" for number in numbers]
-    reasons += [f"the quantity {dose} is in no passage" for dose in doses]
-    reasons += [f"the name {name!r} is in no passage" for name in names]
+    kinds = {"measure": "quantity", "percent": "percentage"}
+    reasons = [f"the {kinds.get(gap.kind, gap.kind)} {gap.text.strip()} is in no passage" for gap in gaps]
+    reasons += [f"the name {name!r} is in no passage" for name in sorted(claim.names - frozenset(everything.tokens))]
     if coverage(claim.content, best.content) >= 0.6:
         if claim.negated != best.negated:
             reasons.append("one of claim and passage is negated, the other is not")
@@ -168,5 +196,4 @@ def _objections(evidence: Evidence, best: Reading) -> tuple[bool, tuple[str, ...
             reasons.append(f"the passage says {words[0]!r} where the claim says the opposite")
     if coverage(claim.content, everything.content) < 0.5:
         reasons.append("most words of the claim are in no passage")
-    digits = [number for number in numbers if any(character.isdigit() for character in number)]
-    return bool(digits or doses), tuple(reasons)
+    return tuple(reasons)

@@ -89,7 +89,7 @@ def _borrowed_figure(claim: Reading, passages: Sequence[Reading], belongs: Seque
             continue
         top = max(shares[place] for place in range(len(passages)) if belongs[place] in owners)
         if top < 0.75 * shares[best] and _comparable(figure, held[belongs[best]]):
-            return Overreach("blended", f"{figure.text.strip()!r} stands in another document than the rest of the claim")
+            return Overreach("blended", f"a {figure.kind} of another document than the rest of the claim")
     return None
 
 
@@ -117,5 +117,5 @@ def _joined_halves(claim: Reading, passages: Sequence[Reading], belongs: Sequenc
             and own < _SAME_SUBJECT * coverage(rest, passages[two].content)
             and coverage(first.content, passages[one].content) >= _CLEAR
         ):
-            return Overreach("blended", f"{second.text[:60]!r} is said of something else, in another document")
+            return Overreach("blended", "its second half is said of something else, in another document")
     return None

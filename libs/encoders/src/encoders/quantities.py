@@ -229,6 +229,7 @@ class Figures:
             if any(re.search(rf"\b{word}\b", text, re.IGNORECASE) for text in texts):
                 words.add(count)
                 self.measures.add((count, "time", ""))
+        self._spelling = {(q.kind, q.value): q.text.strip() for q in found if q.kind != "number" and not q.text.strip().isdigit()}
         self._loose = self.numbers | parts | hours | raw | words
 
     def hold(self, quantity: Quantity) -> bool:
@@ -244,6 +245,19 @@ class Figures:
         loose = not per or any(per.startswith(name) for name in _TIME_BASES)
         found = [other for number, unit, other in self.measures if (number, unit) == (value, base)]
         return per in found or (loose and bool(found) and (not per or "" in found))
+
+    def respelled(self, claim: str) -> str:
+        """Return `claim` with its figures as the texts spell them, where they are the same."""
+        for quantity in reversed(quantities(claim)):
+            own = self._spelling.get((quantity.kind, quantity.value))
+            if (
+                own is not None
+                and own.casefold() != quantity.text.strip().casefold()
+                and claim[quantity.start : quantity.end] == quantity.text
+            ):
+                rest = quantity.text[len(quantity.text.rstrip()) :]
+                claim = claim[: quantity.start] + own.rstrip(".") + rest + claim[quantity.end :]
+        return claim
 
 
 def _within(claim: str, source: str) -> bool:

@@ -21,12 +21,15 @@ _PASSES = {Decision.ALLOW, Decision.REDACT}
 
 @dataclass(frozen=True)
 class Highlight:
-    """The support of one sentence, by its place in the text that leaves."""
+    """The support of one sentence, by its place in the text that leaves, and of its evidence in the passage."""
 
     start: int
     end: int
     support: float
     source_id: str
+    kind: str = ""
+    reason: str = ""
+    evidence: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,12 @@ def _inside(edit: Edit, mentions: Sequence[Mention]) -> bool:
 def _highlights(outcomes: Sequence[Outcome], edits: Sequence[Edit]) -> list[Highlight]:
     found = detail(outcomes, "grounding")
     supports: tuple[Support, ...] = found if isinstance(found, tuple) else ()
-    return [Highlight(moved(s.sentence.start, edits), moved(s.sentence.end, edits), s.probability, s.source_id) for s in supports]
+    return [_highlight(support, edits) for support in supports]
+
+
+def _highlight(support: Support, edits: Sequence[Edit]) -> Highlight:
+    start, end = moved(support.sentence.start, edits), moved(support.sentence.end, edits)
+    return Highlight(start, end, support.probability, support.source_id, support.kind, support.reason, support.evidence)
 
 
 def _restored_call(call: ToolCall, vault: Mapping[str, str], *, may_read: bool) -> ToolCall:

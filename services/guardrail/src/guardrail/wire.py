@@ -90,7 +90,10 @@ def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str]) -> Answe
         released=request.released_text,
         final=request.final,
         origin=Origin(request.origin),
-        sources=tuple(Source(p.id, p.text, p.title, p.version) for p in request.passages),
+        sources=tuple(
+            Source(p.id, p.text, p.title, p.version, p.document_id, p.effective_from, p.effective_to, p.superseded_by)
+            for p in request.passages
+        ),
         require_grounding=request.require_grounding,
         schema=request.schema_json,
         vault=vault,
@@ -155,7 +158,16 @@ def to_output_response(judged: Judged, release: pb.Release | None) -> pb.CheckOu
 
 
 def _to_support(highlight: Highlight) -> pb.SentenceSupport:
-    return pb.SentenceSupport(start=highlight.start, end=highlight.end, support=highlight.support, passage_id=highlight.source_id)
+    return pb.SentenceSupport(
+        start=highlight.start,
+        end=highlight.end,
+        support=highlight.support,
+        passage_id=highlight.source_id,
+        kind=highlight.kind,
+        reason=highlight.reason,
+        evidence_start=highlight.evidence[0],
+        evidence_end=highlight.evidence[1],
+    )
 
 
 def to_rules_response(rule: Escalation | None) -> pb.EvaluateRulesResponse:

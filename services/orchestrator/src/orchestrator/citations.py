@@ -21,7 +21,17 @@ def number(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def to_passages(passages: Sequence[Numbered]) -> list[Passage]:
     """Return the passages as guardrail reads them."""
-    return [Passage(id=str(p["n"]), text=p["text"], title=p["title"], version=p["version"]) for p in passages]
+    return [
+        Passage(
+            id=str(p["n"]),
+            text=p["text"],
+            title=p["title"],
+            version=p["version"],
+            document_id=p.get("document_id", ""),
+            effective_from=p.get("date", "")[:10],
+        )
+        for p in passages
+    ]
 
 
 def cited(text: str, passages: Sequence[Numbered]) -> list[Citation]:

@@ -57,6 +57,10 @@ class Source:
     text: str
     title: str = ""
     version: str = ""
+    document_id: str = ""
+    effective_from: str = ""
+    effective_to: str = ""
+    superseded_by: str = ""
 
 
 @dataclass(frozen=True)
