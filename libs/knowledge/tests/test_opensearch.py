@@ -13,10 +13,8 @@ from index_notes import VECTOR, by_words, chunks, found, key, put, see
 from chassis.errors import FailedPreconditionError, UnavailableError
 from knowledge import backends, opensearch_queries
 from knowledge.backends import BackendSettings
-from knowledge.index import IndexMissingError
 from knowledge.opensearch import OpenSearchIndex
 from knowledge.opensearch_client import Connection, OpenSearchSettings
-from knowledge.opensearch_generations import OpenSearchGenerations
 from knowledge.opensearch_provisioning import setup
 from knowledge.opensearch_templates import write_alias
 from knowledge.schema import COLUMNS, Kind
@@ -157,35 +155,6 @@ def test_long_names_are_no_error(index: OpenSearchIndex) -> None:
     index.update(Kind.FLUID, chunks(name, label_key="staff"))
     index.replace(Kind.FLUID, {key(name + "x"): []})
     assert (found(index, see()), len(index.inventory(Kind.FLUID, "notes"))) == ([], 1)
-
-
-def test_a_generation_is_built_swapped_put_back_and_dropped(index: OpenSearchIndex, services: dict[str, Connection]) -> None:
-    """Readers and the writer follow the swap at once and both ways; the live one is not dropped, and a dropped one not revived."""
-    generations = OpenSearchGenerations(services["ingestor"])
-    reader = OpenSearchIndex.open(services["retriever"], ENCODER)
-    put(index, chunks("old"))
-    (first,) = [found_ for found_ in generations.listing() if found_.encoder == ENCODER]
-    second = generations.create(ENCODER)
-    built = generations.open(second)
-    put(built, chunks("new"))
-    assert (found(reader, see()), found(built, see())) == (["old"], ["new"])
-    generations.swap(first)
-    before = generations.swap(second)
-    assert before is not None
-    assert (before.number, generations.live().number) == (1, 2)
-    put(index, chunks("more"))
-    assert found(reader, see()) == ["more", "new"]
-    assert reader.versions()["fluid"] > 0
-    generations.swap(before)
-    assert found(reader, see()) == ["old"]
-    generations.drop(second)
-    with pytest.raises(FailedPreconditionError, match="live"):
-        generations.drop(before)
-    with pytest.raises(UnavailableError):
-        put(built, chunks("late"))
-    with pytest.raises(IndexMissingError):
-        generations.open(second)
-    assert [found_.number for found_ in generations.listing() if found_.encoder == ENCODER] == [1]
 
 
 def test_every_column_has_a_place(cluster: Any, index: OpenSearchIndex) -> None:

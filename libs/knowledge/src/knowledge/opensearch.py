@@ -11,7 +11,7 @@ from encoders.encoder import Vectors
 from knowledge import opensearch_queries as queries
 from knowledge.index import Entry, Hit, Holding, IndexMissingError
 from knowledge.opensearch_client import Connection, NotThereError, TooManyWordsError
-from knowledge.opensearch_templates import NEVER, live_alias, physical, prefix, read_alias, write_alias
+from knowledge.opensearch_templates import NEVER, physical, prefix, read_alias, write_alias
 from knowledge.opensearch_writing import COMMITS, Writer, groups, pages
 from knowledge.schema import COLUMNS, Chunk, Kind
 from knowledge.visibility import Visibility
@@ -43,7 +43,7 @@ class OpenSearchIndex:
         there = aliases(connection)
         for kind in Kind:
             if write_alias(kind, encoder) not in there:
-                _first_generation(connection, kind, encoder, live=live_alias(kind) not in there)
+                _make(connection, kind, encoder)
         return cls._opened(connection, encoder)
 
     @classmethod
@@ -172,24 +172,19 @@ def encoders(names: Mapping[str, Sequence[str]]) -> set[str]:
     return {name.removeprefix(first).removesuffix("-read") for name in names if name.startswith(first) and name.endswith("-read")}
 
 
-def _first_generation(connection: Connection, kind: Kind, encoder: str, *, live: bool) -> None:
-    make_generation(connection, kind, encoder, 1, [read_alias(kind, encoder), write_alias(kind, encoder)] + [live_alias(kind)] * live)
-
-
-def make_generation(connection: Connection, kind: Kind, encoder: str, number: int, names: Sequence[str]) -> str:
-    """Make an empty index under these aliases and return its name; one that is there is left as it is."""
-    name = physical(kind, encoder, number)
+def _make(connection: Connection, kind: Kind, encoder: str) -> None:
+    """Make an empty index under its aliases; one that is there is left as it is."""
+    name, names = physical(kind, encoder), (read_alias(kind, encoder), write_alias(kind, encoder))
     try:
         connection.call("PUT", f"/{name}", {"aliases": {alias: {} for alias in names}}, seconds=connection.settings.write_seconds)
     except InvalidArgumentError as error:
         if "resource_already_exists" not in str(error):
             raise
-        return name
+        return
     mapping = connection.call("GET", f"/{name}/_mapping")[name]["mappings"]
     if mapping.get("dynamic") != "strict":
         connection.call("DELETE", f"/{name}", seconds=connection.settings.write_seconds)
         raise FailedPreconditionError("OpenSearch has no template for the indices; run `strata knowledge init`")
-    return name
 
 
 def _entry(fields: Mapping[str, Any]) -> Entry:

@@ -36,14 +36,9 @@ def write_alias(kind: Kind, encoder: str) -> str:
     return f"{prefix(kind)}{encoder}-write"
 
 
-def live_alias(kind: Kind) -> str:
-    """Return the name of the index whose encoder queries should use."""
-    return f"{prefix(kind)}live"
-
-
-def physical(kind: Kind, encoder: str, generation: int) -> str:
-    """Return the name of the index itself."""
-    return f"{prefix(kind)}{encoder}-{generation:06d}"
+def physical(kind: Kind, encoder: str) -> str:
+    """Return the name of the index itself; the number leaves room for one that takes its aliases."""
+    return f"{prefix(kind)}{encoder}-000001"
 
 
 def prefix(kind: Kind) -> str:
