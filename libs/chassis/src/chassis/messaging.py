@@ -26,6 +26,7 @@ from chassis.errors import InvalidArgumentError, ServiceError, UnavailableError
 from chassis.identity import Credentials
 from chassis.json_mapping import to_json_bytes
 from chassis.logging import bound_contextvars, get_logger
+from chassis.producing import Producer
 from chassis.settings import ServiceSettings
 from contracts.identities import inbox_prefix
 from contracts.streams import Durable
@@ -78,14 +79,22 @@ class Bus:
     js: JetStreamContext
     timeout_seconds: float
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    producer: Producer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin to count the records that this process publishes."""
+        self.producer = Producer(self.name)
 
     async def publish(self, subject: Subject, at: str, message: Message, *, event_id: str | None = None, about: str = "") -> PubAck:
         """Publish and wait until the stream has it; a repeat with the same `event_id` is stored once."""
         headers = cloud_event(self.name, subject, event_id=event_id or uuid.uuid4().hex, about=about)
+        number = self.producer.stamp(message)
         try:
             ack = await self.js.publish(at, encode(subject, message), stream=subject.stream, headers=headers, timeout=self.timeout_seconds)
         except (TimeoutError, NatsError, NoStreamResponseError, APIError) as error:
+            self.producer.failed(event_id or "", number)
             raise UnavailableError(f"the bus did not take {at!r}: {error!r}") from error
+        self.producer.stored(number, duplicate=bool(ack.duplicate))
         telemetry.PUBLISHED.labels(subject=subject.pattern).inc()
         return ack
 

@@ -40,6 +40,8 @@ class AuditTrail:
     ) -> None:
         """Return when the stream holds the record; raise UnavailableError when it cannot. `started` is a `time.perf_counter`."""
         seconds = 0.0 if started is None else time.perf_counter() - started
+        producer = self._publisher.producer
+        number = producer.number(record_id)
         # StepRecorded in protobuf's JSON mapping, by hand: the library takes ten times as long.
         message = {
             "record_id": record_id,
@@ -54,18 +56,23 @@ class AuditTrail:
             "started_at": rfc3339(time.time() - seconds),
             "duration_ms": round(seconds * 1000, 3),
             "details": details,
+            "producer": producer.name,
+            "producer_sequence": str(number),
         }
         body = _ENCODER.encode(message).encode()
         subject = AUDIT.at(tenant=tenant, step=step)
         headers = event_headers(AUDIT, event_id=record_id, about=request_id)
         for attempt in range(1, _TRIES + 1):
             try:
-                await (await self._publisher.send(AUDIT, subject, body, headers)).stored()
+                duplicate = await (await self._publisher.send(AUDIT, subject, body, headers)).stored()
             except UnavailableError:
                 if attempt == _TRIES:
+                    producer.failed(record_id, number)
                     raise
                 await asyncio.sleep(_PAUSE_SECONDS * attempt)
             else:
+                # The stream may know a second attempt from the first, under the same number.
+                producer.stored(number, duplicate=duplicate and attempt == 1)
                 return
 
     def later(self, work: Coroutine[Any, Any, None]) -> None:

@@ -11,6 +11,7 @@ from nats.errors import Error as NatsError
 from chassis import telemetry
 from chassis.errors import UnavailableError
 from chassis.messaging import Bus
+from chassis.producing import Producer
 from contracts.subjects import Subject
 
 _SOURCE = "/strata/gateway"
@@ -53,6 +54,11 @@ class Publisher:
         self._awaited.pop(token, None)
 
     @property
+    def producer(self) -> Producer:
+        """What numbers the records of this process."""
+        return self._bus.producer
+
+    @property
     def timeout_seconds(self) -> float:
         """Longest wait for an acknowledgement."""
         return self._bus.timeout_seconds
@@ -73,8 +79,8 @@ class Pending:
         self.future.cancel()
         self._publisher.forget(self._token)
 
-    async def stored(self) -> None:
-        """Return when the stream has it; raise UnavailableError when it refuses or does not answer."""
+    async def stored(self) -> bool:
+        """Return when the stream has it, True when it had it before; raise UnavailableError when it refuses or does not answer."""
         timer = asyncio.get_running_loop().call_later(self._publisher.timeout_seconds, self.future.cancel)
         try:
             answer = await self.future
@@ -87,9 +93,10 @@ class Pending:
             timer.cancel()
             self._publisher.forget(self._token)
         with suppress(ValueError):
-            if "error" not in json.loads(answer):
+            content = json.loads(answer)
+            if "error" not in content:
                 telemetry.PUBLISHED.labels(subject=self._subject.pattern).inc()
-                return
+                return bool(content.get("duplicate"))
         raise UnavailableError(f"the stream refused {self._at!r}: {answer[:200]!r}")
 
 
