@@ -119,6 +119,20 @@ def test_grounding_report_needs_both_answers() -> None:
     assert report["n"] == 1
 
 
+def test_grounding_report_stands_beside_word_overlap() -> None:
+    """The share of the claim's words in the context, at its best threshold, is what a model must beat."""
+    rows = [
+        {"claim": "red apples grow", "context": ["red apples", "grow here"], "label": 1, "group": "a"},
+        {"claim": "red apples fall", "context": ["green pears stay"], "label": 0, "group": "b"},
+    ]
+
+    report = evaluate_grounding(rows, lambda _claim, context: float(len(context) == 1), 0.5, {})
+
+    assert report["overlap"] == {"auroc": 1.0, "best_balanced_accuracy": 1.0}
+    assert report["balanced_accuracy"] == 0.0
+    assert report["groups"]["a"]["n"] == 1
+
+
 def test_request_class_rows_need_a_class(tmp_path: Path) -> None:
     """The routing suite names the missing field."""
     with pytest.raises(RowError, match="field 'request_class' is missing"):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders import metrics
+from encoders.claims import Reading, coverage
 from encoders.classifier import Prediction
 
 Row = dict[str, Any]
@@ -205,11 +206,23 @@ def evaluate_grounding(
     *,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Return the report of suite `grounding`; `score` gives the probability of support."""
+    """Return the report of suite `grounding`; `score` gives the probability of support.
+
+    `overlap` judges the same rows by the share of the claim's words found in its context, at the threshold that is best for
+    these very rows: what any model must beat.
+    """
     outcome = evaluate(rows, lambda row: float(score(row["claim"], row["context"])), progress)
     scores = np.array(outcome.results, dtype=np.float64)
     report = _binary_report(outcome.rows, scores, scores >= threshold, _support_measures)
-    return outcome.report("grounding", versions) | report
+    return outcome.report("grounding", versions) | report | {"overlap": _overlap(outcome.rows)}
+
+
+def _overlap(rows: Sequence[Row]) -> dict[str, float | None]:
+    shares = np.array([coverage(Reading(row["claim"]).content, Reading(" ".join(row["context"])).content) for row in rows])
+    positive = np.array([bool(row["label"]) for row in rows], dtype=np.bool_)
+    found = [metrics.balanced_accuracy(shares >= at, positive) for at in np.unique(shares)]
+    known = [value for value in found if value is not None]
+    return {"auroc": _rounded(metrics.auroc(shares, positive)), "best_balanced_accuracy": _rounded(max(known, default=None))}
 
 
 Binary = tuple[metrics.Scores, metrics.Flags, metrics.Flags]
