@@ -21,6 +21,38 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Stage:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StageEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Stage.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STAGE_UNSPECIFIED: _Stage.ValueType  # 0
+    """Not set."""
+    STAGE_INPUT: _Stage.ValueType  # 1
+    """What a user writes."""
+    STAGE_RETRIEVED: _Stage.ValueType  # 2
+    """Passages that were found."""
+    STAGE_TOOL: _Stage.ValueType  # 3
+    """What a tool returned."""
+    STAGE_OUTPUT: _Stage.ValueType  # 4
+    """What a model wrote."""
+
+class Stage(_Stage, metaclass=_StageEnumTypeWrapper):
+    """Stage is where a text stands in a request."""
+
+STAGE_UNSPECIFIED: Stage.ValueType  # 0
+"""Not set."""
+STAGE_INPUT: Stage.ValueType  # 1
+"""What a user writes."""
+STAGE_RETRIEVED: Stage.ValueType  # 2
+"""Passages that were found."""
+STAGE_TOOL: Stage.ValueType  # 3
+"""What a tool returned."""
+STAGE_OUTPUT: Stage.ValueType  # 4
+"""What a model wrote."""
+Global___Stage: _TypeAlias = Stage  # noqa: Y015
+
 class _Decision:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -96,6 +128,299 @@ ORIGIN_NOTICE: Origin.ValueType  # 4
 ORIGIN_REVIEWED: Origin.ValueType  # 5
 """By a person who reviewed the request."""
 Global___Origin: _TypeAlias = Origin  # noqa: Y015
+
+@_typing.final
+class CheckRequest(_message.Message):
+    """CheckRequest is a list of texts to judge, each alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    PASSAGES_FIELD_NUMBER: _builtins.int
+    REQUIRE_GROUNDING_FIELD_NUMBER: _builtins.int
+    SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    stage: Global___Stage.ValueType
+    """Where the texts stand."""
+    require_grounding: _builtins.bool
+    """Whether claims of an output must be supported by the passages."""
+    schema_json: _builtins.str
+    """JSON Schema that an output must match; empty for free text."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    @_builtins.property
+    def texts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The texts."""
+
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the checks to run; empty runs all of the stage."""
+
+    @_builtins.property
+    def passages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passage]:
+        """Passages that an output may rest on."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        stage: Global___Stage.ValueType = ...,
+        texts: _abc.Iterable[_builtins.str] | None = ...,
+        checks: _abc.Iterable[_builtins.str] | None = ...,
+        passages: _abc.Iterable[Global___Passage] | None = ...,
+        require_grounding: _builtins.bool = ...,
+        schema_json: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "checks", b"checks", "passages", b"passages", "require_grounding", b"require_grounding", "schema_json", b"schema_json", "stage", b"stage", "texts", b"texts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRequest: _TypeAlias = CheckRequest  # noqa: Y015
+
+@_typing.final
+class PersonalSpan(_message.Message):
+    """PersonalSpan is personal data in a text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    """First character."""
+    end: _builtins.int
+    """One past the last character."""
+    type: _builtins.str
+    """Type, such as PERSON."""
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "start", b"start", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PersonalSpan: _TypeAlias = PersonalSpan  # noqa: Y015
+
+@_typing.final
+class TextVerdict(_message.Message):
+    """TextVerdict is what the checks say of one text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CategoriesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    FLAGGED_CATEGORIES_FIELD_NUMBER: _builtins.int
+    REDACTED_FIELD_NUMBER: _builtins.int
+    SPANS_FIELD_NUMBER: _builtins.int
+    SENTENCES_FIELD_NUMBER: _builtins.int
+    redacted: _builtins.str
+    """The text with personal data replaced."""
+    @_builtins.property
+    def verdict(self) -> Global___Verdict:
+        """Outcome of the checks."""
+
+    @_builtins.property
+    def categories(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Probabilities by category of the safety check, between 0 and 1."""
+
+    @_builtins.property
+    def flagged_categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Categories whose probability is above their threshold."""
+
+    @_builtins.property
+    def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___PersonalSpan]:
+        """Personal data that was found."""
+
+    @_builtins.property
+    def sentences(self) -> _containers.RepeatedCompositeFieldContainer[Global___SentenceSupport]:
+        """Support of each sentence of an output."""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict | None = ...,
+        categories: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        flagged_categories: _abc.Iterable[_builtins.str] | None = ...,
+        redacted: _builtins.str = ...,
+        spans: _abc.Iterable[Global___PersonalSpan] | None = ...,
+        sentences: _abc.Iterable[Global___SentenceSupport] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "flagged_categories", b"flagged_categories", "redacted", b"redacted", "sentences", b"sentences", "spans", b"spans", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextVerdict: _TypeAlias = TextVerdict  # noqa: Y015
+
+@_typing.final
+class CheckResponse(_message.Message):
+    """CheckResponse holds one verdict for each text, in their order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESULTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___TextVerdict]:
+        """The verdicts."""
+
+    def __init__(
+        self,
+        *,
+        results: _abc.Iterable[Global___TextVerdict] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckResponse: _TypeAlias = CheckResponse  # noqa: Y015
+
+@_typing.final
+class ListChecksRequest(_message.Message):
+    """ListChecksRequest has no parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChecksRequest: _TypeAlias = ListChecksRequest  # noqa: Y015
+
+@_typing.final
+class Card(_message.Message):
+    """Card is what is known of a check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class MeasuredEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    BUDGET_MS_FIELD_NUMBER: _builtins.int
+    ON_ERROR_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the check."""
+    version: _builtins.str
+    """Version of its code and weights."""
+    stage: Global___Stage.ValueType
+    """Where it runs."""
+    threshold: _builtins.float
+    """Score from which it objects."""
+    budget_ms: _builtins.float
+    """Longest time it may take, in milliseconds."""
+    on_error: _builtins.str
+    """What its own failure means: allow or block."""
+    summary: _builtins.str
+    """What it does, in a sentence."""
+    @_builtins.property
+    def measured(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Figures that were measured, by name, each with the data it was measured on."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        version: _builtins.str = ...,
+        stage: Global___Stage.ValueType = ...,
+        threshold: _builtins.float = ...,
+        budget_ms: _builtins.float = ...,
+        on_error: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        measured: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_ms", b"budget_ms", "measured", b"measured", "name", b"name", "on_error", b"on_error", "stage", b"stage", "summary", b"summary", "threshold", b"threshold", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Card: _TypeAlias = Card  # noqa: Y015
+
+@_typing.final
+class ListChecksResponse(_message.Message):
+    """ListChecksResponse holds the cards."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CARDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Card]:
+        """The cards, by stage and in the order of the checks."""
+
+    def __init__(
+        self,
+        *,
+        cards: _abc.Iterable[Global___Card] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cards", b"cards"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListChecksResponse: _TypeAlias = ListChecksResponse  # noqa: Y015
 
 @_typing.final
 class CheckResult(_message.Message):

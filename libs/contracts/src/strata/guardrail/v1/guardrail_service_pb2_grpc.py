@@ -50,6 +50,16 @@ class GuardrailServiceStub:
                 request_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EvaluateRulesRequest.SerializeToString,
                 response_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EvaluateRulesResponse.FromString,
                 _registered_method=True)
+        self.Check = channel.unary_unary(
+                '/strata.guardrail.v1.GuardrailService/Check',
+                request_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.CheckRequest.SerializeToString,
+                response_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.CheckResponse.FromString,
+                _registered_method=True)
+        self.ListChecks = channel.unary_unary(
+                '/strata.guardrail.v1.GuardrailService/ListChecks',
+                request_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksRequest.SerializeToString,
+                response_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksResponse.FromString,
+                _registered_method=True)
 
 
 class GuardrailServiceServicer:
@@ -77,6 +87,20 @@ class GuardrailServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Check(self, request, context):
+        """Check judges texts of any stage for callers who run no model through us; nothing is signed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListChecks(self, request, context):
+        """ListChecks returns the card of every check.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GuardrailServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +118,16 @@ def add_GuardrailServiceServicer_to_server(servicer, server):
                     servicer.EvaluateRules,
                     request_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EvaluateRulesRequest.FromString,
                     response_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EvaluateRulesResponse.SerializeToString,
+            ),
+            'Check': grpc.unary_unary_rpc_method_handler(
+                    servicer.Check,
+                    request_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.CheckRequest.FromString,
+                    response_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.CheckResponse.SerializeToString,
+            ),
+            'ListChecks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListChecks,
+                    request_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksRequest.FromString,
+                    response_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class GuardrailService:
             '/strata.guardrail.v1.GuardrailService/EvaluateRules',
             strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EvaluateRulesRequest.SerializeToString,
             strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EvaluateRulesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Check(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.guardrail.v1.GuardrailService/Check',
+            strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.CheckRequest.SerializeToString,
+            strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.CheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListChecks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.guardrail.v1.GuardrailService/ListChecks',
+            strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksRequest.SerializeToString,
+            strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksResponse.FromString,
             options,
             channel_credentials,
             insecure,

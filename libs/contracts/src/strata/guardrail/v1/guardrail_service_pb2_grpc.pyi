@@ -39,6 +39,10 @@ class GuardrailServiceStub:
     """CheckOutput checks one window of an answer and signs it if it may leave."""
     EvaluateRules: _grpc.UnaryUnaryMultiCallable[_guardrail_service_pb2.EvaluateRulesRequest, _guardrail_service_pb2.EvaluateRulesResponse]
     """EvaluateRules decides whether a person must decide, by the hard rules of the domain's policy."""
+    Check: _grpc.UnaryUnaryMultiCallable[_guardrail_service_pb2.CheckRequest, _guardrail_service_pb2.CheckResponse]
+    """Check judges texts of any stage for callers who run no model through us; nothing is signed."""
+    ListChecks: _grpc.UnaryUnaryMultiCallable[_guardrail_service_pb2.ListChecksRequest, _guardrail_service_pb2.ListChecksResponse]
+    """ListChecks returns the card of every check."""
 
 @_typing.type_check_only
 class GuardrailServiceAsyncStub(GuardrailServiceStub):
@@ -51,6 +55,10 @@ class GuardrailServiceAsyncStub(GuardrailServiceStub):
     """CheckOutput checks one window of an answer and signs it if it may leave."""
     EvaluateRules: _aio.UnaryUnaryMultiCallable[_guardrail_service_pb2.EvaluateRulesRequest, _guardrail_service_pb2.EvaluateRulesResponse]  # type: ignore[assignment]
     """EvaluateRules decides whether a person must decide, by the hard rules of the domain's policy."""
+    Check: _aio.UnaryUnaryMultiCallable[_guardrail_service_pb2.CheckRequest, _guardrail_service_pb2.CheckResponse]  # type: ignore[assignment]
+    """Check judges texts of any stage for callers who run no model through us; nothing is signed."""
+    ListChecks: _aio.UnaryUnaryMultiCallable[_guardrail_service_pb2.ListChecksRequest, _guardrail_service_pb2.ListChecksResponse]  # type: ignore[assignment]
+    """ListChecks returns the card of every check."""
 
 class GuardrailServiceServicer(metaclass=_abc_1.ABCMeta):
     """GuardrailService checks texts and signs releases."""
@@ -78,5 +86,21 @@ class GuardrailServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_guardrail_service_pb2.EvaluateRulesResponse, _abc.Awaitable[_guardrail_service_pb2.EvaluateRulesResponse]]:
         """EvaluateRules decides whether a person must decide, by the hard rules of the domain's policy."""
+
+    @_abc_1.abstractmethod
+    def Check(
+        self,
+        request: _guardrail_service_pb2.CheckRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guardrail_service_pb2.CheckResponse, _abc.Awaitable[_guardrail_service_pb2.CheckResponse]]:
+        """Check judges texts of any stage for callers who run no model through us; nothing is signed."""
+
+    @_abc_1.abstractmethod
+    def ListChecks(
+        self,
+        request: _guardrail_service_pb2.ListChecksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guardrail_service_pb2.ListChecksResponse, _abc.Awaitable[_guardrail_service_pb2.ListChecksResponse]]:
+        """ListChecks returns the card of every check."""
 
 def add_GuardrailServiceServicer_to_server(servicer: GuardrailServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
