@@ -184,7 +184,9 @@ class Run:
         finally:
             await asyncio.wait([recorded])
         recorded.result()
-        self.record.unconfirmed.remove(audit)
+        # By name: the bus has numbered the record meanwhile.
+        names = [pending.record_id for pending in self.record.unconfirmed]
+        del self.record.unconfirmed[names.index(audit.record_id)]
 
     async def end(self, status: str) -> None:
         """Write a terminal state."""
