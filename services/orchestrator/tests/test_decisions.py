@@ -33,7 +33,7 @@ async def decided(stack: Stack, name: str, decision: str = "correct", *, status:
         status=status,
         decision=decision,
         text="" if decision == "reject" else text,
-        requester=Caller(tenant="acme", role="app", permissions=["pii:read"]),
+        requester=Caller(tenant="acme", role="app", user="pat", permissions=["pii:read"]),
         vault=b"sealed",
         workflow="urgent@1",
         draft=HeldDraft(text="Draft.", model="base", adapter="answer@v1"),
@@ -87,7 +87,11 @@ async def test_a_decision_is_signed_and_told_once(stack: Stack) -> None:
     assert (told.completion.origin, told.completion.status, told.decision, told.reviewers) == ("reviewed", "completed", "correct", 1)
     checked = stack.script.requests["CheckOutput"]
     assert [(r.origin, r.vault, list(r.caller.permissions)) for r in checked] == [(guard.ORIGIN_REVIEWED, b"sealed", ["pii:read"])]
-    (record,) = await stack.audit("r1")
+    record, verified = await stack.audit("r1")
+    assert [(r.step_id, r.phase, r.user) for r in (record, verified)] == [
+        ("review_release", "attempted", "pat"),
+        ("review_told", "verified", "pat"),
+    ]
     assert (record.step, record.details["decision"], list(record.details["reviewers"])) == ("release", "correct", ["ruth"])
 
 
@@ -156,7 +160,7 @@ async def test_no_decision_is_lost_or_doubled_when_the_process_is_killed(stack: 
 
     assert [len(messages) for messages in told] == [1] * len(names)
     records = [record.record_id for record in await stack.all_audits()]
-    assert sorted(records) == sorted(f"acme/{name}/review_release/1" for name in names)
+    assert sorted(records) == sorted(f"acme/{name}/review_{step}/1" for name in names for step in ("release", "told"))
 
 
 RULE = """

@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -24,6 +25,7 @@ from orchestrator.recording import Recorder, build
 from orchestrator.records import StaleOwnerError
 from orchestrator.settings import Settings
 from orchestrator.verdicts import decision_name, describe
+from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import Caller, RequestAdmitted
 from strata.guardrail.v1.guardrail_service_pb2 import CheckOutputRequest, CheckOutputResponse, Origin
 from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, DecisionReleased
@@ -71,8 +73,11 @@ class Decisions:
         request = RequestAdmitted(request_id=item.request_id, trace_id=item.trace_id, caller=caller)
         answer = Answer(self._bus, request, self._settings.state_dir, at=DECISION)
         await answer.load()
-        if answer.final is not None:
-            return
+        if answer.final is None:
+            await self._tell(item, caller, answer)
+        await self._verify(item)
+
+    async def _tell(self, item: ReviewItem, caller: Caller, answer: Answer) -> None:
         status = "blocked" if item.decision == "reject" else "completed"
         text = notices.REVIEW_REJECTED if item.decision == "reject" else item.text
         check = CheckOutputRequest(
@@ -112,6 +117,12 @@ class Decisions:
             raise UnavailableError("another instance has told something meanwhile") from error
         log.info("decision_released", decision=item.decision, released=checked.HasField("release"))
 
+    async def _verify(self, item: ReviewItem) -> None:
+        """Put on record that the stream has the decision; a repeat is the same record."""
+        record = _about(item, "review_told", "succeeded", "", {"decision": item.decision})
+        record.phase = "verified"
+        await self._recorder.publish(record)
+
     async def _record(self, item: ReviewItem, status: str, checked: CheckOutputResponse) -> None:
         """Put the release on record before it leaves; a repeat is the same record."""
         released = checked.HasField("release")
@@ -127,19 +138,27 @@ class Decisions:
             "text_sha256": hashlib.sha256(checked.release.text.encode()).hexdigest() if released else "",
             "signing_key": checked.release.key_id,
         }
-        record = build(
-            tenant=item.tenant,
-            request_id=item.request_id,
-            trace_id=item.trace_id,
-            step="release",
-            step_id="review_release",
-            epoch=1,
-            outcome="succeeded" if released else "rejected",
-            code="" if released else "output_blocked",
-            details=details,
-        )
-        record.started_at.CopyFrom(item.decided_at)
+        outcome, code = ("succeeded", "") if released else ("rejected", "output_blocked")
+        record = _about(item, "review_release", outcome, code, details)
+        record.phase = "attempted"
         await self._recorder.publish(record)
+
+
+def _about(item: ReviewItem, step_id: str, outcome: str, code: str, details: Mapping[str, Any]) -> StepRecorded:
+    record = build(
+        tenant=item.tenant,
+        request_id=item.request_id,
+        trace_id=item.trace_id,
+        step="release",
+        step_id=step_id,
+        epoch=1,
+        outcome=outcome,
+        code=code,
+        details=details,
+    )
+    record.user = item.requester.user
+    record.started_at.CopyFrom(item.decided_at)
+    return record
 
 
 def _completion(item: ReviewItem, status: str, checked: CheckOutputResponse) -> Completion:

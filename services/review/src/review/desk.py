@@ -181,6 +181,7 @@ class Desk:
             trace_id=item.trace_id if item else _NO_TRACE,
             now=datetime.now(UTC),
             code=code,
+            user=item.requester.user if item else caller.user,
             details={"action": action, **facts.who(caller), "access_id": access_id, **details},
         )
         at = AUDIT.at(tenant=caller.tenant, step=facts.STEP)

@@ -15,7 +15,15 @@ STEP = "review"
 
 
 def step_record(
-    *, record_id: str, tenant: str, request_id: str, trace_id: str, now: datetime, code: str = "", details: Mapping[str, Any]
+    *,
+    record_id: str,
+    tenant: str,
+    request_id: str,
+    trace_id: str,
+    now: datetime,
+    code: str = "",
+    user: str = "",
+    details: Mapping[str, Any],
 ) -> StepRecorded:
     """Return a record for the audit log."""
     record = StepRecorded(
@@ -28,6 +36,7 @@ def step_record(
         attempt=1,
         outcome="rejected" if code else "succeeded",
         code=code,
+        user=user,
     )
     record.started_at.FromDatetime(now)
     record.details.update(dict(details))
@@ -48,6 +57,7 @@ def add_record(item: ReviewItem, action: str, now: datetime, details: Mapping[st
         request_id=item.request_id,
         trace_id=item.trace_id,
         now=now,
+        user=item.requester.user,
         details={"action": action, "rule_id": item.rule_id, "rule_version": item.rule_version, **details},
     )
     item.unpublished.append(Fact(event_id=event_id, record=record))
