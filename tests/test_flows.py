@@ -70,8 +70,9 @@ def test_a_nurse_decides_and_the_patient_gets_the_answer(stack: Stack, tmp_path:
     """Escalated, claimed, corrected, released: the whole way is on record, and consent makes it an example."""
     response = _ask(stack, "My chest hurts badly, I have chest pain.", strata={"context": {"consent": "training"}})
     name, nurse = response.headers["x-request-id"], stack.key("demo", "nurse")
-    _until(lambda: stack.strata("review", "claim", name, "--key", nurse, "--json", check=False).returncode == 0)
-    shown = json.loads(stack.strata("review", "show", name, "--key", nurse, "--json").stdout)
+    reviews = httpx.Client(base_url=f"{stack.url}/v1/reviews/{name}", headers={"authorization": f"Bearer {nurse}"}, timeout=20)
+    _until(lambda: reviews.post("/claim").status_code == 200)
+    shown = reviews.get("").json()
     stack.strata("review", "decide", name, "correct", "--text", "Call 112 now.", "--label", "urgent", "--key", nurse)
     patient = {"authorization": f"Bearer {stack.key('demo', 'patient_portal')}"}
     answer = httpx.get(f"{stack.url}/v1/requests/{name}", params={"wait": 20}, headers=patient, timeout=40).json()
