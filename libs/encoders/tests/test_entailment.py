@@ -1,0 +1,62 @@
+"""The cross-encoder's graph and its input, on the encoder's own layers with a head that is not trained."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load
+from tokenizers import Tokenizer
+
+from encoders.encoder import default_directory
+from encoders.entailment import WEIGHTS_FILE, EntailmentFileError, EntailmentModel
+from encoders.pair_tokens import KINDS, MAX_TOKENS, PairTokenizer
+
+PAIRS = [("The clinic opens at 8 am.", "The clinic opens at 9 am on weekdays."), ("It rains.", "Rain falls " * 90)]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two layers of the encoder and a head drawn by chance."""
+    chance = np.random.default_rng(3)
+    weights = load((default_directory() / "model.safetensors").read_bytes())
+    kept = {name: value for name, value in weights.items() if name.startswith(("embeddings.", "encoder.layer.0.", "encoder.layer.1."))}
+    kept["embeddings.token_type_embeddings.weight"] = chance.normal(size=(KINDS, 384), scale=0.02)
+    kept["embeddings.position_embeddings.weight"] = kept["embeddings.position_embeddings.weight"][:MAX_TOKENS]
+    kept["head.weight"], kept["head.bias"] = chance.normal(size=(1, 3 * 384)), np.zeros(1)
+    folder = tmp_path_factory.mktemp("entailment")
+    small = {name: value.astype(np.float16) for name, value in kept.items() if "word_embeddings" not in name}
+    np.savez(folder / WEIGHTS_FILE, **small)
+    return folder
+
+
+def test_a_pair_alone_and_in_a_batch_has_the_same_logit(directory: Path) -> None:
+    """Padding changes nothing, and no pair reads another."""
+    model = EntailmentModel.load(directory)
+
+    together = model.logits(PAIRS)
+
+    assert together == pytest.approx([float(model.logits([pair])[0]) for pair in PAIRS], abs=1e-3)
+    assert abs(together[0] - together[1]) > 1e-3
+    assert model.logits([]).shape == (0,)
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """The error carries the path."""
+    with pytest.raises(EntailmentFileError, match=r"entailment.npz"):
+        EntailmentModel.load(tmp_path)
+
+
+def test_pieces_that_both_sides_share_are_marked() -> None:
+    """The kinds tell claim from evidence and shared from alone; a long evidence is cut, the claim is not."""
+    tokenizer = Tokenizer.from_file(str(default_directory() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokens = PairTokenizer(tokenizer)
+
+    ids, kinds, length = tokens.row("the clinic opens", "the clinic closes")
+    long_ids, _, long_length = tokens.row(*PAIRS[1])
+
+    assert (length, kinds) == (3, [0, 1, 1, 0, 0, 3, 3, 2, 2])
+    assert len(ids) == len(kinds) == 9
+    assert len(long_ids) == MAX_TOKENS
+    assert long_length == 3
