@@ -170,7 +170,9 @@ def write_bus_configuration(state_dir: Path, *, port_offset: int = 0, bind_host:
         "http": f"{bind_host}:{NATS_MONITOR_PORT + port_offset}",
         "server_name": "strata",
         "max_payload": 4 * 1024 * 1024,
-        "jetstream": {"store_dir": str((state_dir / "nats").resolve()), "sync_interval": "always"},
+        # The bounds of the streams add up to 21 GB, which is more than a small disk has free and far more than they hold;
+        # without a figure of its own the server would refuse to declare them there. Audit watches the disk.
+        "jetstream": {"store_dir": str((state_dir / "nats").resolve()), "sync_interval": "always", "max_file_store": "64G"},
         "authorization": {"users": users},
     }
     path = state_dir / "nats.conf"
