@@ -52,7 +52,9 @@ class Announcer:
             with suppress(UnavailableError):
                 await asyncio.to_thread(lambda: self._library.take_effect(datetime.now(UTC)))
                 await self.flush()
-            await asyncio.to_thread(partial(self._library.tidy, patient=True))
+            # An index that is away is tidied when it is back; the process goes on.
+            with suppress(UnavailableError):
+                await asyncio.to_thread(partial(self._library.tidy, patient=True))
 
     async def refused(self, collection: str, document_id: str, message: str, code: str) -> None:
         """Leave an audit record of a document that could not be taken in."""
