@@ -62,6 +62,7 @@ class KeyVault:
         self._path, self._master = path, AESGCM(master)
         self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
+        self._inode = 0
         self._tenants: dict[str, bytes] = {}
         self._cache: OrderedDict[tuple[str, str, str, str], DataKey] = OrderedDict()
 
@@ -75,15 +76,23 @@ class KeyVault:
         """Give the connection inside of a transaction; raise KeyStoreError when it fails, and begin anew the next time."""
         with self._lock:
             try:
-                if self._connection is None:
-                    self._connection = _connect(self._path)
-                with self._connection:
-                    yield self._connection
+                with self._opened() as connection:
+                    yield connection
             except (sqlite3.Error, OSError, InvalidTag) as error:
                 self._cache.clear()
                 self._tenants.clear()
                 self.close()
                 raise KeyStoreError(f"the store of the audit log's keys does not work: {error!r}") from error
+
+    def _opened(self) -> sqlite3.Connection:
+        # A store that was there must be there: a connection works on after its file was taken away, and new keys would go with it.
+        inode = self._path.stat().st_ino if self._inode else 0
+        if self._connection is None:
+            self._connection = _connect(self._path)
+            inode = self._inode = self._path.stat().st_ino
+        if inode != self._inode:
+            raise OSError(f"{self._path} is another file now")
+        return self._connection
 
     def seal_keys(self, wanted: list[tuple[str, str, str, str]]) -> list[DataKey]:
         """Return the key of each (tenant, subject, class, period); new ones are on the disk before this returns."""
