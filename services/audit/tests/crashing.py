@@ -91,7 +91,7 @@ def _crash(state: Path, first: int, crash: int, seed: int) -> int:
         os.close(reading)
         try:
             _write(state, first, writing, crash, rng)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - a child must never return
             sys.stderr.write(f"crash {crash}: {error!r}\n")
             os._exit(1)
     os.close(writing)

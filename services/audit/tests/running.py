@@ -78,3 +78,11 @@ async def until_acknowledged(admin: Client) -> None:
             return
         await asyncio.sleep(0.05)
     raise TimeoutError(consumer)
+
+
+async def until_lease_short(admin: Client, seconds: float = 2) -> None:
+    """Let what a killed reader held come again sooner than in production."""
+    js = admin.jetstream()
+    config = (await js.consumer_info("AUDIT", "audit-writer")).config
+    config.ack_wait = seconds
+    await js.add_consumer("AUDIT", config)

@@ -3,6 +3,9 @@
 import asyncio
 import random
 import resource
+import sqlite3
+import subprocess
+from contextlib import closing
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -13,9 +16,9 @@ from audit.segments import lines
 from audit.settings import Settings
 from audit.verification import verify
 from chassis.process import running
-from testkit.nats import NatsServer
+from testkit.nats import NatsServer, nats_server_binary
 
-from .running import SUBJECT, audit_process, publish, until_acknowledged, until_status
+from .running import SUBJECT, audit_process, body, publish, until_acknowledged, until_lease_short, until_status
 
 
 def _sequences(folder: Path) -> list[int]:
@@ -51,14 +54,15 @@ async def test_what_nobody_can_read_is_logged_too(bus: NatsServer, admin: Client
 async def test_kill_9_loses_no_record_and_repeats_none(bus: NatsServer, admin: Client) -> None:
     """Killed at random moments under load and started again, the log has every record of the stream exactly once."""
     folder = bus.state_dir / "audit"
+    await until_lease_short(admin)
     rng = random.Random(11)
-    total = 800
+    total = 500
     load = asyncio.create_task(publish(admin, 1, total, pad="x" * 300))
-    for _ in range(3):
+    for _ in range(2):
         with audit_process(STRATA_AUDIT_BATCH_SIZE="20", STRATA_AUDIT_SEGMENT_BYTES="100000"):
             size = verify(folder).size
             for _ in range(400):
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.05)
                 if verify(folder).size > size + 20:
                     break
             await asyncio.sleep(rng.random() * 0.2)
@@ -92,6 +96,65 @@ async def test_a_full_disk_is_reported_and_survived(bus: NatsServer, admin: Clie
     assert meanwhile.intact, meanwhile.problem
     found = verify(folder)
     assert (found.intact, found.size) == (True, 70)
+
+
+async def test_the_bus_may_go_away_and_come_back(bus: NatsServer, admin: Client) -> None:
+    """While the bus is away nothing can be recorded; when it is back the log goes on by itself."""
+    settings = Settings(min_free_bytes=0, lease_seconds=0.6)
+    async with running("audit", settings, start) as runtime:
+        await publish(admin, 1, 20)
+        await until_acknowledged(admin)
+        bus.kill()
+        async with asyncio.timeout(10):
+            while runtime.health.report()[0]:  # noqa: ASYNC110 - health signals nothing
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(1)
+        bus.start()
+        again = await bus.connect()
+        await publish(again, 21, 20)
+        await until_acknowledged(again)
+        await again.close()
+
+    found = verify(settings.folder)
+    assert (found.intact, found.size) == (True, 40), found.problem
+
+
+async def test_a_store_of_keys_that_is_down_stops_recording_until_it_is_back(bus: NatsServer, admin: Client) -> None:
+    """What cannot be sealed is not written; the gateway is told, nothing is acknowledged, and all of it is written afterwards."""
+    settings = Settings(min_free_bytes=0)
+    async with running("audit", settings, start):
+        await publish(admin, 1, 7)
+        await until_acknowledged(admin)
+        with closing(sqlite3.connect(settings.keys_file)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            await admin.jetstream().publish(SUBJECT, body(8).replace(b'"r1"', b'"new"'))
+            value = await until_status(admin, writable=False)
+            size = verify(settings.folder).size
+        await until_status(admin, writable=True)
+        await until_acknowledged(admin)
+
+    assert "keys" in str(value["reason"])
+    assert (size, verify(settings.folder).size) == (7, 8)
+
+
+async def test_a_bus_that_does_not_sync_is_refused_unless_allowed(bus: NatsServer, admin: Client) -> None:
+    """Nothing counts as recorded on a bus that may lose it; the operator can say otherwise."""
+    bus.kill()
+    configuration = bus.state_dir / "nats.conf"
+    relaxed = configuration.read_text().replace('"sync_interval": "always"', '"sync_interval": "10s"')
+    assert relaxed != configuration.read_text()
+    configuration.write_text(relaxed)
+    with (bus.state_dir / "nats.log").open("ab") as log:
+        command = [nats_server_binary(), "-c", str(configuration)]
+        bus.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220 - it returns at once
+    while not admin.is_connected:  # noqa: ASYNC110 - the client signals nothing
+        await asyncio.sleep(0.02)
+    async with running("audit", Settings(min_free_bytes=0), start):
+        value = await until_status(admin, writable=False)
+    async with running("audit", Settings(min_free_bytes=0, allow_unsynced_bus=True), start):
+        await until_status(admin, writable=True)
+
+    assert "sync_interval" in str(value["reason"])
 
 
 async def test_a_nearly_full_disk_is_reported_before_the_first_record(bus: NatsServer, admin: Client) -> None:
