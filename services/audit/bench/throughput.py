@@ -1,56 +1,111 @@
-"""Measures how many records per second reach the disk, through the bus and without it."""  # noqa: INP001 - a script, not a package
+"""Measures the log: durable, signed, sealed records per second as it grows, its start, check and proofs, the way by the bus."""  # noqa: INP001
 
 import argparse
 import asyncio
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-from audit.head import load_signer
+from audit.keys import KeyVault, load_master_key
 from audit.ledger import Ledger, Received
 from audit.main import start
+from audit.proving import Prover
 from audit.settings import Settings
+from audit.trust import load_signer
 from audit.verification import verify
+from audit.view import View
 from chassis.messaging import encode
 from chassis.process import running
+from chassis.provisioning import provision_log
 from contracts.subjects import AUDIT
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from testkit.nats import nats_server
 
+# Records of one request, as a request with tools leaves them; each request has a key of its own.
+_PER_REQUEST = 10
+_MARKS = (10_000, 100_000, 300_000, 1_000_000)
+_WINDOW = 10_000
+
 
 def _record(number: int) -> StepRecorded:
-    record = StepRecorded(record_id=f"b/{number}", tenant="acme", request_id=f"r{number // 10}", service="bench", step="route")
+    record = StepRecorded(record_id=f"b/{number}", tenant="acme", request_id=f"r{number // _PER_REQUEST}", service="bench", step="route")
+    record.trace_id = f"{number // _PER_REQUEST:032x}"
     record.details.update({"tier": "small", "adapter": "patient-answer@v1", "confidence": 0.93, "pad": "x" * 300})
     return record
 
 
-def disk_alone(state: Path, records: int, group: int) -> dict[str, float]:
-    """Append groups straight to the log."""
-    folder = state / "audit"
-    folder.mkdir(parents=True)
-    ledger = Ledger(folder, load_signer(state), segment_bytes=64 * 1024**2, min_free_bytes=0)
-    content = json.loads(encode(AUDIT, _record(0)))
+def _ledger(state: Path) -> Ledger:
+    provision_log(state / "credentials")
+    signer, credentials = load_signer(state), state / "credentials" / "audit"
+    vault = KeyVault(credentials / "keys.db", load_master_key(credentials / "master.key"))
+    view = View(state / "audit_run" / "view.db", signer.name)
+    return Ledger(state / "audit", signer, vault, view, segment_bytes=64 * 1024**2, min_free_bytes=0)
+
+
+def _groups(content: dict[str, Any], first: int, count: int, size: int) -> list[list[Received]]:
+    moment, records = "2026-01-01T00:00:00.000000+00:00", []
+    for number in range(first, first + count):
+        request = number // _PER_REQUEST
+        record = {**content, "record_id": f"b/{number}", "request_id": f"r{request}", "trace_id": f"{request:032x}"}
+        records.append(Received(number, moment, record))
+    return [records[at : at + size] for at in range(0, count, size)]
+
+
+def disk(state: Path, records: int, group: int) -> dict[str, float]:
+    """Append groups straight to the log; return the records per second around each mark, and what start, check and proofs then cost."""
+    ledger, content, results = _ledger(state), json.loads(encode(AUDIT, _record(0))), {}
     began = time.perf_counter()
-    for first in range(1, records + 1, group):
-        ledger.append(
-            [Received(n, "2026-01-01T00:00:00.000000+00:00", {**content, "record_id": str(n)}) for n in range(first, first + group)]
-        )
-    wrote = time.perf_counter()
+    spent = 0.0
+    for first in range(1, records + 1, _WINDOW):
+        groups = _groups(content, first, min(_WINDOW, records - first + 1), group)
+        window = time.perf_counter()
+        for each in groups:
+            ledger.append(each)
+        seconds = time.perf_counter() - window
+        spent += seconds
+        done = first - 1 + sum(map(len, groups))
+        if done in _MARKS or done == records:
+            results[f"at_{done}.per_second"] = sum(map(len, groups)) / seconds
+            results[f"at_{done}.us_per_record"] = seconds / sum(map(len, groups)) * 1e6
+            sys.stderr.write(f"{done} records after {time.perf_counter() - began:.0f} s\n")
+    results["all.per_second"] = records / spent
     ledger.close()
-    found = verify(folder)
-    verified = time.perf_counter()
-    Ledger(folder, load_signer(state), segment_bytes=64 * 1024**2, min_free_bytes=0).close()
+    return {**results, **_afterwards(state, records)}
+
+
+def _afterwards(state: Path, records: int) -> dict[str, float]:
+    began = time.perf_counter()
+    _ledger(state).close()
     opened = time.perf_counter()
-    if not found.intact:
+    prover, times, sizes = Prover(state / "audit"), [], []
+    for index in (0, records // 3, records // 2, records - 1):
+        single = time.perf_counter()
+        found = prover.prove(f"b/{index + 1}")
+        times.append(time.perf_counter() - single)
+        sizes.append(len(found["proof"]) * 32)
+    grown = time.perf_counter()
+    proof = prover.consistency(records // 3, records)["proof"]
+    consistent = time.perf_counter()
+    found = verify(state / "audit")
+    if not found.intact or found.size != records:
         raise SystemExit(found.problem)
+    checked = time.perf_counter()
+    folder = state / "audit"
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return {
-        "append_per_second": records / (wrote - began),
-        "group_ms": (wrote - began) / (records / group) * 1e3,
-        "verify_per_second": records / (verified - wrote),
-        "open_per_second": records / (opened - verified),
+        "open_seconds": opened - began,
+        "prove_ms": median(times) * 1e3,
+        "proof_bytes": max(sizes),
+        "consistency_ms": (consistent - grown) * 1e3,
+        "consistency_bytes": len(proof) * 32,
+        "verify_per_second": records / (checked - consistent),
+        "bytes_per_record": total / records,
     }
 
 
@@ -75,21 +130,31 @@ async def through_the_bus(state: Path, records: int) -> dict[str, float]:
         await admin.close()
     if verify(state / "audit").size != records:
         raise SystemExit("records are missing")
-    return {"service_per_second": records / seconds}
+    return {"per_second": records / seconds}
+
+
+def _print(what: str, result: dict[str, float]) -> None:
+    for name, value in result.items():
+        sys.stdout.write(json.dumps({"figure": f"audit.{what}.{name}", "value": round(value, 3)}) + "\n")
+    sys.stdout.flush()
 
 
 def main() -> None:
-    """Print one line of JSON per measurement."""
+    """Print one line of JSON per figure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--records", type=int, default=1_000_000)
+    parser.add_argument("--group", type=int, default=500)
+    parser.add_argument("--bus-records", type=int, default=10_000)
     arguments = parser.parse_args()
-    for group in (1, 10, 500):
-        with tempfile.TemporaryDirectory() as folder:
-            result = disk_alone(Path(folder), arguments.records // (20 if group == 1 else 1), group)
-        sys.stdout.write(json.dumps({"what": "disk", "group": group, **{k: round(v, 2) for k, v in result.items()}}) + "\n")
-    with tempfile.TemporaryDirectory() as folder:
-        result = asyncio.run(through_the_bus(Path(folder), arguments.records // 4))
-    sys.stdout.write(json.dumps({"what": "service", "group": 500, **{k: round(v, 2) for k, v in result.items()}}) + "\n")
+    runs = (("single", 500, 1), ("group50", 20_000, 50), (f"group{arguments.group}", arguments.records, arguments.group))
+    for what, records, group in runs:
+        folder = Path(tempfile.mkdtemp(dir=os.environ.get("STRATA_BENCH_DIR")))
+        try:
+            _print(what, disk(folder, records, group))
+        finally:
+            shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory() as state:
+        _print("service", asyncio.run(through_the_bus(Path(state), arguments.bus_records)))
 
 
 if __name__ == "__main__":

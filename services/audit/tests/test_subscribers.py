@@ -40,15 +40,24 @@ async def test_a_record_is_on_the_disk_before_it_is_acknowledged(bus: NatsServer
 
 
 async def test_what_nobody_can_read_is_logged_too(bus: NatsServer, admin: Client) -> None:
-    """A body that is no record leaves a record that says so and holds it."""
+    """A body that is no record leaves a record that says so and holds it, whatever is wrong with it."""
     settings = Settings(min_free_bytes=0)
+    bodies = [
+        b"\xff not json",
+        b'{"record_id":"\\ud800"}',
+        b'{"details":{"a":1e400}}',
+        b'{"attempt":true}',
+        b"[]",
+        b'{"details":{"a":NaN}}',
+    ]
     async with running("audit", settings, start):
-        await admin.jetstream().publish(SUBJECT, b"\xff not json")
+        for content in bodies:
+            await admin.jetstream().publish(SUBJECT, content)
+        await admin.jetstream().publish(SUBJECT, body(1))
         await until_acknowledged(admin)
 
-    (only,) = lines(settings.folder)
-    header = leaves.decode(only.leaf).header
-    assert (header["step"], header["tenant"]) == ("unreadable", "acme")
+    headers = [leaves.decode(line.leaf).header for line in lines(settings.folder)]
+    assert [(header["step"], header["tenant"]) for header in headers] == [("unreadable", "acme")] * len(bodies) + [("route", "acme")]
 
 
 async def test_kill_9_loses_no_record_and_repeats_none(bus: NatsServer, admin: Client) -> None:

@@ -2,11 +2,11 @@
 
 import base64
 import binascii
-import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -18,8 +18,6 @@ CLEAR = (
     "producer", "producer_sequence", "started_at",
 )  # fmt: skip
 _NUMBERS = frozenset({"attempt", "producer_sequence"})
-# Strings and whole numbers under ASCII names: for these, sorted keys without spaces are what RFC 8785 asks for.
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 class InvalidLeafError(ValueError):
@@ -28,6 +26,11 @@ class InvalidLeafError(ValueError):
 
 class SealedError(Exception):
     """What is sealed cannot be opened with this key; it or its header was changed."""
+
+
+def canonical(value: dict[str, Any]) -> bytes:
+    """Return JSON with sorted keys and no spaces; of strings and whole numbers under ASCII names that is what RFC 8785 asks for."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +72,14 @@ def encode(record: dict[str, Any], place: Place, key: AESGCM) -> tuple[Leaf, byt
     header |= {"v": VERSION, "stream_sequence": place.sequence, "stored_at": place.stored_at, "epoch": place.epoch, "key": place.key}
     hidden = {name: value for name, value in record.items() if name not in CLEAR and name != "duration_ms"}
     nonce = os.urandom(_NONCE_BYTES)
-    sealed = base64.b64encode(nonce + key.encrypt(nonce, _CANONICAL(hidden).encode(), _CANONICAL(header).encode())).decode()
-    return Leaf(header, sealed), _CANONICAL({**header, "sealed": sealed}).encode()
+    sealed = base64.b64encode(nonce + key.encrypt(nonce, canonical(hidden), canonical(header))).decode()
+    return Leaf(header, sealed), canonical({**header, "sealed": sealed})
 
 
 def decode(leaf: bytes) -> Leaf:
     """Return the leaf of a line without its newline; raise InvalidLeafError when it is none."""
     try:
-        header = json.loads(leaf)
+        header = orjson.loads(leaf)
         if header["v"] != VERSION:
             raise InvalidLeafError(f"version {header['v']!r} of a leaf is unknown; this program reads {VERSION}")
         return Leaf(header, str(header.pop("sealed")))
@@ -96,7 +99,7 @@ def open_record(leaf: Leaf, key: AESGCM) -> dict[str, Any]:
     """Return the whole record; raise SealedError when the key does not open it."""
     try:
         sealed = base64.b64decode(leaf.sealed, validate=True)
-        hidden = json.loads(key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _CANONICAL(leaf.header).encode()))
+        hidden = orjson.loads(key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], canonical(leaf.header)))
     except (InvalidTag, ValueError, binascii.Error) as error:
         raise SealedError(f"record {leaf.header.get('record_id')!r} cannot be opened with key {leaf.key}") from error
     return {**clear_record(leaf), **hidden}

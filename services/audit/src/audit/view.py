@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from audit.leaves import Leaf
-from chassis.messaging import canonical_json
+from audit.leaves import Leaf, canonical
 
 _VERSION = 1
 _PARAMETERS = 500
@@ -98,7 +97,7 @@ class View:
     def digest(self, record: dict[str, Any]) -> bytes:
         """Return what tells two contents under one identifier apart; nobody without this view can compute it."""
         content = {name: value for name, value in record.items() if name not in _STAMPS}
-        return hashlib.blake2b(canonical_json(content), digest_size=16, key=self._secret).digest()
+        return hashlib.blake2b(canonical(content), digest_size=16, key=self._secret).digest()
 
     def stored(self, sequences: list[int]) -> set[tuple[int, str]]:
         """Return which positions of the stream are logged, each with when the stream took it."""
