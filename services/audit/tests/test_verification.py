@@ -299,6 +299,20 @@ def test_missing_numbers_of_a_producer_are_named(folder: Path, open_ledger: Call
     assert found_.gaps == ("gateway/a: 4-4", "guardrail/c: 1-3")
 
 
+def test_an_outsider_needs_the_folder_and_the_public_keys_only(log: Path, tmp_path: Path) -> None:
+    """A copy of the log elsewhere is checked with keys given as text, and with other keys it is not believed."""
+    copy = shutil.copytree(log, tmp_path / "elsewhere" / "copy")
+    key = (log.parent / "credentials" / "audit_log.vkey").read_text().strip()
+    other = str(Signer(key.split("+")[0], Ed25519PrivateKey.generate()).verifier)
+
+    found = verify(copy, keys=[key], witness_keys=[str(WITNESS.verifier)])
+
+    assert (found.intact, found.cosigned) == (True, COUNT)
+    assert not verify(copy, keys=[other]).intact
+    assert not verify(copy, keys=[key], witness_keys=[other]).intact
+    assert not verify(copy).intact
+
+
 def test_no_log_is_not_an_intact_log(tmp_path: Path) -> None:
     """A wrong folder is said to be wrong."""
     assert not verify(tmp_path / "nowhere").intact

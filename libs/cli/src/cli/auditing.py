@@ -99,13 +99,17 @@ def verify(
     state: State = DEFAULT_STATE,
     log: Log = None,
     checkpoint: Annotated[list[Path] | None, typer.Option(help="File with a checkpoint that was kept elsewhere; may be repeated.")] = None,
+    key: Annotated[list[str] | None, typer.Option(help="Public key of the log; empty takes those of the stack. May be repeated.")] = None,
+    witness_key: Annotated[list[str] | None, typer.Option(help="Public key of a witness, beside --key; may be repeated.")] = None,
     *,
     as_json: AsJson = False,
 ) -> None:
     """Recompute the whole log from the files and the public keys, and name the first record that is not what was written."""
     folder = log or at(state).state_dir / "audit"
-    files = [*(checkpoint or []), *sorted(at(state).state_dir.glob("witness-*/*.checkpoint"))]
-    result = _installed("strata.verifiers")(folder, kept=[path.read_bytes().decode(errors="replace") for path in files])
+    # Witnesses of the same machine keep their own word; without a stack there are none.
+    files = [*(checkpoint or []), *(sorted(folder.parent.glob("witness-*/*.checkpoint")) if not key else [])]
+    kept = [path.read_bytes().decode(errors="replace") for path in files]
+    result = _installed("strata.verifiers")(folder, kept=kept, keys=key or (), witness_keys=witness_key or ())
     if as_json:
         sys.stdout.write(json.dumps(asdict(result)) + "\n")
     elif result.intact:

@@ -10,7 +10,7 @@ from pathlib import Path
 from audit import checkpoints, segments
 from audit.producers import Producers
 from audit.trust import Trust, load_trust
-from tlog.notes import Checkpoint, InvalidNoteError, open_checkpoint
+from tlog.notes import Checkpoint, InvalidNoteError, open_checkpoint, parse_verifier
 from tlog.tiles import TILES, WIDTH, parse_tile_path, tile_path
 from tlog.tree import EMPTY_ROOT, HASH_BYTES, CompactRange, leaf_hash
 
@@ -90,14 +90,24 @@ class _Tiles:
         return found
 
 
-def verify(folder: Path, *, trust: Trust | None = None, claims: Iterable[Checkpoint] = (), kept: Iterable[str] = ()) -> Verification:
+def verify(
+    folder: Path,
+    *,
+    trust: Trust | None = None,
+    claims: Iterable[Checkpoint] = (),
+    kept: Iterable[str] = (),
+    keys: Iterable[str] = (),
+    witness_keys: Iterable[str] = (),
+) -> Verification:
     """Check every leaf of the log in `folder` against every checkpoint, cosigned or not, and the tiles against the leaves.
 
-    The public keys default to those in `folder`'s state folder; `claims` are checkpoints that somebody else knows to be
-    true, `kept` signed notes that somebody else kept.
+    The public keys default to those in `folder`'s state folder; `keys` and `witness_keys` give them as text. `claims` are
+    checkpoints that somebody else knows to be true, `kept` signed notes that somebody else kept.
     """
     check = _Check(folder)
     try:
+        if keys:
+            trust = Trust(tuple(map(parse_verifier, keys)), tuple(map(parse_verifier, witness_keys)))
         trust = trust if trust is not None else load_trust(folder.parent)
         check.run(trust, [*claims, *(check.opened(note, trust, "a checkpoint that was kept elsewhere") for note in kept)])
     except _AlteredError as found:
