@@ -100,6 +100,20 @@ async def test_a_refused_input_ends_with_a_notice_and_no_model(stack: Stack) -> 
     assert [r.step_id for r in await stack.audit("r1")] == ["input", "release"]
 
 
+async def test_an_input_that_a_person_must_see_is_escalated_and_reaches_no_model(stack: Stack) -> None:
+    """The rules are asked with the check's reason, and the client is told that a person decides."""
+    stack.script.screen = lambda _: (guard.DECISION_ESCALATE, "self_harm")
+    async with stack.orchestrator():
+        await stack.ask("r1", "i do not want to live any more")
+        (window,) = await stack.answer("r1")
+
+    done = window.completion
+    assert (done.status, done.code, done.verdict) == ("pending_review", "self_harm", "escalate")
+    (asked,) = [r for r in stack.script.requests["EvaluateRules"] if r.facts["stage"] == "screen"]
+    assert asked.facts["escalation"]["reason"] == "self_harm"
+    assert "Generate" not in stack.script.requests
+
+
 async def test_a_rule_on_the_route_hands_the_request_to_a_person(stack: Stack) -> None:
     """The client gets the rule's message with the status pending_review."""
     stack.script.rules = lambda r: guard.EvaluateRulesResponse(

@@ -2,7 +2,7 @@
 
 from chassis import rpc
 from orchestrator import notices
-from orchestrator.endings import ending
+from orchestrator.endings import ending, evaluate_rules, review
 from orchestrator.runs import Outcome, Run
 from orchestrator.verdicts import decision_name, describe, scores
 from orchestrator.workflows import Step
@@ -10,7 +10,7 @@ from strata.guardrail.v1.guardrail_service_pb2 import CheckInputRequest, CheckIn
 
 
 async def screen(run: Run, step: Step) -> Outcome:
-    """Let guardrail check the conversation; a refusal ends the run with a notice."""
+    """Let guardrail check the conversation; a refusal ends the run with a notice, what a person must see with an escalation."""
     request = CheckInputRequest(
         request_id=run.request.request_id,
         trace_id=run.request.trace_id,
@@ -28,7 +28,11 @@ async def screen(run: Run, step: Step) -> Outcome:
     del run.record.screened_messages[:]
     run.record.screened_messages.extend(response.messages)
     run.record.vault = response.vault
-    if verdict.decision not in {Decision.DECISION_ALLOW, Decision.DECISION_REDACT}:
+    if verdict.decision == Decision.DECISION_ESCALATE:
+        # A person must decide even where no rule names what the check has found.
+        facts = {"stage": "screen", "escalation": {"step": step.id, "reason": verdict.code or "review"}}
+        result["ending"] = review(await evaluate_rules(run, step, domain=run.workflow.domain, facts=facts), reason=verdict.code)
+    elif verdict.decision not in {Decision.DECISION_ALLOW, Decision.DECISION_REDACT}:
         code = verdict.code or "content_policy_violation"
         result["ending"] = ending(notices.BLOCKED_INPUT, status="blocked", code=code, verdict=decision_name(verdict))
     return Outcome(result, details={"verdict": describe(verdict)})
