@@ -61,6 +61,9 @@ async def test_two_reviewers_do_not_see_each_other_and_a_third_settles_it(stack:
     async with stack.review() as stub:
         await stack.queued(stub, "r1", reviewers=2)
         ruth, tom, una = (Desk(stub, reviewer(name)) for name in ("ruth", "tom", "una"))
+        nameless = Caller(tenant="acme", role="nurse", key_id="k", permissions=["review:decide"])
+        with pytest.raises(PermissionDeniedError):
+            await Desk(stub, nameless).claim("r1")
         await ruth.settle("r1", "correct", text="Call the nurse.", comment="dose")
         blind = (await tom.get("r1")).item
         own = (await ruth.get("r1")).item

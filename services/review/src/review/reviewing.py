@@ -147,6 +147,9 @@ def miss_deadline(item: ReviewItem, now: datetime, settings: Settings) -> bool:
 def _require_open(item: ReviewItem, caller: Caller) -> None:
     if is_requester(item, caller):
         raise PermissionDeniedError("nobody reviews a request of their own", code="review_own_request")
+    if item.reviewers > 1 and not caller.user:
+        # Two keys without a name may be one person's.
+        raise PermissionDeniedError("several people must decide, and this key names nobody")
     if item.status != "open" or any(vote.reviewer == name_of(caller) for vote in facts.votes(item)):
         raise ConflictError("the review is decided, or you have decided", code="review_decided")
 
