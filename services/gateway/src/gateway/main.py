@@ -26,6 +26,7 @@ from gateway.http.chat import Chat, Parts
 from gateway.http.exchange import Exchange
 from gateway.http.knowledge import KNOWLEDGE, Knowledge
 from gateway.http.lookups import Lookups
+from gateway.http.moderation import GUARDRAILS, MODERATIONS, Moderation
 from gateway.http.reviews import REVIEWS, Reviews
 from gateway.http.stops import STOPS_PATH, StopDesk
 from gateway.idempotency import Idempotency
@@ -35,6 +36,7 @@ from gateway.settings import Settings
 from gateway.subscribers import Ingress
 from gateway.tokens import TokenVerifier
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
+from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
 from strata.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from strata.review.v1.review_service_pb2_grpc import ReviewServiceStub
@@ -132,15 +134,19 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
         rpc.channel(settings, "gateway", "audit") as audit,
         rpc.channel(settings, "gateway", "ingestor") as ingestor,
         rpc.channel(settings, "gateway", "review") as review,
+        rpc.channel(settings, "gateway", "guardrail") as guardrail,
     ):
         follow = catalogue.follow(
             InferenceServiceStub(inference).ListModels,
             every_seconds=settings.models_refresh_seconds,
             timeout_seconds=settings.rpc_timeout_seconds,
         )
+        moderation = Moderation(parts, GuardrailServiceStub(guardrail))
         areas: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             KNOWLEDGE: Knowledge(parts, KnowledgeServiceStub(ingestor)),
             STOPS_PATH: StopDesk(parts),
+            MODERATIONS: moderation,
+            GUARDRAILS: moderation,
             REVIEWS: Reviews(parts, ReviewServiceStub(review)),
         }
         app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), areas)

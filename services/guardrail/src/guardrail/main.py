@@ -20,6 +20,7 @@ from encoders.grounding import SupportFileError
 from guardrail.checks import Parts, input_checks, output_checks
 from guardrail.checks.base import Answer, Check, Conversation, Piece, Source
 from guardrail.escalation import Rules
+from guardrail.moderation import Moderator
 from guardrail.panel import Panel
 from guardrail.personal.vault import Vault
 from guardrail.policy_changes import record_changes
@@ -67,7 +68,8 @@ async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncItera
         gate = Panel([c for c in checks.input if c.name == "size"], pool)
         screener = Screener(Panel([c for c in checks.input if c.name != "size"], pool), gate)
         releaser = Releaser(Panel(checks.output, pool))
-        servicer = GuardrailServicer(screener, releaser, checks.rules, vault, Signer(key_id, key), runtime.bus, stops)
+        moderator = Moderator(Panel(checks.input, pool), Panel(checks.output, pool))
+        servicer = GuardrailServicer(screener, releaser, moderator, checks.rules, vault, Signer(key_id, key), runtime.bus, stops)
         await asyncio.gather(screener.screen(_WARM_INPUT), releaser.judge(_WARM_OUTPUT, (), may_read=False))
         async with rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)):
             log.info("checks_ready", input=[c.name for c in checks.input], output=[c.name for c in checks.output], key_id=key_id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -43,9 +43,19 @@ class Panel(Generic[S]):
         self.checks = tuple(checks)
         self._pool = pool
 
+    def only(self, names: Collection[str]) -> "Panel[S]":
+        """Return a panel of the checks with these names."""
+        return Panel([check for check in self.checks if check.name in names], self._pool)
+
     async def judge(self, subject: S) -> tuple[Outcome, ...]:
-        """Return the outcome of every check, in their order."""
-        return tuple(await asyncio.gather(*(self._run(check, subject) for check in self.checks)))
+        """Return the outcome of every check that ran, in their order: the cheap ones first, the others unless those block."""
+        found: dict[str, Outcome] = {}
+        for cheap in (True, False):
+            checks = [check for check in self.checks if getattr(check, "cheap", False) is cheap]
+            found.update(zip([c.name for c in checks], await asyncio.gather(*(self._run(c, subject) for c in checks)), strict=True))
+            if any(outcome.finding.decision is Decision.BLOCK for outcome in found.values()):
+                break
+        return tuple(found[check.name] for check in self.checks if check.name in found)
 
     async def _run(self, check: Check[S], subject: S) -> Outcome:
         started, error = time.perf_counter(), ""

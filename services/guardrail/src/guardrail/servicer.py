@@ -6,6 +6,7 @@ from chassis.stops import Stops
 from guardrail import wire
 from guardrail.checks.base import Decision
 from guardrail.escalation import Rules, Subject, announce
+from guardrail.moderation import Moderator, Order
 from guardrail.personal.vault import Vault
 from guardrail.releasing import Releaser, Signer
 from guardrail.screening import Screener
@@ -16,11 +17,21 @@ PII_READ = "pii:read"
 
 
 class GuardrailServicer(GuardrailServiceServicer):
-    """Answers the three questions of the contract."""
+    """Answers the questions of the contract."""
 
-    def __init__(self, screener: Screener, releaser: Releaser, rules: Rules, vault: Vault, signer: Signer, bus: Bus, stops: Stops) -> None:
+    def __init__(
+        self,
+        screener: Screener,
+        releaser: Releaser,
+        moderator: Moderator,
+        rules: Rules,
+        vault: Vault,
+        signer: Signer,
+        bus: Bus,
+        stops: Stops,
+    ) -> None:
         """Hold the domain objects."""
-        self._screener, self._releaser, self._rules = screener, releaser, rules
+        self._screener, self._releaser, self._moderator, self._rules = screener, releaser, moderator, rules
         self._vault, self._signer, self._bus, self._stops = vault, signer, bus, stops
 
     async def CheckInput(self, request: pb.CheckInputRequest, context: Context) -> pb.CheckInputResponse:  # type: ignore[override]  # noqa: N802
@@ -53,3 +64,22 @@ class GuardrailServicer(GuardrailServiceServicer):
         if rule is not None:
             await announce(self._bus, Subject(request.request_id, request.trace_id, request.caller, request.domain), rule)
         return wire.to_rules_response(rule)
+
+    async def Check(self, request: pb.CheckRequest, context: Context) -> pb.CheckResponse:  # type: ignore[override]  # noqa: N802
+        """Judge texts of any stage; nothing is signed, stored or announced."""
+        del context
+        self._stops.check(tenant=request.caller.tenant)
+        order = Order(
+            request.stage,
+            list(request.texts),
+            frozenset(request.checks),
+            wire.to_sources(request.passages),
+            require_grounding=request.require_grounding,
+            schema=request.schema_json,
+        )
+        return pb.CheckResponse(results=await self._moderator.judge(order))
+
+    async def ListChecks(self, request: pb.ListChecksRequest, context: Context) -> pb.ListChecksResponse:  # type: ignore[override]  # noqa: N802
+        """Return the card of every check that runs."""
+        del request, context
+        return pb.ListChecksResponse(cards=self._moderator.cards)

@@ -1,6 +1,7 @@
 """Everything an operator may change about guardrail."""
 
 import re
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt
@@ -58,6 +59,12 @@ class Settings(ServiceSettings):
         default=SAFETY_CATEGORIES,
         description="Categories of unsafe text that are blocked; the others are only reported. Self-harm always goes to a person.",
     )
+    link_hosts: tuple[str, ...] = Field(
+        default=(), description="Hosts to which answers may link, besides what a source holds word for word."
+    )
+    canaries: tuple[str, ...] = Field(default=(), description="Planted secrets that may not leave in any disguise.")
+    max_answer_characters: PositiveInt = Field(default=40_000, description="Most characters of an answer.")
+    foreign_file: Path | None = Field(default=None, description="YAML file that declares detectors of others; see docs/guardrails.md.")
     prompt_leak_words: PositiveInt = Field(default=9, description="Run of words out of a system prompt that counts as a leak.")
     extract_notices: tuple[str, ...] = Field(
         default=("I cannot give a verified answer; these passages of the documents match your question:",),

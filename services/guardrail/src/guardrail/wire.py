@@ -83,6 +83,13 @@ def rebuilt(messages: Sequence[ChatMessage], texts: Sequence[str]) -> list[ChatM
     return copies
 
 
+def to_sources(passages: Sequence[pb.Passage]) -> tuple[Source, ...]:
+    """Return the passages that an answer may rest on."""
+    return tuple(
+        Source(p.id, p.text, p.title, p.version, p.document_id, p.effective_from, p.effective_to, p.superseded_by) for p in passages
+    )
+
+
 def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str]) -> Answer:
     """Return the window that a request asks about."""
     return Answer(
@@ -90,10 +97,7 @@ def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str]) -> Answe
         released=request.released_text,
         final=request.final,
         origin=Origin(request.origin),
-        sources=tuple(
-            Source(p.id, p.text, p.title, p.version, p.document_id, p.effective_from, p.effective_to, p.superseded_by)
-            for p in request.passages
-        ),
+        sources=to_sources(request.passages),
         require_grounding=request.require_grounding,
         schema=request.schema_json,
         vault=vault,
@@ -122,7 +126,8 @@ def to_facts(request: pb.EvaluateRulesRequest) -> dict[str, Any]:
     return facts | {"caller": {"tenant": caller.tenant, "role": caller.role, "user": caller.user, "permissions": list(caller.permissions)}}
 
 
-def _to_result(outcome: Outcome) -> pb.CheckResult:
+def to_result(outcome: Outcome) -> pb.CheckResult:
+    """Return what one check said."""
     return pb.CheckResult(
         name=outcome.name,
         version=outcome.version,
@@ -139,7 +144,7 @@ def to_input_response(screened: Screened, messages: Sequence[ChatMessage], vault
     """Return the verdict and, where they are safe to hand on, the messages with pseudonyms."""
     verdict = pb.Verdict(
         decision=screened.finding.decision.value,
-        checks=[_to_result(o) for o in screened.outcomes],
+        checks=[to_result(o) for o in screened.outcomes],
         code=screened.finding.code,
         personal_data=dict(screened.counts),
     )
@@ -150,14 +155,15 @@ def to_output_response(judged: Judged, release: pb.Release | None) -> pb.CheckOu
     """Return the verdict with the release, if there is one."""
     verdict = pb.Verdict(
         decision=judged.finding.decision.value,
-        checks=[_to_result(o) for o in judged.outcomes],
+        checks=[to_result(o) for o in judged.outcomes],
         code=judged.finding.code,
         personal_data=dict(judged.leaked),
     )
-    return pb.CheckOutputResponse(verdict=verdict, release=release, sentences=[_to_support(h) for h in judged.highlights])
+    return pb.CheckOutputResponse(verdict=verdict, release=release, sentences=[to_support(h) for h in judged.highlights])
 
 
-def _to_support(highlight: Highlight) -> pb.SentenceSupport:
+def to_support(highlight: Highlight) -> pb.SentenceSupport:
+    """Return the support of one sentence."""
     return pb.SentenceSupport(
         start=highlight.start,
         end=highlight.end,

@@ -10,16 +10,20 @@ from encoders.injection import InjectionDetector
 from encoders.reading import Reader
 from encoders.safety import SafetyDetector
 from guardrail.checks.base import Answer, Check, Conversation
+from guardrail.checks.canary import CanaryCheck
 from guardrail.checks.citations import CitationsCheck
 from guardrail.checks.extract import ExtractCheck
+from guardrail.checks.foreign import ForeignInputCheck, ForeignOutputCheck, load_foreign
 from guardrail.checks.form import FormCheck
 from guardrail.checks.grounding import GroundingCheck
 from guardrail.checks.injection import InjectionCheck
+from guardrail.checks.links import LinksCheck
 from guardrail.checks.personal_data import PersonalDataCheck
 from guardrail.checks.pii_leak import PiiLeakCheck
 from guardrail.checks.prompt_leak import PromptLeakCheck
 from guardrail.checks.safety import SafetyInputCheck, SafetyOutputCheck
 from guardrail.checks.size import SizeCheck
+from guardrail.checks.wording import WordingCheck
 from guardrail.personal.detection import Detector, Policy
 from guardrail.prompts import system_prompts
 from guardrail.settings import Settings
@@ -73,6 +77,9 @@ INPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Conversation]]] = {
 
 OUTPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Answer]]] = {
     "form": lambda _: FormCheck(),
+    "wording": lambda p: WordingCheck(p.settings.max_answer_characters),
+    "links": lambda p: LinksCheck(p.settings.link_hosts),
+    "canary": lambda p: CanaryCheck(p.settings.canaries),
     "pii_leak": lambda p: PiiLeakCheck(p.detector, p.settings.leak_types, p.settings.check_budget_ms),
     "prompt_leak": lambda p: PromptLeakCheck(system_prompts(p.settings.repository_dir / "domains"), p.settings.prompt_leak_words),
     "safety": lambda p: SafetyOutputCheck(p.safety, p.reader, p.settings.safety_blocked, p.settings.check_budget_ms),
@@ -83,10 +90,12 @@ OUTPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Answer]]] = {
 
 
 def input_checks(parts: Parts) -> tuple[Check[Conversation], ...]:
-    """Build the checks of what comes in that the settings name."""
-    return tuple(INPUT_CHECKS[name](parts) for name in parts.settings.input_checks)
+    """Build the checks of what comes in that the settings name, then those of others; raise ForeignFileError."""
+    foreign = (ForeignInputCheck(d) for d in load_foreign(parts.settings.foreign_file) if d.stage == "input")
+    return (*(INPUT_CHECKS[name](parts) for name in parts.settings.input_checks), *foreign)
 
 
 def output_checks(parts: Parts) -> tuple[Check[Answer], ...]:
-    """Build the checks of what goes out that the settings name."""
-    return tuple(OUTPUT_CHECKS[name](parts) for name in parts.settings.output_checks)
+    """Build the checks of what goes out that the settings name, then those of others; raise ForeignFileError."""
+    foreign = (ForeignOutputCheck(d) for d in load_foreign(parts.settings.foreign_file) if d.stage == "output")
+    return (*(OUTPUT_CHECKS[name](parts) for name in parts.settings.output_checks), *foreign)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import ClassVar, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from guardrail.sentences import Sentence, split
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
@@ -111,12 +111,16 @@ SubjectT_contra = TypeVar("SubjectT_contra", contravariant=True)
 class Check(Protocol[SubjectT_contra]):
     """One plug-in; `run` is called in a thread and must not touch the event loop."""
 
-    name: ClassVar[str]
     version: str
     threshold: float
     budget_ms: float
     on_error: OnError
 
+    @property
+    def name(self) -> str:
+        """Name in verdicts, metrics and settings."""
+        ...
+
     def run(self, subject: SubjectT_contra, /) -> Finding:
-        """Judge one subject."""
+        """Judge one subject; a class attribute `cheap` that is true lets the check run before the others."""
         ...

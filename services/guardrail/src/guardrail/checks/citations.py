@@ -22,6 +22,7 @@ class CitationsCheck:
     """Objects to a citation of a passage that was not given, and to a quotation that its passage does not hold."""
 
     name: ClassVar[str] = "citations"
+    cheap: ClassVar[bool] = True
     version = "2"
     threshold = 1.0
     budget_ms = 1000.0

@@ -19,6 +19,7 @@ class ExtractCheck:
     """Objects to an extract with a sentence that no passage holds word for word."""
 
     name: ClassVar[str] = "extract"
+    cheap: ClassVar[bool] = True
     version = "1"
     threshold = 1.0
     budget_ms = 1000.0

@@ -26,6 +26,7 @@ class FormCheck:
     """Objects to a finished text that is not JSON of its schema."""
 
     name: ClassVar[str] = "form"
+    cheap: ClassVar[bool] = True
     version = "1"
     threshold = 1.0
     budget_ms = 1000.0

@@ -6,7 +6,7 @@ from encoders.injection import InjectionDetector
 from encoders.reading import Reader
 from guardrail.checks.base import CLEAR, Conversation, Decision, Finding, OnError, Piece
 
-_CHANNELS = {"user": "user", "tool": "tool"}
+_CHANNELS = {"user": "user", "tool": "tool", "document": "document"}
 
 
 class InjectionCheck:

@@ -19,6 +19,7 @@ class PromptLeakCheck:
     """Objects to a run of words out of a system prompt."""
 
     name: ClassVar[str] = "prompt_leak"
+    cheap: ClassVar[bool] = True
     version = "1"
     budget_ms = 1000.0
     on_error: OnError = "block"

@@ -22,7 +22,7 @@ class _Safety:
         self._detector, self._reader = detector, reader
         self._blocked = frozenset(blocked)
         self.version = detector.version
-        self.threshold = detector.thresholds["unsafe"]
+        self.threshold = detector.threshold
         self.budget_ms = budget_ms
 
     def judge(self, text: str) -> SafetyScore:
@@ -36,11 +36,11 @@ class _Safety:
         found = self.judge(text)
         named = ", ".join(found.flagged_categories)
         if SELF_HARM in found.flagged_categories:
-            return Finding(found.categories[SELF_HARM], Decision.ESCALATE, SELF_HARM, f"categories {named}")
+            return Finding(found.categories[SELF_HARM], Decision.ESCALATE, SELF_HARM, f"categories {named}", found)
         worst = max([found.probability, *(found.categories[name] for name in found.flagged_categories)])
         if self._blocked.intersection(found.flagged_categories):
-            return Finding(worst, Decision.BLOCK, "unsafe_content", f"categories {named}")
-        return Finding(worst, reason=f"signal: {named or 'unsafe'}" if found.flagged else "")
+            return Finding(worst, Decision.BLOCK, "unsafe_content", f"categories {named}", found)
+        return Finding(worst, reason=f"signal: {named or 'unsafe'}" if found.flagged else "", detail=found)
 
 
 class SafetyInputCheck(_Safety):

@@ -9,6 +9,7 @@ class SizeCheck:
     """Bounds the characters of a conversation."""
 
     name: ClassVar[str] = "size"
+    cheap: ClassVar[bool] = True
     version = "1"
     budget_ms = 1000.0
     on_error: OnError = "block"

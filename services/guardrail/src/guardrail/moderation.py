@@ -1,0 +1,102 @@
+"""Judges texts for callers who run no model through us: any stage, each text alone, nothing signed."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chassis.errors import InvalidArgumentError
+from encoders.safety import SafetyScore
+from guardrail.cards import cards
+from guardrail.checks.base import Answer, Conversation, Origin, Piece, Source
+from guardrail.panel import Outcome, Panel, detail, gravest
+from guardrail.personal.detection import Mention
+from guardrail.personal.pseudonyms import Pseudonyms
+from guardrail.releasing import Releaser
+from guardrail.wire import to_result, to_support
+from strata.guardrail.v1 import guardrail_service_pb2 as pb
+
+MOST_TEXTS = 32
+# Who speaks at a stage, as the checks of conversations know it.
+_ROLES = {pb.STAGE_INPUT: "user", pb.STAGE_RETRIEVED: "document", pb.STAGE_TOOL: "tool"}
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be judged, where it stands, and what an output may rest on."""
+
+    stage: "pb.Stage"
+    texts: Sequence[str]
+    checks: frozenset[str] = frozenset()
+    sources: tuple[Source, ...] = ()
+    require_grounding: bool = False
+    schema: str = ""
+
+
+class Moderator:
+    """Runs the checks of a stage by name."""
+
+    def __init__(self, inputs: Panel[Conversation], outputs: Panel[Answer]) -> None:
+        """Use the very panels that requests pass; raise KeyError for a check without a card."""
+        self._inputs, self._outputs = inputs, outputs
+        self.cards = cards(inputs.checks, outputs.checks)
+
+    async def judge(self, order: Order) -> list[pb.TextVerdict]:
+        """Return a verdict for each text; raise InvalidArgumentError for an unknown stage or check."""
+        if not 1 <= len(order.texts) <= MOST_TEXTS:
+            raise InvalidArgumentError(f"give 1 to {MOST_TEXTS} texts")
+        if order.stage == pb.STAGE_OUTPUT:
+            panel = _chosen(self._outputs, order.checks)
+            return list(await asyncio.gather(*(self._output(panel, order, text) for text in order.texts)))
+        if order.stage not in _ROLES:
+            raise InvalidArgumentError("the stage must be input, retrieved, tool or output")
+        # Only a conversation must have something that a user says.
+        known = (
+            self._inputs if order.stage == pb.STAGE_INPUT else self._inputs.only([c.name for c in self._inputs.checks if c.name != "size"])
+        )
+        chosen = _chosen(known, order.checks)
+        return list(await asyncio.gather(*(_input(chosen, text, _ROLES[order.stage]) for text in order.texts)))
+
+    async def _output(self, panel: Panel[Answer], order: Order, text: str) -> pb.TextVerdict:
+        answer = Answer(
+            text,
+            origin=Origin.MODEL,
+            sources=order.sources,
+            require_grounding=order.require_grounding or bool(order.sources),
+            schema=order.schema,
+        )
+        judged = await Releaser(panel).judge(answer, (), may_read=False)
+        mentions = detail(judged.outcomes, "pii_leak")
+        result = _verdict(judged.outcomes, judged.text, mentions if isinstance(mentions, tuple) else ())
+        result.sentences.extend(to_support(highlight) for highlight in judged.highlights)
+        return result
+
+
+async def _input(panel: Panel[Conversation], text: str, role: str) -> pb.TextVerdict:
+    outcomes = await panel.judge(Conversation((Piece(role, text),)))
+    found = detail(outcomes, "personal_data")
+    mentions: Sequence[Mention] = found[0] if isinstance(found, tuple) and found else ()
+    return _verdict(outcomes, Pseudonyms.beside([text]).replace(text, mentions), mentions)
+
+
+def _verdict(outcomes: Sequence[Outcome], redacted: str, mentions: Sequence[Mention]) -> pb.TextVerdict:
+    finding = gravest(outcomes)
+    result = pb.TextVerdict(
+        verdict=pb.Verdict(decision=finding.decision.value, code=finding.code, checks=[to_result(outcome) for outcome in outcomes]),
+        redacted=redacted,
+        spans=[pb.PersonalSpan(start=m.start, end=m.end, type=m.type) for m in mentions],
+    )
+    for mention in mentions:
+        result.verdict.personal_data[mention.type] += 1
+    safety = detail(outcomes, "safety")
+    if isinstance(safety, SafetyScore):
+        result.categories.update(safety.categories)
+        result.categories["unsafe"] = safety.probability
+        result.flagged_categories.extend(safety.flagged_categories)
+    return result
+
+
+def _chosen(panel: Panel, names: frozenset[str]) -> Panel:  # type: ignore[type-arg] - one or the other kind of subject
+    known = {check.name for check in panel.checks}
+    if unknown := names - known:
+        raise InvalidArgumentError(f"unknown checks {sorted(unknown)}; this stage has {sorted(known)}")
+    return panel.only(names) if names else panel
