@@ -168,10 +168,18 @@ def sentences(root: Path) -> list[Item]:
     found = list(data_sentences(root))
     for kind, bound in (("email", 100), ("table", 150), ("code", 100)):
         found += [Item(part, False, f"bipia {kind}") for text in contexts[kind][:bound] for part in read(text, "document").parts[:12]]
-    found += [Item(text, False, "written documents") for text in Twins(HERE / "twins.yaml").texts("document_harmless", 2500)]
+    found += [Item(text, False, "written documents") for text in Twins(HERE / "twins.yaml").texts("document_harmless", 3500)]
     for item in harmless_tool_items(root, test=False):
         found += [Item(part, False, item.source) for part in read(item.text, "tool").parts]
     for item in (*orders(root), *hidden(root, test=False)[1]):
         parts = read(item.text, "document").parts
         found += [Item(part, True, item.source) for part in parts[:2]]
     return found
+
+
+def held_out_sentences() -> list[Item]:
+    """Return what the held-out templates say; the shipped head knows them too."""
+    twins = Twins(HERE / "twins.yaml")
+    found = [Item(text, False, "written documents") for text in twins.texts("document_harmless", 700, held_out=True)]
+    told = twins.texts("document_orders", 1000, held_out=True)
+    return found + [Item(part, True, "written orders") for text in told for part in read(text, "document").parts[:2]]

@@ -47,6 +47,10 @@ class Readings:
     def scores(self, head: TextClassifier, label: str) -> Scores:
         """Return the worst part's probability of every text."""
         shares = head.probabilities(self.table.texts, self.table.vectors, self.table.grams)[:, head.config.labels.index(label)]
+        return self.worst(np.asarray(shares, dtype=np.float64))
+
+    def worst(self, shares: Scores) -> Scores:
+        """Return the highest of every text's parts."""
         starts = [0, *self.ends[:-1]]
         return np.array([shares[start:end].max() for start, end in zip(starts, self.ends, strict=True)], dtype=np.float64)
 
@@ -54,15 +58,15 @@ class Readings:
 class Laboratory:
     """The encoder with its cache on disk."""
 
-    def __init__(self, data: Path, cache: Path) -> None:
+    def __init__(self, data: Path, cache: Path, hasher: NgramHasher = HASHER) -> None:
         """Open the cache."""
-        self.data = data
+        self.data, self._hasher = data, hasher
         self.encoder = Encoder.load()
         self.cache = VectorCache(self.encoder, cache)
 
     def table(self, texts: Sequence[str]) -> Table:
         """Embed and count texts."""
-        return Table(texts, self.cache.encode(texts), HASHER.rows(texts))
+        return Table(texts, self.cache.encode(texts), self._hasher.rows(texts))
 
     def readings(self, items: Iterable[Item], channel: str) -> Readings:
         """Read texts as the detectors do."""

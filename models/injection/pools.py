@@ -86,6 +86,9 @@ def _longer_traffic(root: Path, *, held_out: bool) -> Iterator[Item]:
     for number, row in enumerate(rows(root, "retrieval/medquad/corpus.jsonl.gz")):
         if number % 60 == held_out:
             yield Item(row["title"], False, "medquad")
+    for number, row in enumerate(rows(root, "routing/banking77/train.jsonl.gz")):
+        if not held_out and number % 10 == 0:
+            yield Item(row["text"], False, "banking77")
     for number, row in enumerate(rows(root, "routing/mmlu_pro_pairs/dev.jsonl.gz")):
         if number % 12 == held_out or (number % 6 == 2 and not held_out):
             yield Item(row["question"][:880], False, "mmlu_pro")
@@ -126,7 +129,7 @@ def unseen(root: Path) -> Iterator[Item]:
     for text in seed_sentences("harmless_test"):
         yield Item(text, False, "harmless with trigger words")
     for number, row in enumerate(rows(root, "routing/banking77/train.jsonl.gz")):
-        if number % 10 == 0:
+        if number % 10 == 1:
             yield Item(row["text"], False, "banking77")
     for row in rows(root, "tools/bfcl_v4/question/multiple.jsonl.gz"):
         yield Item(row["question"][0][0]["content"][:800], False, "bfcl multiple")
@@ -188,15 +191,15 @@ def orders(root: Path) -> Iterator[Item]:
             yield item
     for text in seed_sentences("document_orders", 300):
         yield Item(text, True, "seeds")
-    for text in Twins(HERE / "twins.yaml").texts("document_orders", 4000):
+    for text in Twins(HERE / "twins.yaml").texts("document_orders", 5000):
         yield Item(text, True, "written orders")
 
 
 def _passages(root: Path) -> Iterator[tuple[str, str]]:
     sets = {
-        "medquad": ("retrieval/medquad/corpus.jsonl.gz", "text", 60),
+        "medquad": ("retrieval/medquad/corpus.jsonl.gz", "text", 45),
         "scifact": ("retrieval/scifact/corpus.jsonl.gz", "text", 40),
-        "github_policy": ("retrieval/github_site_policy_versions/corpus.jsonl.gz", "text", 8),
+        "github_policy": ("retrieval/github_site_policy_versions/corpus.jsonl.gz", "text", 4),
         "support_policy": ("retrieval/support_policy_docs/corpus.jsonl.gz", "text", 1),
         "tau2_banking": ("retrieval/tau2_banking_knowledge/corpus.jsonl.gz", "text", 6),
         "mts_notes": ("triage_retail/mts_dialog/train.jsonl.gz", "section_text", 6),

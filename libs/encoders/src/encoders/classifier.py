@@ -101,6 +101,19 @@ class TextClassifier:
         """Return the same weights under another configuration."""
         return type(self)(self._encoder, config, self._dense, self._sparse, self._bias)
 
+    def blended(self, other: Self, mine: float, theirs: float) -> Self:
+        """Return a classifier whose logits are a weighted sum; both must have the same labels, features and scales, else ValueError."""
+        if (self.config.labels, self.config.hasher, self.config.ngram_scale, self.config.vector_scale) != (
+            other.config.labels,
+            other.config.hasher,
+            other.config.ngram_scale,
+            other.config.vector_scale,
+        ):
+            raise ValueError(f"{other.config.name!r} has other labels or features than {self.config.name!r}")
+        pairs = ((self._dense, other._dense), (self._sparse, other._sparse), (self._bias, other._bias))
+        dense, sparse, bias = (mine * first + theirs * second for first, second in pairs)
+        return type(self)(self._encoder, self.config, dense, sparse, bias)
+
     def probabilities(self, texts: Sequence[str], vectors: Vectors | None = None, grams: SparseRows | None = None) -> Matrix:
         """Return calibrated probabilities (n, classes); pass `vectors` if already encoded, `grams` if already counted."""
         config = self.config
