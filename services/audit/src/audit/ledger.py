@@ -16,20 +16,16 @@ from audit import checkpoints, leaves, segments
 from audit.checkpoints import CheckpointFile
 from audit.keys import DEFAULT_CLASS, DataKey, KeyVault
 from audit.leaves import InvalidLeafError, Leaf, SealedError
-from audit.trust import Trust
-from audit.verification import verify
+from audit.recovery import Recovery
 from audit.view import Found, View
-from chassis.errors import FailedPreconditionError, InternalError
+from chassis.errors import InternalError
 from chassis.logging import get_logger
-from tlog.notes import Checkpoint, InvalidNoteError, Signer, open_checkpoint
-from tlog.tiles import MissingTileError, TileReader, TileWriter
+from tlog.notes import Checkpoint, Signer
+from tlog.tiles import TileWriter
 from tlog.tree import CompactRange, leaf_hash
 
 log = get_logger("ledger")
 _VIEW_ROWS = 2_000
-# Tiles that a crash can leave unwritten at the right edge.
-_MOST_RECOMPUTED = 8
-_OLD_FORMAT = "head.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,108 +105,17 @@ class Ledger:
         return Checkpoint(self._signer.name, self._tree.size, self._tree.root())
 
     def _open(self) -> None:
-        if (self.folder / _OLD_FORMAT).exists():
-            raise FailedPreconditionError(
-                f"{self.folder} holds a log of an earlier format ({_OLD_FORMAT}), never released; move it away to begin a new one"
-            )
-        newest = self._newest()
-        if newest is None:
-            if any(segment.stat().st_size for segment in segments.list_segments(self.folder)):
-                raise FailedPreconditionError(f"the audit log in {self.folder} has records but no signed checkpoint; keep it as evidence")
-            newest = Checkpoint(self._signer.name, 0, CompactRange().root())
-        if newest.size and not self.vault.exists:
-            raise FailedPreconditionError(f"the audit log has {newest.size} records but the store of their keys is missing; restore it")
+        found = Recovery(self.folder, self._signer)
+        found.run(has_keys=self.vault.exists)
+        self._tree, self._tiles, self._segment, self._end = found.tree, found.tiles, found.segment, found.end
+        self.note = found.note
         self._signed = CheckpointFile(self.folder / checkpoints.SIGNED)
-        self._resume(newest)
-        try:
-            self._take_tail()
-        except segments.MisplacedSegmentError as error:
-            raise FailedPreconditionError(f"the audit log is damaged at record {error.index}: {error}") from error
-        self._catch_up()
-        self.publish()
-
-    def _newest(self) -> Checkpoint | None:
-        """Return the largest checkpoint that any of the files has; a shorter log than that is a damaged one."""
-        newest = None
-        try:
-            for note in checkpoints.newest_notes(self.folder):
-                found, _ = open_checkpoint(note, self._signer.verifier)
-                if newest is None or found.size > newest.size:
-                    newest, self.note = found, note
-        except InvalidNoteError as error:
-            raise FailedPreconditionError(f"a checkpoint of the audit log is damaged: {error}; `strata audit verify` says where") from error
-        return newest
-
-    def _resume(self, newest: Checkpoint) -> None:
-        """Go on with the tree that the newest checkpoint states, from its tiles, or from all leaves when those do not fit."""
-        allowed = iter(range(_MOST_RECOMPUTED))
-
-        def leaf_hashes(start: int, end: int) -> list[bytes]:
-            if next(allowed, None) is None:
-                raise MissingTileError("so many that computing all anew is quicker")
-            return segments.leaf_hashes(self.folder, start, end)
-
-        reader = TileReader(self.folder, leaf_hashes, store=True)
-        with suppress(MissingTileError, segments.MisplacedSegmentError):
-            self._tree = reader.compact_range(newest.size)
-            self._tiles.load(newest.size, reader)
-            if self._tree.root() == newest.root and self._last_segment_fits(newest.size, reader):
-                return
-        log.warning("tiles_rebuilt", size=newest.size)
-        self._rebuild(newest)
-
-    def _last_segment_fits(self, size: int, reader: TileReader) -> bool:
-        """Tell whether the leaves of the last file are those of the tree; older files are for the full check."""
-        first = max((int(path.stem) for path in segments.list_segments(self.folder) if int(path.stem) < size), default=0)
-        found = first
-        for line in segments.lines(self.folder, first):
-            if line.index >= size:
-                break
-            if not line.is_whole or leaf_hash(line.leaf) != reader.tile(0, line.index >> 8, (line.index & 255) + 1)[-1]:
-                return False
-            self._segment, self._end, found = line.segment, line.offset + len(line.raw), line.index + 1
-        return found == size
-
-    def _rebuild(self, newest: Checkpoint) -> None:
-        """Compute the tree and its tiles again from every leaf."""
-        self._tree, self._tiles = CompactRange(), TileWriter(self.folder)
-        try:
-            for line in segments.lines(self.folder):
-                if line.index >= newest.size or not line.is_whole:
-                    break
-                self._tree.append(leaf_hash(line.leaf), self._tiles.completed)
-                self._segment, self._end = line.segment, line.offset + len(line.raw)
-        except segments.MisplacedSegmentError as error:
-            log.warning("segment_misplaced", problem=str(error))
-        if self._tree.size != newest.size or self._tree.root() != newest.root:
-            found = verify(self.folder, trust=Trust((self._signer.verifier,)))
-            raise FailedPreconditionError(
-                f"the audit log is damaged at record {found.first_bad_index}: {found.problem}; "
-                f"keep {self.folder} as evidence and move it away to begin a new one"
-            )
-        self._tiles.write_full()
-
-    def _take_tail(self) -> None:
-        """Keep what a crash left whole behind the signed end, which nobody was told of yet, and cut what it left torn."""
-        size = self._tree.size
-        for line in segments.lines(self.folder, size):
-            if line.index < size:
-                continue
-            try:
-                leaves.decode(line.leaf)
-            except InvalidLeafError:
-                break
-            if not line.is_whole:
-                break
-            self._tree.append(leaf_hash(line.leaf), self._tiles.completed)
-            self._segment, self._end = line.segment, line.offset + len(line.raw)
-        for later in segments.list_segments(self.folder):
-            if int(later.stem) > int(self._segment.stem):
-                later.unlink()
         self._repair()
-        if self._tree.size > size or not self.note:
+        if found.has_news or not self.note:
             self._tiles.write_full()
             self._sign(self._tree)
+        self._catch_up()
+        self.publish()
 
     def _sign(self, tree: CompactRange) -> None:
         note = self._signer.sign(Checkpoint(self._signer.name, tree.size, tree.root()).text())
