@@ -35,7 +35,7 @@ def new_ledger(state: Path, **options: Any) -> Ledger:
     provision_log(state / "credentials")
     signer = load_signer(state)
     vault = KeyVault(state / "credentials" / "audit" / "keys.db", load_master_key(state / "credentials" / "audit" / "master.key"))
-    view = View(state / "audit_run" / "view.db", signer.name)
+    view = View(state / "audit_run" / "view.db", signer.name, vault.token)
     return Ledger(state / "audit", signer, vault, view, **{"segment_bytes": 2_000, "min_free_bytes": 0, **options})
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import RLock
@@ -43,7 +43,7 @@ class DataKey:
     """A key that seals, and the identifier under which leaves name it."""
 
     id: str
-    cipher: AESGCM
+    secret: bytes = field(repr=False)
 
 
 def load_master_key(path: Path) -> bytes:
@@ -114,13 +114,13 @@ class KeyVault:
             (tenant, hashed, retention, period),
         ).fetchone()
         if row is not None:
-            return DataKey(row[0], AESGCM(_unwrap(AESGCM(key), row[1], row[0])))
+            return DataKey(row[0], _unwrap(AESGCM(key), row[1], row[0]))
         identifier, fresh = os.urandom(_ID_BYTES).hex(), AESGCM.generate_key(_KEY_BYTES * 8)
         database.execute(
             "INSERT INTO data_keys (id, tenant, subject, class, period, wrapped) VALUES (?, ?, ?, ?, ?, ?)",
             (identifier, tenant, hashed, retention, period, _wrap(AESGCM(key), fresh, identifier)),
         )
-        return DataKey(identifier, AESGCM(fresh))
+        return DataKey(identifier, fresh)
 
     def _tenant_key(self, database: sqlite3.Connection, tenant: str) -> bytes:
         if tenant not in self._tenants:
@@ -133,14 +133,14 @@ class KeyVault:
                 self._tenants[tenant] = _unwrap(self._master, row[0], tenant)
         return self._tenants[tenant]
 
-    def open_keys(self, identifiers: set[str]) -> dict[str, AESGCM]:
+    def open_keys(self, identifiers: set[str]) -> dict[str, bytes]:
         """Return the keys with these identifiers; those that were erased are left out."""
         found = {}
         with self._database() as database:
             for identifier in identifiers:
                 row = database.execute("SELECT tenant, wrapped FROM data_keys WHERE id = ?", (identifier,)).fetchone()
                 if row is not None and row[1] is not None:
-                    found[identifier] = AESGCM(_unwrap(AESGCM(self._tenant_key(database, row[0])), row[1], identifier))
+                    found[identifier] = _unwrap(AESGCM(self._tenant_key(database, row[0])), row[1], identifier)
         return found
 
     def erase(self, tenant: str, subject: str) -> int:
@@ -177,6 +177,28 @@ class KeyVault:
         with self._database() as database:
             hashed = _hashed(self._tenant_key(database, tenant), subject) if subject else b""
             return database.execute("DELETE FROM holds WHERE tenant = ? AND subject = ?", (tenant, hashed)).rowcount > 0
+
+    def holds(self, tenant: str = "") -> list[tuple[str, str, str, str, str]]:
+        """Return tenant, subject's token, reason, who and when of each hold, of one tenant or of all; no token holds the whole tenant."""
+        with self._database() as database:
+            rows = database.execute(
+                "SELECT tenant, hex(subject), reason, set_by, at FROM holds WHERE ? IN ('', tenant)", (tenant,)
+            ).fetchall()
+        return [(row[0], row[1].lower(), *row[2:]) for row in rows]
+
+    def token(self, tenant: str, subject: str) -> str:
+        """Return the name under which lookups find a subject; nobody without the tenant's key can guess whose it is."""
+        with self._lock:
+            key = self._tenants.get(tenant)
+            if key is None:
+                with self._database() as database:
+                    key = self._tenant_key(database, tenant)
+            return _hashed(key, subject).hex()
+
+    def erased_since(self, moment: str) -> list[str]:
+        """Return the identifiers of the keys that were destroyed at or after a moment (UTC, ISO 8601)."""
+        with self._database() as database:
+            return [row[0] for row in database.execute("SELECT id FROM data_keys WHERE erased_at >= ?", (moment,))]
 
     def _forget_erased(self) -> None:
         """Leave no copy of a destroyed key behind, in memory or in the write-ahead log."""

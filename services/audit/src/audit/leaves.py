@@ -2,16 +2,14 @@
 
 import base64
 import binascii
-import os
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from evidence.sealing import SealedError, open_sealed, record_key, seal
 
 VERSION = 1
-_NONCE_BYTES = 12
 # What of a record stays readable for good; whatever else it has may hold personal data and is sealed.
 CLEAR = (
     "tenant", "record_id", "request_id", "trace_id", "service", "step", "step_id", "attempt", "outcome", "phase", "code",
@@ -22,10 +20,6 @@ _NUMBERS = frozenset({"attempt", "producer_sequence"})
 
 class InvalidLeafError(ValueError):
     """The bytes are not a leaf that this program wrote."""
-
-
-class SealedError(Exception):
-    """What is sealed cannot be opened with this key; it or its header was changed."""
 
 
 def canonical(value: dict[str, Any]) -> bytes:
@@ -64,15 +58,14 @@ def subject_of(record: dict[str, Any]) -> str:
     return f"session/{session}" if session else f"request/{record.get('request_id') or record.get('record_id', '')}"
 
 
-def encode(record: dict[str, Any], place: Place, key: AESGCM) -> tuple[Leaf, bytes]:
+def encode(record: dict[str, Any], place: Place, key: bytes) -> tuple[Leaf, bytes]:
     """Return the leaf of a record and its bytes."""
     header: dict[str, Any] = {name: int(record[name]) if name in _NUMBERS else record[name] for name in CLEAR if record.get(name)}
     if milliseconds := record.get("duration_ms"):
         header["duration_us"] = round(float(milliseconds) * 1000)
     header |= {"v": VERSION, "stream_sequence": place.sequence, "stored_at": place.stored_at, "epoch": place.epoch, "key": place.key}
     hidden = {name: value for name, value in record.items() if name not in CLEAR and name != "duration_ms"}
-    nonce = os.urandom(_NONCE_BYTES)
-    sealed = base64.b64encode(nonce + key.encrypt(nonce, canonical(hidden), canonical(header))).decode()
+    sealed = base64.b64encode(seal(key, canonical(hidden), canonical(header))).decode()
     return Leaf(header, sealed), canonical({**header, "sealed": sealed})
 
 
@@ -95,11 +88,16 @@ def clear_record(leaf: Leaf) -> dict[str, Any]:
     return record
 
 
-def open_record(leaf: Leaf, key: AESGCM) -> dict[str, Any]:
-    """Return the whole record; raise SealedError when the key does not open it."""
+def open_record(leaf: Leaf, key: bytes) -> dict[str, Any]:
+    """Return the whole record; raise SealedError when its subject's key does not open it."""
     try:
         sealed = base64.b64decode(leaf.sealed, validate=True)
-        hidden = orjson.loads(key.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], canonical(leaf.header)))
-    except (InvalidTag, ValueError, binascii.Error) as error:
-        raise SealedError(f"record {leaf.header.get('record_id')!r} cannot be opened with key {leaf.key}") from error
+        hidden = orjson.loads(open_sealed(record_key(key, sealed), sealed, canonical(leaf.header)))
+    except (SealedError, ValueError, binascii.Error) as error:
+        raise SealedError(f"record {leaf.header.get('record_id')!r} cannot be opened with key {leaf.key}: {error}") from error
     return {**clear_record(leaf), **hidden}
+
+
+def own_key(leaf: Leaf, key: bytes) -> bytes:
+    """Return the key that opens this record alone, for whoever may see it and nothing else of its subject."""
+    return record_key(key, base64.b64decode(leaf.sealed))

@@ -5,7 +5,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +15,13 @@ from typing import Any, BinaryIO
 from audit import checkpoints, leaves, segments
 from audit.checkpoints import CheckpointFile
 from audit.keys import DEFAULT_CLASS, DataKey, KeyVault
-from audit.leaves import InvalidLeafError, Leaf, SealedError
+from audit.leaves import InvalidLeafError, Leaf
+from audit.producers import repeat_note
 from audit.recovery import Recovery
 from audit.view import Found, View
 from chassis.errors import InternalError
 from chassis.logging import get_logger
+from evidence.sealing import SealedError
 from tlog.notes import Checkpoint, Signer
 from tlog.tiles import TileWriter
 from tlog.tree import CompactRange, leaf_hash
@@ -114,7 +116,7 @@ class Ledger:
         if found.has_news or not self.note:
             self._tiles.write_full()
             self._sign(self._tree)
-        self._catch_up()
+        self.catch_up()
         self.publish()
 
     def _sign(self, tree: CompactRange) -> None:
@@ -122,7 +124,13 @@ class Ledger:
         self._signed.append(tree.size, note)
         self.note = note
 
-    def _catch_up(self) -> None:
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep the writer out while the block changes what belongs to the log besides its files."""
+        with self._lock:
+            yield
+
+    def catch_up(self) -> None:
         """Bring the view to where the log is; one that knows more than the log, or something else, is built anew."""
         known = self.view.size
         if known > self._tree.size:
@@ -163,7 +171,7 @@ class Ledger:
             if self._must_repair:
                 self._repair()
             try:
-                self._catch_up()
+                self.catch_up()
                 new = self._encode(self._unknown(group))
             except sqlite3.Error as error:
                 raise OSError(errno.EIO, f"the view of the audit log does not work: {error!r}") from error
@@ -183,7 +191,8 @@ class Ledger:
             received: Received | None = delivered
             name, digest = str(delivered.record.get("record_id", "")), self.view.digest(delivered.record)
             if name and ((name, digest) in known or (name, None) in known):
-                received = _repeat(delivered)
+                note = repeat_note(delivered.record)
+                received = None if note is None else replace(delivered, record=note)
             else:
                 known.add((name, digest))
             if received is not None:
@@ -200,7 +209,7 @@ class Ledger:
             wanted.append((str(received.record.get("tenant", "")), subject, retention, received.stored_at[:7]))
         keys = self.vault.seal_keys(wanted) if wanted else []
         return [
-            _New(*leaves.encode(received.record, self._place(received, key), key.cipher), received.record, digest)
+            _New(*leaves.encode(received.record, self._place(received, key), key.secret), received.record, digest)
             for (received, digest), key in zip(new, keys, strict=True)
         ]
 
@@ -299,19 +308,6 @@ class Ledger:
             self._signed.close()
             self.view.close()
             self.vault.close()
-
-
-def _repeat(received: Received) -> Received | None:
-    """Return the note that a producer's number was a repeat, so that no gap shows; None when it has no number."""
-    record = received.record
-    producer, number = record.get("producer"), record.get("producer_sequence")
-    if not producer or not number:
-        return None
-    kept: dict[str, Any] = {
-        name: record[name] for name in ("tenant", "request_id", "trace_id", "service", "producer", "producer_sequence") if name in record
-    }
-    note = {"record_id": f"repeat/{producer}/{number}", "step": "repeat", "outcome": "skipped", "details": {"of": record.get("record_id")}}
-    return replace(received, record={**kept, **note})
 
 
 def timestamp(moment: datetime) -> str:

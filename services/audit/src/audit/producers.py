@@ -45,3 +45,15 @@ class Producers:
                     found.append(f"{producer}: {expected}-{number - 1}")
                 expected = number + 1
         return tuple(found[:_MOST_NAMED])
+
+
+def repeat_note(record: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the note that a producer's number was a repeat, so that no gap shows; None when the record has no number."""
+    producer, number = record.get("producer"), record.get("producer_sequence")
+    if not producer or not number:
+        return None
+    kept: dict[str, Any] = {
+        name: record[name] for name in ("tenant", "request_id", "trace_id", "service", "producer", "producer_sequence") if name in record
+    }
+    note = {"record_id": f"repeat/{producer}/{number}", "step": "repeat", "outcome": "skipped", "details": {"of": record.get("record_id")}}
+    return {**kept, **note}

@@ -245,7 +245,7 @@ def open_ledger(settings: Settings, lease: Lease) -> Ledger:
             settings.folder,
             signer,
             vault,
-            View(settings.run_folder / "view.db", signer.name),
+            View(settings.run_folder / "view.db", signer.name, vault.token),
             segment_bytes=settings.segment_bytes,
             min_free_bytes=settings.min_free_bytes,
             epoch=lease.epoch,
