@@ -26,7 +26,7 @@ from strata.audit.v1 import audit_events_pb2 as strata_dot_audit_dot_v1_dot_audi
 from strata.gateway.v1 import gateway_events_pb2 as strata_dot_gateway_dot_v1_dot_gateway__events__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strata/audit/v1/audit_service.proto\x12\x0fstrata.audit.v1\x1a\"strata/audit/v1/audit_events.proto\x1a&strata/gateway/v1/gateway_events.proto\"H\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\"\x82\x01\n\rChainedRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x15\n\rprevious_hash\x18\x02 \x01(\t\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12-\n\x06record\x18\x04 \x01(\x0b\x32\x1d.strata.audit.v1.StepRecorded\x12\x0e\n\x06\x65rased\x18\x05 \x01(\x08\"C\n\x10GetTraceResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.strata.audit.v1.ChainedRecord\"\x0f\n\rVerifyRequest\"\x86\x01\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x17\n\x0f\x66irst_bad_index\x18\x04 \x01(\x04\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x10\n\x08\x63osigned\x18\x06 \x01(\x04\x12\x0c\n\x04gaps\x18\x07 \x03(\t2\xaa\x01\n\x0c\x41uditService\x12O\n\x08GetTrace\x12 .strata.audit.v1.GetTraceRequest\x1a!.strata.audit.v1.GetTraceResponse\x12I\n\x06Verify\x12\x1e.strata.audit.v1.VerifyRequest\x1a\x1f.strata.audit.v1.VerifyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#strata/audit/v1/audit_service.proto\x12\x0fstrata.audit.v1\x1a\"strata/audit/v1/audit_events.proto\x1a&strata/gateway/v1/gateway_events.proto\"]\n\x0fGetTraceRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x13\n\x0bplaces_only\x18\x03 \x01(\x08\"\x82\x01\n\rChainedRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x15\n\rprevious_hash\x18\x02 \x01(\t\x12\x0c\n\x04hash\x18\x03 \x01(\t\x12-\n\x06record\x18\x04 \x01(\x0b\x32\x1d.strata.audit.v1.StepRecorded\x12\x0e\n\x06\x65rased\x18\x05 \x01(\x08\"C\n\x10GetTraceResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.strata.audit.v1.ChainedRecord\"\x0f\n\rVerifyRequest\"\x86\x01\n\x0eVerifyResponse\x12\x0e\n\x06intact\x18\x01 \x01(\x08\x12\x0c\n\x04size\x18\x02 \x01(\x04\x12\x0c\n\x04head\x18\x03 \x01(\t\x12\x17\n\x0f\x66irst_bad_index\x18\x04 \x01(\x04\x12\x0f\n\x07problem\x18\x05 \x01(\t\x12\x10\n\x08\x63osigned\x18\x06 \x01(\x04\x12\x0c\n\x04gaps\x18\x07 \x03(\t\"R\n\x11GetReceiptRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"8\n\x12GetReceiptResponse\x12\x14\n\x0creceipt_json\x18\x01 \x01(\x0c\x12\x0c\n\x04\x63ose\x18\x02 \x01(\x0c\"S\n\x12GetEvidenceRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x12\n\nrequest_id\x18\x02 \x01(\t\"P\n\x0e\x45videnceRecord\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04leaf\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x03(\x0c\x12\x12\n\nrecord_key\x18\x04 \x01(\x0c\"\x97\x01\n\x13GetEvidenceResponse\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x30\n\x07records\x18\x02 \x03(\x0b\x32\x1f.strata.audit.v1.EvidenceRecord\x12\x12\n\ncheckpoint\x18\x03 \x01(\t\x12\x14\n\x0cverifier_key\x18\x04 \x01(\t\x12\x14\n\x0cwitness_keys\x18\x05 \x03(\t\"W\n\x13SignManifestRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x15\n\rmanifest_json\x18\x02 \x01(\x0c\"$\n\x14SignManifestResponse\x12\x0c\n\x04\x63ose\x18\x01 \x01(\x0c\"\xfa\x01\n\x14SearchRecordsRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\r\n\x05since\x18\x04 \x01(\t\x12\r\n\x05until\x18\x05 \x01(\t\x12\x0c\n\x04user\x18\x06 \x01(\t\x12\x10\n\x08\x64ocument\x18\x07 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x08 \x01(\t\x12\x0f\n\x07verdict\x18\t \x01(\t\x12\x0e\n\x06policy\x18\n \x01(\t\x12\x0c\n\x04step\x18\x0b \x01(\t\x12\r\n\x05limit\x18\x0c \x01(\r\x12\x0e\n\x06\x63ursor\x18\r \x01(\t\"]\n\x15SearchRecordsResponse\x12/\n\x07records\x18\x01 \x03(\x0b\x32\x1e.strata.audit.v1.ChainedRecord\x12\x13\n\x0bnext_cursor\x18\x02 \x01(\t\"?\n\x12RebuildViewRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\"&\n\x13RebuildViewResponse\x12\x0f\n\x07records\x18\x01 \x01(\x04\"q\n\x13\x45raseSubjectRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"6\n\x14\x45raseSubjectResponse\x12\x0c\n\x04keys\x18\x01 \x01(\r\x12\x10\n\x08requests\x18\x02 \x01(\r\"l\n\x0eSetHoldRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\x11\n\x0fSetHoldResponse\"m\n\x0fLiftHoldRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"\"\n\x10LiftHoldResponse\x12\x0e\n\x06lifted\x18\x01 \x01(\x08\"M\n\x10ListHoldsRequest\x12)\n\x06\x63\x61ller\x18\x01 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"Y\n\x04Hold\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x15\n\rsubject_token\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0e\n\x06set_by\x18\x04 \x01(\t\x12\n\n\x02\x61t\x18\x05 \x01(\t\"9\n\x11ListHoldsResponse\x12$\n\x05holds\x18\x01 \x03(\x0b\x32\x15.strata.audit.v1.Hold2\xc2\x07\n\x0c\x41uditService\x12O\n\x08GetTrace\x12 .strata.audit.v1.GetTraceRequest\x1a!.strata.audit.v1.GetTraceResponse\x12I\n\x06Verify\x12\x1e.strata.audit.v1.VerifyRequest\x1a\x1f.strata.audit.v1.VerifyResponse\x12U\n\nGetReceipt\x12\".strata.audit.v1.GetReceiptRequest\x1a#.strata.audit.v1.GetReceiptResponse\x12X\n\x0bGetEvidence\x12#.strata.audit.v1.GetEvidenceRequest\x1a$.strata.audit.v1.GetEvidenceResponse\x12[\n\x0cSignManifest\x12$.strata.audit.v1.SignManifestRequest\x1a%.strata.audit.v1.SignManifestResponse\x12^\n\rSearchRecords\x12%.strata.audit.v1.SearchRecordsRequest\x1a&.strata.audit.v1.SearchRecordsResponse\x12X\n\x0bRebuildView\x12#.strata.audit.v1.RebuildViewRequest\x1a$.strata.audit.v1.RebuildViewResponse\x12[\n\x0c\x45raseSubject\x12$.strata.audit.v1.EraseSubjectRequest\x1a%.strata.audit.v1.EraseSubjectResponse\x12L\n\x07SetHold\x12\x1f.strata.audit.v1.SetHoldRequest\x1a .strata.audit.v1.SetHoldResponse\x12O\n\x08LiftHold\x12 .strata.audit.v1.LiftHoldRequest\x1a!.strata.audit.v1.LiftHoldResponse\x12R\n\tListHolds\x12!.strata.audit.v1.ListHoldsRequest\x1a\".strata.audit.v1.ListHoldsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,55 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strata.audit.v1.audit_servi
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GETTRACEREQUEST']._serialized_start=132
-  _globals['_GETTRACEREQUEST']._serialized_end=204
-  _globals['_CHAINEDRECORD']._serialized_start=207
-  _globals['_CHAINEDRECORD']._serialized_end=337
-  _globals['_GETTRACERESPONSE']._serialized_start=339
-  _globals['_GETTRACERESPONSE']._serialized_end=406
-  _globals['_VERIFYREQUEST']._serialized_start=408
-  _globals['_VERIFYREQUEST']._serialized_end=423
-  _globals['_VERIFYRESPONSE']._serialized_start=426
-  _globals['_VERIFYRESPONSE']._serialized_end=560
-  _globals['_AUDITSERVICE']._serialized_start=563
-  _globals['_AUDITSERVICE']._serialized_end=733
+  _globals['_GETTRACEREQUEST']._serialized_end=225
+  _globals['_CHAINEDRECORD']._serialized_start=228
+  _globals['_CHAINEDRECORD']._serialized_end=358
+  _globals['_GETTRACERESPONSE']._serialized_start=360
+  _globals['_GETTRACERESPONSE']._serialized_end=427
+  _globals['_VERIFYREQUEST']._serialized_start=429
+  _globals['_VERIFYREQUEST']._serialized_end=444
+  _globals['_VERIFYRESPONSE']._serialized_start=447
+  _globals['_VERIFYRESPONSE']._serialized_end=581
+  _globals['_GETRECEIPTREQUEST']._serialized_start=583
+  _globals['_GETRECEIPTREQUEST']._serialized_end=665
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=667
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=723
+  _globals['_GETEVIDENCEREQUEST']._serialized_start=725
+  _globals['_GETEVIDENCEREQUEST']._serialized_end=808
+  _globals['_EVIDENCERECORD']._serialized_start=810
+  _globals['_EVIDENCERECORD']._serialized_end=890
+  _globals['_GETEVIDENCERESPONSE']._serialized_start=893
+  _globals['_GETEVIDENCERESPONSE']._serialized_end=1044
+  _globals['_SIGNMANIFESTREQUEST']._serialized_start=1046
+  _globals['_SIGNMANIFESTREQUEST']._serialized_end=1133
+  _globals['_SIGNMANIFESTRESPONSE']._serialized_start=1135
+  _globals['_SIGNMANIFESTRESPONSE']._serialized_end=1171
+  _globals['_SEARCHRECORDSREQUEST']._serialized_start=1174
+  _globals['_SEARCHRECORDSREQUEST']._serialized_end=1424
+  _globals['_SEARCHRECORDSRESPONSE']._serialized_start=1426
+  _globals['_SEARCHRECORDSRESPONSE']._serialized_end=1519
+  _globals['_REBUILDVIEWREQUEST']._serialized_start=1521
+  _globals['_REBUILDVIEWREQUEST']._serialized_end=1584
+  _globals['_REBUILDVIEWRESPONSE']._serialized_start=1586
+  _globals['_REBUILDVIEWRESPONSE']._serialized_end=1624
+  _globals['_ERASESUBJECTREQUEST']._serialized_start=1626
+  _globals['_ERASESUBJECTREQUEST']._serialized_end=1739
+  _globals['_ERASESUBJECTRESPONSE']._serialized_start=1741
+  _globals['_ERASESUBJECTRESPONSE']._serialized_end=1795
+  _globals['_SETHOLDREQUEST']._serialized_start=1797
+  _globals['_SETHOLDREQUEST']._serialized_end=1905
+  _globals['_SETHOLDRESPONSE']._serialized_start=1907
+  _globals['_SETHOLDRESPONSE']._serialized_end=1924
+  _globals['_LIFTHOLDREQUEST']._serialized_start=1926
+  _globals['_LIFTHOLDREQUEST']._serialized_end=2035
+  _globals['_LIFTHOLDRESPONSE']._serialized_start=2037
+  _globals['_LIFTHOLDRESPONSE']._serialized_end=2071
+  _globals['_LISTHOLDSREQUEST']._serialized_start=2073
+  _globals['_LISTHOLDSREQUEST']._serialized_end=2150
+  _globals['_HOLD']._serialized_start=2152
+  _globals['_HOLD']._serialized_end=2241
+  _globals['_LISTHOLDSRESPONSE']._serialized_start=2243
+  _globals['_LISTHOLDSRESPONSE']._serialized_end=2300
+  _globals['_AUDITSERVICE']._serialized_start=2303
+  _globals['_AUDITSERVICE']._serialized_end=3265
 # @@protoc_insertion_point(module_scope)

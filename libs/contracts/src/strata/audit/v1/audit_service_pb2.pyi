@@ -28,8 +28,11 @@ class GetTraceRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
+    PLACES_ONLY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Request id or trace id."""
+    places_only: _builtins.bool
+    """Whether only the places of the records are wanted, which discloses nothing and is not put on record."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who asks; records of other tenants are not found."""
@@ -39,10 +42,11 @@ class GetTraceRequest(_message.Message):
         *,
         id: _builtins.str = ...,
         caller: _gateway_events_pb2.Caller | None = ...,
+        places_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "id", b"id", "places_only", b"places_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -176,3 +180,622 @@ class VerifyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyResponse: _TypeAlias = VerifyResponse  # noqa: Y015
+
+@_typing.final
+class GetReceiptRequest(_message.Message):
+    """GetReceiptRequest names a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Request whose answer the receipt is for."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptRequest: _TypeAlias = GetReceiptRequest  # noqa: Y015
+
+@_typing.final
+class GetReceiptResponse(_message.Message):
+    """GetReceiptResponse is the receipt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIPT_JSON_FIELD_NUMBER: _builtins.int
+    COSE_FIELD_NUMBER: _builtins.int
+    receipt_json: _builtins.bytes
+    """Receipt as canonical JSON."""
+    cose: _builtins.bytes
+    """The same as COSE_Sign1 by the log's key."""
+    def __init__(
+        self,
+        *,
+        receipt_json: _builtins.bytes = ...,
+        cose: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cose", b"cose", "receipt_json", b"receipt_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReceiptResponse: _TypeAlias = GetReceiptResponse  # noqa: Y015
+
+@_typing.final
+class GetEvidenceRequest(_message.Message):
+    """GetEvidenceRequest names a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Request that the evidence is about."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEvidenceRequest: _TypeAlias = GetEvidenceRequest  # noqa: Y015
+
+@_typing.final
+class EvidenceRecord(_message.Message):
+    """EvidenceRecord is a record with what an outsider needs to check and read it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    LEAF_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    RECORD_KEY_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """Position in the log, from 0."""
+    leaf: _builtins.bytes
+    """Leaf as the log holds it."""
+    record_key: _builtins.bytes
+    """Key that opens this record alone; empty when it was erased."""
+    @_builtins.property
+    def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Audit path to the root of the checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        leaf: _builtins.bytes = ...,
+        proof: _abc.Iterable[_builtins.bytes] | None = ...,
+        record_key: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "leaf", b"leaf", "proof", b"proof", "record_key", b"record_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvidenceRecord: _TypeAlias = EvidenceRecord  # noqa: Y015
+
+@_typing.final
+class GetEvidenceResponse(_message.Message):
+    """GetEvidenceResponse holds the records of a request and the policies' last changes before it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    RECORDS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    WITNESS_KEYS_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant of the request."""
+    checkpoint: _builtins.str
+    """Checkpoint that covers them all, a signed note."""
+    verifier_key: _builtins.str
+    """Verifier key of the log."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___EvidenceRecord]:
+        """Records, oldest first."""
+
+    @_builtins.property
+    def witness_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Verifier keys of its witnesses."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        records: _abc.Iterable[Global___EvidenceRecord] | None = ...,
+        checkpoint: _builtins.str = ...,
+        verifier_key: _builtins.str = ...,
+        witness_keys: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "records", b"records", "tenant", b"tenant", "verifier_key", b"verifier_key", "witness_keys", b"witness_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetEvidenceResponse: _TypeAlias = GetEvidenceResponse  # noqa: Y015
+
+@_typing.final
+class SignManifestRequest(_message.Message):
+    """SignManifestRequest is the manifest of a bundle."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    MANIFEST_JSON_FIELD_NUMBER: _builtins.int
+    manifest_json: _builtins.bytes
+    """Manifest as canonical JSON."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        manifest_json: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "manifest_json", b"manifest_json"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignManifestRequest: _TypeAlias = SignManifestRequest  # noqa: Y015
+
+@_typing.final
+class SignManifestResponse(_message.Message):
+    """SignManifestResponse is the signed manifest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COSE_FIELD_NUMBER: _builtins.int
+    cose: _builtins.bytes
+    """COSE_Sign1 over the manifest."""
+    def __init__(
+        self,
+        *,
+        cose: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cose", b"cose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SignManifestResponse: _TypeAlias = SignManifestResponse  # noqa: Y015
+
+@_typing.final
+class SearchRecordsRequest(_message.Message):
+    """SearchRecordsRequest says what is looked for; all that is given must hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    DOCUMENT_FIELD_NUMBER: _builtins.int
+    ADAPTER_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CURSOR_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Request or trace id."""
+    tenant: _builtins.str
+    """Tenant; others than the caller's need audit:all, and so does leaving it empty."""
+    since: _builtins.str
+    """Stored at or after this moment, ISO 8601."""
+    until: _builtins.str
+    """Stored before this moment, ISO 8601."""
+    user: _builtins.str
+    """User that the record is about; needs a tenant."""
+    document: _builtins.str
+    """Document, or document@version, that was retrieved or cited."""
+    adapter: _builtins.str
+    """Adapter that made the text."""
+    verdict: _builtins.str
+    """Decision or code of a verdict."""
+    policy: _builtins.str
+    """Policy, rule, or domain whose policy changed."""
+    step: _builtins.str
+    """Step."""
+    limit: _builtins.int
+    """Most records; 0 means 50."""
+    cursor: _builtins.str
+    """Where the page before ended; empty begins with the newest."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        since: _builtins.str = ...,
+        until: _builtins.str = ...,
+        user: _builtins.str = ...,
+        document: _builtins.str = ...,
+        adapter: _builtins.str = ...,
+        verdict: _builtins.str = ...,
+        policy: _builtins.str = ...,
+        step: _builtins.str = ...,
+        limit: _builtins.int = ...,
+        cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "caller", b"caller", "cursor", b"cursor", "document", b"document", "id", b"id", "limit", b"limit", "policy", b"policy", "since", b"since", "step", b"step", "tenant", b"tenant", "until", b"until", "user", b"user", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRecordsRequest: _TypeAlias = SearchRecordsRequest  # noqa: Y015
+
+@_typing.final
+class SearchRecordsResponse(_message.Message):
+    """SearchRecordsResponse is one page, newest first; of each record only what is readable without a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    NEXT_CURSOR_FIELD_NUMBER: _builtins.int
+    next_cursor: _builtins.str
+    """Where the next page begins; empty when there is none."""
+    @_builtins.property
+    def records(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChainedRecord]:
+        """Records."""
+
+    def __init__(
+        self,
+        *,
+        records: _abc.Iterable[Global___ChainedRecord] | None = ...,
+        next_cursor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_cursor", b"next_cursor", "records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SearchRecordsResponse: _TypeAlias = SearchRecordsResponse  # noqa: Y015
+
+@_typing.final
+class RebuildViewRequest(_message.Message):
+    """RebuildViewRequest has no parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildViewRequest: _TypeAlias = RebuildViewRequest  # noqa: Y015
+
+@_typing.final
+class RebuildViewResponse(_message.Message):
+    """RebuildViewResponse tells how much there is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECORDS_FIELD_NUMBER: _builtins.int
+    records: _builtins.int
+    """Records in the view."""
+    def __init__(
+        self,
+        *,
+        records: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["records", b"records"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RebuildViewResponse: _TypeAlias = RebuildViewResponse  # noqa: Y015
+
+@_typing.final
+class EraseSubjectRequest(_message.Message):
+    """EraseSubjectRequest names a user."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant of the user."""
+    subject: _builtins.str
+    """User whose records become unreadable."""
+    reason: _builtins.str
+    """Why, for the record."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        tenant: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "reason", b"reason", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectRequest: _TypeAlias = EraseSubjectRequest  # noqa: Y015
+
+@_typing.final
+class EraseSubjectResponse(_message.Message):
+    """EraseSubjectResponse tells what was destroyed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    keys: _builtins.int
+    """Keys that were destroyed."""
+    requests: _builtins.int
+    """Requests of the user that were found."""
+    def __init__(
+        self,
+        *,
+        keys: _builtins.int = ...,
+        requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "requests", b"requests"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSubjectResponse: _TypeAlias = EraseSubjectResponse  # noqa: Y015
+
+@_typing.final
+class SetHoldRequest(_message.Message):
+    """SetHoldRequest names whom to hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    subject: _builtins.str
+    """User; empty holds the whole tenant."""
+    reason: _builtins.str
+    """Why, for the record."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        tenant: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "reason", b"reason", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetHoldRequest: _TypeAlias = SetHoldRequest  # noqa: Y015
+
+@_typing.final
+class SetHoldResponse(_message.Message):
+    """SetHoldResponse is empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetHoldResponse: _TypeAlias = SetHoldResponse  # noqa: Y015
+
+@_typing.final
+class LiftHoldRequest(_message.Message):
+    """LiftHoldRequest names whom to hold no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    subject: _builtins.str
+    """User; empty for the hold of the whole tenant."""
+    reason: _builtins.str
+    """Why, for the record."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        tenant: _builtins.str = ...,
+        subject: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "reason", b"reason", "subject", b"subject", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftHoldRequest: _TypeAlias = LiftHoldRequest  # noqa: Y015
+
+@_typing.final
+class LiftHoldResponse(_message.Message):
+    """LiftHoldResponse tells whether there was one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIFTED_FIELD_NUMBER: _builtins.int
+    lifted: _builtins.bool
+    """Whether a hold was lifted."""
+    def __init__(
+        self,
+        *,
+        lifted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lifted", b"lifted"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiftHoldResponse: _TypeAlias = LiftHoldResponse  # noqa: Y015
+
+@_typing.final
+class ListHoldsRequest(_message.Message):
+    """ListHoldsRequest asks for one tenant's holds or all."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant; empty for all, which needs audit:all."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Who asks."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsRequest: _TypeAlias = ListHoldsRequest  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """Hold keeps records from erasure."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    SUBJECT_TOKEN_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SET_BY_FIELD_NUMBER: _builtins.int
+    AT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant."""
+    subject_token: _builtins.str
+    """Name under which the user is found, which tells nobody who it is; empty for the whole tenant."""
+    reason: _builtins.str
+    """Why."""
+    set_by: _builtins.str
+    """Who set it."""
+    at: _builtins.str
+    """When, ISO 8601."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        subject_token: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        set_by: _builtins.str = ...,
+        at: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "reason", b"reason", "set_by", b"set_by", "subject_token", b"subject_token", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
+
+@_typing.final
+class ListHoldsResponse(_message.Message):
+    """ListHoldsResponse holds the holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def holds(self) -> _containers.RepeatedCompositeFieldContainer[Global___Hold]:
+        """Holds."""
+
+    def __init__(
+        self,
+        *,
+        holds: _abc.Iterable[Global___Hold] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holds", b"holds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListHoldsResponse: _TypeAlias = ListHoldsResponse  # noqa: Y015

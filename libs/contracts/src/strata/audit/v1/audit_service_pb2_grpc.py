@@ -45,6 +45,51 @@ class AuditServiceStub:
                 request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.VerifyRequest.SerializeToString,
                 response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.VerifyResponse.FromString,
                 _registered_method=True)
+        self.GetReceipt = channel.unary_unary(
+                '/strata.audit.v1.AuditService/GetReceipt',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetReceiptRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetReceiptResponse.FromString,
+                _registered_method=True)
+        self.GetEvidence = channel.unary_unary(
+                '/strata.audit.v1.AuditService/GetEvidence',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetEvidenceRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetEvidenceResponse.FromString,
+                _registered_method=True)
+        self.SignManifest = channel.unary_unary(
+                '/strata.audit.v1.AuditService/SignManifest',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SignManifestRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SignManifestResponse.FromString,
+                _registered_method=True)
+        self.SearchRecords = channel.unary_unary(
+                '/strata.audit.v1.AuditService/SearchRecords',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SearchRecordsRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SearchRecordsResponse.FromString,
+                _registered_method=True)
+        self.RebuildView = channel.unary_unary(
+                '/strata.audit.v1.AuditService/RebuildView',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.RebuildViewRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.RebuildViewResponse.FromString,
+                _registered_method=True)
+        self.EraseSubject = channel.unary_unary(
+                '/strata.audit.v1.AuditService/EraseSubject',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.FromString,
+                _registered_method=True)
+        self.SetHold = channel.unary_unary(
+                '/strata.audit.v1.AuditService/SetHold',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SetHoldRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SetHoldResponse.FromString,
+                _registered_method=True)
+        self.LiftHold = channel.unary_unary(
+                '/strata.audit.v1.AuditService/LiftHold',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.LiftHoldRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.LiftHoldResponse.FromString,
+                _registered_method=True)
+        self.ListHolds = channel.unary_unary(
+                '/strata.audit.v1.AuditService/ListHolds',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.ListHoldsRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.ListHoldsResponse.FromString,
+                _registered_method=True)
 
 
 class AuditServiceServicer:
@@ -65,6 +110,69 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReceipt(self, request, context):
+        """GetReceipt returns what a client keeps of an answer and checks offline.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetEvidence(self, request, context):
+        """GetEvidence returns the opened records of a request with their proofs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SignManifest(self, request, context):
+        """SignManifest signs the list of files of an evidence bundle with the log's key.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchRecords(self, request, context):
+        """SearchRecords finds records by what is readable of them and by what they are about.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RebuildView(self, request, context):
+        """RebuildView makes the lookups anew from the log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EraseSubject(self, request, context):
+        """EraseSubject destroys the keys of all that is sealed about a user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetHold(self, request, context):
+        """SetHold keeps a user's or a tenant's records from erasure and expiry.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LiftHold(self, request, context):
+        """LiftHold ends a hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListHolds(self, request, context):
+        """ListHolds returns the holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AuditServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +185,51 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.Verify,
                     request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.VerifyRequest.FromString,
                     response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.VerifyResponse.SerializeToString,
+            ),
+            'GetReceipt': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReceipt,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetReceiptRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetReceiptResponse.SerializeToString,
+            ),
+            'GetEvidence': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetEvidence,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetEvidenceRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetEvidenceResponse.SerializeToString,
+            ),
+            'SignManifest': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignManifest,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SignManifestRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SignManifestResponse.SerializeToString,
+            ),
+            'SearchRecords': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchRecords,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SearchRecordsRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SearchRecordsResponse.SerializeToString,
+            ),
+            'RebuildView': grpc.unary_unary_rpc_method_handler(
+                    servicer.RebuildView,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.RebuildViewRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.RebuildViewResponse.SerializeToString,
+            ),
+            'EraseSubject': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSubject,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+            'SetHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetHold,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SetHoldRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SetHoldResponse.SerializeToString,
+            ),
+            'LiftHold': grpc.unary_unary_rpc_method_handler(
+                    servicer.LiftHold,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.LiftHoldRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.LiftHoldResponse.SerializeToString,
+            ),
+            'ListHolds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHolds,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.ListHoldsRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.ListHoldsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -134,6 +287,249 @@ class AuditService:
             '/strata.audit.v1.AuditService/Verify',
             strata_dot_audit_dot_v1_dot_audit__service__pb2.VerifyRequest.SerializeToString,
             strata_dot_audit_dot_v1_dot_audit__service__pb2.VerifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReceipt(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/GetReceipt',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.GetReceiptRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.GetReceiptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetEvidence(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/GetEvidence',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.GetEvidenceRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.GetEvidenceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignManifest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/SignManifest',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.SignManifestRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.SignManifestResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchRecords(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/SearchRecords',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.SearchRecordsRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.SearchRecordsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RebuildView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/RebuildView',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.RebuildViewRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.RebuildViewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSubject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/EraseSubject',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/SetHold',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.SetHoldRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.SetHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LiftHold(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/LiftHold',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.LiftHoldRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.LiftHoldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHolds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/ListHolds',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.ListHoldsRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.ListHoldsResponse.FromString,
             options,
             channel_credentials,
             insecure,

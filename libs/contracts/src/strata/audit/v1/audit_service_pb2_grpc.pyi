@@ -37,6 +37,24 @@ class AuditServiceStub:
     """GetTrace returns the records of one request, oldest first."""
     Verify: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyRequest, _audit_service_pb2.VerifyResponse]
     """Verify recomputes the tree from the first record."""
+    GetReceipt: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetReceiptRequest, _audit_service_pb2.GetReceiptResponse]
+    """GetReceipt returns what a client keeps of an answer and checks offline."""
+    GetEvidence: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetEvidenceRequest, _audit_service_pb2.GetEvidenceResponse]
+    """GetEvidence returns the opened records of a request with their proofs."""
+    SignManifest: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.SignManifestRequest, _audit_service_pb2.SignManifestResponse]
+    """SignManifest signs the list of files of an evidence bundle with the log's key."""
+    SearchRecords: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.SearchRecordsRequest, _audit_service_pb2.SearchRecordsResponse]
+    """SearchRecords finds records by what is readable of them and by what they are about."""
+    RebuildView: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.RebuildViewRequest, _audit_service_pb2.RebuildViewResponse]
+    """RebuildView makes the lookups anew from the log."""
+    EraseSubject: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.EraseSubjectRequest, _audit_service_pb2.EraseSubjectResponse]
+    """EraseSubject destroys the keys of all that is sealed about a user."""
+    SetHold: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.SetHoldRequest, _audit_service_pb2.SetHoldResponse]
+    """SetHold keeps a user's or a tenant's records from erasure and expiry."""
+    LiftHold: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.LiftHoldRequest, _audit_service_pb2.LiftHoldResponse]
+    """LiftHold ends a hold."""
+    ListHolds: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.ListHoldsRequest, _audit_service_pb2.ListHoldsResponse]
+    """ListHolds returns the holds."""
 
 @_typing.type_check_only
 class AuditServiceAsyncStub(AuditServiceStub):
@@ -47,6 +65,24 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """GetTrace returns the records of one request, oldest first."""
     Verify: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.VerifyRequest, _audit_service_pb2.VerifyResponse]  # type: ignore[assignment]
     """Verify recomputes the tree from the first record."""
+    GetReceipt: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetReceiptRequest, _audit_service_pb2.GetReceiptResponse]  # type: ignore[assignment]
+    """GetReceipt returns what a client keeps of an answer and checks offline."""
+    GetEvidence: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetEvidenceRequest, _audit_service_pb2.GetEvidenceResponse]  # type: ignore[assignment]
+    """GetEvidence returns the opened records of a request with their proofs."""
+    SignManifest: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.SignManifestRequest, _audit_service_pb2.SignManifestResponse]  # type: ignore[assignment]
+    """SignManifest signs the list of files of an evidence bundle with the log's key."""
+    SearchRecords: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.SearchRecordsRequest, _audit_service_pb2.SearchRecordsResponse]  # type: ignore[assignment]
+    """SearchRecords finds records by what is readable of them and by what they are about."""
+    RebuildView: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.RebuildViewRequest, _audit_service_pb2.RebuildViewResponse]  # type: ignore[assignment]
+    """RebuildView makes the lookups anew from the log."""
+    EraseSubject: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.EraseSubjectRequest, _audit_service_pb2.EraseSubjectResponse]  # type: ignore[assignment]
+    """EraseSubject destroys the keys of all that is sealed about a user."""
+    SetHold: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.SetHoldRequest, _audit_service_pb2.SetHoldResponse]  # type: ignore[assignment]
+    """SetHold keeps a user's or a tenant's records from erasure and expiry."""
+    LiftHold: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.LiftHoldRequest, _audit_service_pb2.LiftHoldResponse]  # type: ignore[assignment]
+    """LiftHold ends a hold."""
+    ListHolds: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.ListHoldsRequest, _audit_service_pb2.ListHoldsResponse]  # type: ignore[assignment]
+    """ListHolds returns the holds."""
 
 class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     """AuditService answers who may know what happened."""
@@ -66,5 +102,77 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.VerifyResponse, _abc.Awaitable[_audit_service_pb2.VerifyResponse]]:
         """Verify recomputes the tree from the first record."""
+
+    @_abc_1.abstractmethod
+    def GetReceipt(
+        self,
+        request: _audit_service_pb2.GetReceiptRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.GetReceiptResponse, _abc.Awaitable[_audit_service_pb2.GetReceiptResponse]]:
+        """GetReceipt returns what a client keeps of an answer and checks offline."""
+
+    @_abc_1.abstractmethod
+    def GetEvidence(
+        self,
+        request: _audit_service_pb2.GetEvidenceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.GetEvidenceResponse, _abc.Awaitable[_audit_service_pb2.GetEvidenceResponse]]:
+        """GetEvidence returns the opened records of a request with their proofs."""
+
+    @_abc_1.abstractmethod
+    def SignManifest(
+        self,
+        request: _audit_service_pb2.SignManifestRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.SignManifestResponse, _abc.Awaitable[_audit_service_pb2.SignManifestResponse]]:
+        """SignManifest signs the list of files of an evidence bundle with the log's key."""
+
+    @_abc_1.abstractmethod
+    def SearchRecords(
+        self,
+        request: _audit_service_pb2.SearchRecordsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.SearchRecordsResponse, _abc.Awaitable[_audit_service_pb2.SearchRecordsResponse]]:
+        """SearchRecords finds records by what is readable of them and by what they are about."""
+
+    @_abc_1.abstractmethod
+    def RebuildView(
+        self,
+        request: _audit_service_pb2.RebuildViewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.RebuildViewResponse, _abc.Awaitable[_audit_service_pb2.RebuildViewResponse]]:
+        """RebuildView makes the lookups anew from the log."""
+
+    @_abc_1.abstractmethod
+    def EraseSubject(
+        self,
+        request: _audit_service_pb2.EraseSubjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.EraseSubjectResponse, _abc.Awaitable[_audit_service_pb2.EraseSubjectResponse]]:
+        """EraseSubject destroys the keys of all that is sealed about a user."""
+
+    @_abc_1.abstractmethod
+    def SetHold(
+        self,
+        request: _audit_service_pb2.SetHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.SetHoldResponse, _abc.Awaitable[_audit_service_pb2.SetHoldResponse]]:
+        """SetHold keeps a user's or a tenant's records from erasure and expiry."""
+
+    @_abc_1.abstractmethod
+    def LiftHold(
+        self,
+        request: _audit_service_pb2.LiftHoldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.LiftHoldResponse, _abc.Awaitable[_audit_service_pb2.LiftHoldResponse]]:
+        """LiftHold ends a hold."""
+
+    @_abc_1.abstractmethod
+    def ListHolds(
+        self,
+        request: _audit_service_pb2.ListHoldsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.ListHoldsResponse, _abc.Awaitable[_audit_service_pb2.ListHoldsResponse]]:
+        """ListHolds returns the holds."""
 
 def add_AuditServiceServicer_to_server(servicer: AuditServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
