@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
-from encoders.graph import BertShape, build_model
+if TYPE_CHECKING:
+    import onnxruntime
 
 Vectors = NDArray[np.float32]
 DIMENSIONS = 384
@@ -62,7 +62,7 @@ def default_directory() -> Path:
 class Encoder:
     """Turns texts into unit vectors; safe to call from several threads."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, tokenizer: Tokenizer, identity: EncoderIdentity) -> None:
+    def __init__(self, session: "onnxruntime.InferenceSession", tokenizer: Tokenizer, identity: EncoderIdentity) -> None:
         """Wrap a ready session; use `load` instead."""
         self.identity = identity
         self._session = session
@@ -161,7 +161,12 @@ def _batch_end(order: Sequence[int], ids: Sequence[Sequence[int]], start: int) -
     return stop
 
 
-def _open_session(weights: bytes, config: dict[str, Any], threads: int) -> onnxruntime.InferenceSession:
+def _open_session(weights: bytes, config: dict[str, Any], threads: int) -> "onnxruntime.InferenceSession":
+    # A process starts before its encoder is loaded, and these take a while to import.
+    import onnxruntime
+
+    from encoders.graph import BertShape, build_model
+
     shape = BertShape(
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],

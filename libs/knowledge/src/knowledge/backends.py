@@ -1,15 +1,14 @@
 """Which engine holds the index: a folder beside the services, or OpenSearch; nobody else needs to know."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from knowledge.index import Index
-from knowledge.lance import LanceIndex
-from knowledge.opensearch import OpenSearchIndex
-from knowledge.opensearch_client import Connection, OpenSearchSettings
-from knowledge.opensearch_provisioning import ca_file, password_file
+
+if TYPE_CHECKING:
+    from knowledge.opensearch_client import Connection
 
 Backend = Literal["embedded", "opensearch"]
 
@@ -31,19 +30,31 @@ class BackendSettings(BaseModel):
 def create(settings: BackendSettings, state_dir: Path, service: str, encoder: str) -> Index:
     """Open the index of `encoder` for writing as `service`, making what is missing."""
     if settings.backend == "embedded":
+        # The library of an engine takes a second to import; only the one in use is.
+        from knowledge.lance import LanceIndex
+
         return LanceIndex.create(state_dir / "knowledge", encoder)
+    from knowledge.opensearch import OpenSearchIndex
+
     return OpenSearchIndex.create(connect(settings, state_dir, service), encoder)
 
 
 def open_index(settings: BackendSettings, state_dir: Path, service: str, encoder: str) -> Index:
     """Open the index of `encoder` for reading as `service`; raise IndexMissingError where there is none."""
     if settings.backend == "embedded":
+        from knowledge.lance import LanceIndex
+
         return LanceIndex.open(state_dir / "knowledge", encoder)
+    from knowledge.opensearch import OpenSearchIndex
+
     return OpenSearchIndex.open(connect(settings, state_dir, service), encoder)
 
 
-def connect(settings: BackendSettings, state_dir: Path, service: str) -> Connection:
+def connect(settings: BackendSettings, state_dir: Path, service: str) -> "Connection":
     """Return a connection to OpenSearch as the user of `service`, with what `strata knowledge init` left under `state_dir`."""
+    from knowledge.opensearch_client import Connection, OpenSearchSettings
+    from knowledge.opensearch_provisioning import ca_file, password_file
+
     credentials = state_dir / "credentials"
     authority = settings.ca_file or (ca_file(credentials) if ca_file(credentials).exists() else None)
     user = f"strata_{service}" if settings.user is None else settings.user

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +11,7 @@ from threading import Lock
 
 from chassis.errors import ConflictError, FailedPreconditionError, InvalidArgumentError
 from encoders import Encoder, EncoderUnavailableError
+from encoders.encoder import Vectors
 from ingestor.cdc.embedding import yield_to_others
 from ingestor.reembedding import Reembedding, Report
 from knowledge.generations import Generation, Generations
@@ -28,13 +29,29 @@ class Switched:
     report: Report
 
 
+class Awaited:
+    """An encoder that is still being loaded; whoever wants vectors waits for it, and everything else goes on."""
+
+    def __init__(self, generation: Generation, *, threads: int) -> None:
+        """Begin to load the encoder of a generation."""
+        # The threads of the encoder are as patient as the one that starts them.
+        starting = ThreadPoolExecutor(1, thread_name_prefix="loading", initializer=yield_to_others)
+        self.loading: Future[Encoder] = starting.submit(partial(_loaded, generation, threads))
+        starting.shutdown(wait=False)
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 unit vectors (n, 384), one row per text, in order; raise what `load` raises."""
+        return self.loading.result().encode(texts)
+
+
 def load(generation: Generation, *, threads: int) -> Encoder:
     """Return the encoder of a generation; raise FailedPreconditionError where its weights are not there or are others."""
+    return Awaited(generation, threads=threads).loading.result()
+
+
+def _loaded(generation: Generation, threads: int) -> Encoder:
     try:
-        # The threads of the encoder are as patient as the one that starts them.
-        with ThreadPoolExecutor(1, initializer=yield_to_others) as starting:
-            folder = Path(generation.directory) if generation.directory else None
-            encoder = starting.submit(partial(Encoder.load, folder, threads=threads)).result()
+        encoder = Encoder.load(Path(generation.directory) if generation.directory else None, threads=threads)
     except EncoderUnavailableError as error:
         raise FailedPreconditionError(str(error), code="encoder_unavailable") from error
     if generation.encoder and encoder.identity.key() != generation.encoder:

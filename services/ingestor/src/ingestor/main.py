@@ -10,13 +10,13 @@ from typing import Any
 from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
-from ingestor import catalogue, encoders_in_use
+from ingestor import catalogue
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.cdc import mapping
 from ingestor.cdc.mapping import Table
 from ingestor.deletions import Search, in_answers
-from ingestor.encoders_in_use import EncoderSwitch
+from ingestor.encoders_in_use import Awaited, EncoderSwitch
 from ingestor.feeding import Sources
 from ingestor.ledger import Ledger
 from ingestor.library import Library
@@ -38,6 +38,19 @@ LEDGER, SOURCES = "ledger.db", "sources.db"
 log = get_logger(NAME)
 
 
+@dataclass(frozen=True)
+class _Store:
+    """The index with its one writer, and what tells of its changes."""
+
+    generations: Generations
+    create: Callable[[str], Index]
+    encoder: Awaited
+    pair: Switchable
+    ledger: Ledger
+    library: Library
+    announcer: Announcer
+
+
 async def _load(collections: Mapping[str, Collection], index: Index, loader: Loader, announcer: Announcer) -> None:
     """Load every folder; a document that is wrong is recorded and left out, the others are loaded."""
     holdings = await asyncio.to_thread(index.holdings)
@@ -51,7 +64,7 @@ async def _load(collections: Mapping[str, Collection], index: Index, loader: Loa
 
 @asynccontextmanager
 async def start(runtime: Runtime) -> AsyncIterator[None]:
-    """Load what changed, then serve for as long as the block lasts."""
+    """Take change events in at once, load what changed in folders, then serve for as long as the block lasts."""
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - narrows the type of our own settings
     collections = catalogue.load(settings.domains_dir)
@@ -59,41 +72,45 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     store = await _open_store(settings, runtime)
     parser = DocumentParser(settings.parse_limits, timeout_seconds=settings.parse_seconds)
     try:
-        await _load_folders(collections, tables, store, parser, settings)
         sources = _sources(tables, store, settings, runtime) if tables else None
-        operations = _operations(collections, store, sources, settings, runtime)
-        uploads = Uploads(collections, store.library, store.announcer, parser, at_once=settings.uploads_at_once)
-        servicer = KnowledgeServicer(collections, store.library, store.pair, store.announcer, uploads, operations)
-        reviews = ReviewWatch(runtime.bus, collections, store.pair, settings.state_dir / "ingestor" / "reviews.json")
-        runs = [store.announcer.run(), reviews.run(), *([sources.run()] if sources else [])]
-        async with _background(runs, runtime), rpc_server(settings, NAME, partial(add_KnowledgeServiceServicer_to_server, servicer)):
-            yield
+        async with _background([sources.run()] if sources else [], runtime):
+            await _load_folders(collections, tables, store, parser, settings)
+            # Whoever cannot make vectors is not ready, and says why.
+            await asyncio.wrap_future(store.encoder.loading)
+            async with _serving(collections, store, sources, parser, runtime):
+                yield
     finally:
         parser.close()
         store.ledger.close()
 
 
-@dataclass(frozen=True)
-class _Store:
-    """The index with its one writer, and what tells of its changes."""
-
-    generations: Generations
-    create: Callable[[str], Index]
-    pair: Switchable
-    ledger: Ledger
-    library: Library
-    announcer: Announcer
+@asynccontextmanager
+async def _serving(
+    collections: Mapping[str, Collection], store: _Store, sources: Sources | None, parser: DocumentParser, runtime: Runtime
+) -> AsyncIterator[None]:
+    """Answer calls and tell of changes for as long as the block lasts."""
+    settings = runtime.settings
+    assert isinstance(settings, Settings)  # noqa: S101 - as above
+    operations = _operations(collections, store, sources, settings, runtime)
+    uploads = Uploads(collections, store.library, store.announcer, parser, at_once=settings.uploads_at_once)
+    servicer = KnowledgeServicer(collections, store.library, store.pair, store.announcer, uploads, operations)
+    reviews = ReviewWatch(runtime.bus, collections, store.pair, settings.state_dir / "ingestor" / "reviews.json")
+    register = partial(add_KnowledgeServiceServicer_to_server, servicer)
+    async with _background([store.announcer.run(), reviews.run()], runtime), rpc_server(settings, NAME, register):
+        yield
 
 
 async def _open_store(settings: Settings, runtime: Runtime) -> _Store:
     """Open the index that is served, and settle what a crash interrupted."""
     generations, create = Generations(settings.index_dir), partial(backends.create, settings.knowledge, settings.state_dir, NAME)
-    pair = await asyncio.to_thread(_open, generations, create, settings.encoder_threads)
+    state = generations.read()
+    encoder = Awaited(state.serving if state else Generation(""), threads=settings.encoder_threads)
+    pair = await asyncio.to_thread(_open, generations, create, encoder)
     ledger = Ledger(settings.index_dir / LEDGER)
     library = Library(pair, pair, ledger, longest_text_bytes=settings.longest_text_bytes)
     announcer = Announcer(runtime.bus, ledger, library, flush_seconds=settings.flush_seconds)
     await asyncio.to_thread(library.recover)
-    return _Store(generations, create, pair, ledger, library, announcer)
+    return _Store(generations, create, encoder, pair, ledger, library, announcer)
 
 
 async def _load_folders(
@@ -147,12 +164,12 @@ async def _background(runs: Sequence[Coroutine[Any, Any, None]], runtime: Runtim
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _open(generations: Generations, create: Callable[[str], Index], threads: int) -> Switchable:
-    """Open what is served, or begin with the installed encoder."""
+def _open(generations: Generations, create: Callable[[str], Index], encoder: Awaited) -> Switchable:
+    """Open what is served, which needs no encoder, or begin with the one that is installed."""
     state = generations.read()
-    encoder = encoders_in_use.load(state.serving if state else Generation(""), threads=threads)
-    index = create(encoder.identity.key())
-    generations.begin(Generation(encoder.identity.key()))
+    key = state.serving.encoder if state else encoder.loading.result().identity.key()
+    index = create(key)
+    generations.begin(Generation(key))
     return Switchable(index, encoder)
 
 
