@@ -5,6 +5,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from audit import checkpoints
 from audit.checkpoints import CheckpointFile
 from audit.ledger import Ledger
+from audit.proving import Prover
 from audit.segments import list_segments
 from audit.trust import load_signer, witness_keys_file
 from audit.verification import Verification, verify
@@ -281,6 +283,30 @@ def test_records_beyond_the_checkpoint_do_not_break_it(log: Path) -> None:
 
     assert found.intact, found.problem
     assert found.size == COUNT
+
+
+def test_a_check_beside_a_running_writer_is_never_mistaken(folder: Path, open_ledger: Callable[..., Ledger]) -> None:
+    """While groups are written, files begun and tiles replaced, every check and every proof finds a whole log."""
+    ledger, stop = open_ledger(segment_bytes=6_000), Event()
+
+    def write() -> None:
+        sequence = 0
+        while not stop.is_set():
+            ledger.append([received(sequence + n) for n in range(1, 8)])
+            sequence += 7
+            ledger.publish()
+
+    writer = Thread(target=write)
+    writer.start()
+    try:
+        while ledger.size < 300:
+            found = verify(folder)
+            assert found.intact, found.problem
+            if found.size:
+                Prover(folder).prove(str(found.size - 1))
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_missing_numbers_of_a_producer_are_named(folder: Path, open_ledger: Callable[..., Ledger]) -> None:
