@@ -1,6 +1,7 @@
 """Tells unsafe texts apart: hate, harassment, self-harm, sexual content, violence and requests for harm."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,14 @@ _ONLY_NAMED = "harassment"
 # Log odds by which one category must exceed its own threshold to count as much as the head for everything; chosen on half of the
 # development part of the OpenAI moderation set.
 _CATEGORY_HANDICAP = 1.5
+# Who says this of themselves is heard whatever the head makes of it.
+_SAID_OF_ONESELF = re.compile(
+    r"\b(?:(?:kill|hang|drown|harm|starv)(?:e|ing)? myself|(?:end|ending|take|taking) my (?:own )?life"
+    r"|(?:commit|committing|attempted) suicide|(?:i am|i['\u2019]?m|i feel|feeling) (?:so |really )?suicidal"
+    r"|(?:i|been|started) self[- ]?harm(?:ing|ed)?|i (?:really |just )?(?:want|wanna) (?:to )?die|i wish i (?:was|were) dead"
+    r"|(?:don['\u2019]?t|do not) (?:want to|wanna) (?:live|be alive|exist)|better off (?:dead|without me)|slit(?:ting)? my wrists?)\b",
+    re.IGNORECASE,
+)
 Shares = NDArray[np.float64]
 
 
@@ -70,7 +79,8 @@ class SafetyDetector:
         probability = float(combined(shares, self._centres).max())
         categories = {name: float(shares[name].max()) for name in self.categories}
         named = self._named(categories) if probability >= self.threshold else ()
-        if categories.get(SELF_HARM, 0.0) >= self._centres.get(SELF_HARM, 1.0):
+        said = any(_SAID_OF_ONESELF.search(part) for part in reading.parts)
+        if said or categories.get(SELF_HARM, 0.0) >= self._centres.get(SELF_HARM, 1.0):
             # It has a threshold of its own: here a miss is worse than a person who reads in vain.
             named = (SELF_HARM, *named)
         return SafetyScore(probability, bool(named), categories, named)
