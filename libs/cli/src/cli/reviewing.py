@@ -77,7 +77,10 @@ def list_reviews(
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
         return
-    table = Table(*_COLUMNS)
+    table = Table()
+    for name in _COLUMNS:
+        # Whoever decides copies the id.
+        table.add_column(name, no_wrap=name == "id", min_width=28 if name == "id" else None, overflow="fold")
     for row in found["data"]:
         table.add_row(*(escape(str(row.get(name, "-"))) for name in _COLUMNS))
     out.print(table)
