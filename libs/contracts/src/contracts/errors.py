@@ -21,6 +21,7 @@ ERRORS: dict[str, ErrorCode] = {
         ErrorCode("invalid_request", 400, _BAD, "A field of the request is missing or wrong."),
         ErrorCode("content_policy_violation", 400, _BAD, "The request was refused by policy before a model saw it."),
         ErrorCode("invalid_api_key", 401, "authentication_error", "The key or token is missing, wrong, expired or revoked."),
+        ErrorCode("policy_denied", 403, "permission_error", "No model that this conversation may go to can answer."),
         ErrorCode("permission_denied", 403, "permission_error", "The role may not do this."),
         ErrorCode("model_not_found", 404, _BAD, "The model does not exist or may not be used with this key."),
         ErrorCode("not_found", 404, _BAD, "There is nothing here under this name for this key."),

@@ -19,6 +19,7 @@ from contracts.streams import (
     REVIEW_INTAKE,
     REVIEWS,
     RUNS,
+    SESSIONS,
     STATUS,
     STOPS,
     Durable,
@@ -117,8 +118,8 @@ SERVICES: tuple[Identity, ...] = (
         9216,
         callers=("orchestrator", "gateway", "review", "cli"),
         publishes=(ESCALATION, AUDIT),
-        reads_buckets=(POLICIES, STOPS),
-        writes_buckets=(POLICIES,),
+        reads_buckets=(POLICIES, STOPS, SESSIONS),
+        writes_buckets=(POLICIES, SESSIONS),
     ),
     Identity(
         "audit",

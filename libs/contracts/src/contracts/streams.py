@@ -134,6 +134,7 @@ STOPS = "STOPS"
 REVIEWS = "REVIEWS"
 POLICIES = "POLICIES"
 ANSWERS = "ANSWERS"
+SESSIONS = "SESSIONS"
 
 BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=RUNS, history=1, ttl=DAY, max_bytes=2 * GIB, storage=StorageType.FILE, direct=True),
@@ -143,6 +144,8 @@ BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=POLICIES, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     # Answers that may be given again; full means that no more are kept until some are old.
     KeyValueConfig(bucket=ANSWERS, history=1, ttl=HOUR, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
+    # Each entry says itself how long it is kept, which is never longer than this.
+    KeyValueConfig(bucket=SESSIONS, history=1, ttl=30 * DAY, max_bytes=GIB, storage=StorageType.FILE, direct=True),
     # Every stop that was ever set stays in the history of its scope for a while.
     KeyValueConfig(bucket=STOPS, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=LEASES, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),

@@ -540,10 +540,16 @@ class CheckInputRequest(_message.Message):
     TRACE_ID_FIELD_NUMBER: _builtins.int
     CALLER_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    DOMAIN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it belongs to."""
     trace_id: _builtins.str
     """Trace it belongs to."""
+    session_id: _builtins.str
+    """Session it belongs to, in which pseudonyms stay the same; empty for none."""
+    domain: _builtins.str
+    """Domain whose policies decide which deployments may see it; empty takes the built-in ones."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who asks."""
@@ -559,14 +565,100 @@ class CheckInputRequest(_message.Message):
         trace_id: _builtins.str = ...,
         caller: _gateway_events_pb2.Caller | None = ...,
         messages: _abc.Iterable[_gateway_events_pb2.ChatMessage] | None = ...,
+        session_id: _builtins.str = ...,
+        domain: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "messages", b"messages", "request_id", b"request_id", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "domain", b"domain", "messages", b"messages", "request_id", b"request_id", "session_id", b"session_id", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckInputRequest: _TypeAlias = CheckInputRequest  # noqa: Y015
+
+@_typing.final
+class Clearance(_message.Message):
+    """Clearance says which deployments may make a text for a request, and which policies decided."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENSITIVITY_FIELD_NUMBER: _builtins.int
+    DEPLOYMENTS_FIELD_NUMBER: _builtins.int
+    POLICY_IDS_FIELD_NUMBER: _builtins.int
+    sensitivity: _builtins.str
+    """none, or personal once personal data has appeared in the request or its session."""
+    @_builtins.property
+    def deployments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Deployments that may be used, by name."""
+
+    @_builtins.property
+    def policy_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Identifiers of the policies that decided."""
+
+    def __init__(
+        self,
+        *,
+        sensitivity: _builtins.str = ...,
+        deployments: _abc.Iterable[_builtins.str] | None = ...,
+        policy_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployments", b"deployments", "policy_ids", b"policy_ids", "sensitivity", b"sensitivity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Clearance: _TypeAlias = Clearance  # noqa: Y015
+
+@_typing.final
+class EraseSessionRequest(_message.Message):
+    """EraseSessionRequest names a session of the caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLER_FIELD_NUMBER: _builtins.int
+    SESSION_ID_FIELD_NUMBER: _builtins.int
+    session_id: _builtins.str
+    """The session."""
+    @_builtins.property
+    def caller(self) -> _gateway_events_pb2.Caller:
+        """Whose session it is."""
+
+    def __init__(
+        self,
+        *,
+        caller: _gateway_events_pb2.Caller | None = ...,
+        session_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "session_id", b"session_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSessionRequest: _TypeAlias = EraseSessionRequest  # noqa: Y015
+
+@_typing.final
+class EraseSessionResponse(_message.Message):
+    """EraseSessionResponse says whether there was anything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASED_FIELD_NUMBER: _builtins.int
+    erased: _builtins.bool
+    """Whether something was kept until now."""
+    def __init__(
+        self,
+        *,
+        erased: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erased", b"erased"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EraseSessionResponse: _TypeAlias = EraseSessionResponse  # noqa: Y015
 
 @_typing.final
 class CheckInputResponse(_message.Message):
@@ -577,6 +669,7 @@ class CheckInputResponse(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     VAULT_FIELD_NUMBER: _builtins.int
+    CLEARANCE_FIELD_NUMBER: _builtins.int
     vault: _builtins.bytes
     """Pseudonyms and what they stand for, encrypted for guardrail alone."""
     @_builtins.property
@@ -587,16 +680,21 @@ class CheckInputResponse(_message.Message):
     def messages(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_events_pb2.ChatMessage]:
         """The conversation with personal data replaced."""
 
+    @_builtins.property
+    def clearance(self) -> Global___Clearance:
+        """Where the conversation may go."""
+
     def __init__(
         self,
         *,
         verdict: Global___Verdict | None = ...,
         messages: _abc.Iterable[_gateway_events_pb2.ChatMessage] | None = ...,
         vault: _builtins.bytes = ...,
+        clearance: Global___Clearance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clearance", b"clearance", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "vault", b"vault", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clearance", b"clearance", "messages", b"messages", "vault", b"vault", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -60,6 +60,11 @@ class GuardrailServiceStub:
                 request_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksRequest.SerializeToString,
                 response_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksResponse.FromString,
                 _registered_method=True)
+        self.EraseSession = channel.unary_unary(
+                '/strata.guardrail.v1.GuardrailService/EraseSession',
+                request_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EraseSessionRequest.SerializeToString,
+                response_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EraseSessionResponse.FromString,
+                _registered_method=True)
 
 
 class GuardrailServiceServicer:
@@ -101,6 +106,13 @@ class GuardrailServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EraseSession(self, request, context):
+        """EraseSession forgets what the pseudonyms of a session stand for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GuardrailServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +140,11 @@ def add_GuardrailServiceServicer_to_server(servicer, server):
                     servicer.ListChecks,
                     request_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksRequest.FromString,
                     response_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksResponse.SerializeToString,
+            ),
+            'EraseSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EraseSession,
+                    request_deserializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EraseSessionRequest.FromString,
+                    response_serializer=strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EraseSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +283,33 @@ class GuardrailService:
             '/strata.guardrail.v1.GuardrailService/ListChecks',
             strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksRequest.SerializeToString,
             strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.ListChecksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EraseSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.guardrail.v1.GuardrailService/EraseSession',
+            strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EraseSessionRequest.SerializeToString,
+            strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2.EraseSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,8 @@ class GuardrailServiceStub:
     """Check judges texts of any stage for callers who run no model through us; nothing is signed."""
     ListChecks: _grpc.UnaryUnaryMultiCallable[_guardrail_service_pb2.ListChecksRequest, _guardrail_service_pb2.ListChecksResponse]
     """ListChecks returns the card of every check."""
+    EraseSession: _grpc.UnaryUnaryMultiCallable[_guardrail_service_pb2.EraseSessionRequest, _guardrail_service_pb2.EraseSessionResponse]
+    """EraseSession forgets what the pseudonyms of a session stand for."""
 
 @_typing.type_check_only
 class GuardrailServiceAsyncStub(GuardrailServiceStub):
@@ -59,6 +61,8 @@ class GuardrailServiceAsyncStub(GuardrailServiceStub):
     """Check judges texts of any stage for callers who run no model through us; nothing is signed."""
     ListChecks: _aio.UnaryUnaryMultiCallable[_guardrail_service_pb2.ListChecksRequest, _guardrail_service_pb2.ListChecksResponse]  # type: ignore[assignment]
     """ListChecks returns the card of every check."""
+    EraseSession: _aio.UnaryUnaryMultiCallable[_guardrail_service_pb2.EraseSessionRequest, _guardrail_service_pb2.EraseSessionResponse]  # type: ignore[assignment]
+    """EraseSession forgets what the pseudonyms of a session stand for."""
 
 class GuardrailServiceServicer(metaclass=_abc_1.ABCMeta):
     """GuardrailService checks texts and signs releases."""
@@ -102,5 +106,13 @@ class GuardrailServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_guardrail_service_pb2.ListChecksResponse, _abc.Awaitable[_guardrail_service_pb2.ListChecksResponse]]:
         """ListChecks returns the card of every check."""
+
+    @_abc_1.abstractmethod
+    def EraseSession(
+        self,
+        request: _guardrail_service_pb2.EraseSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_guardrail_service_pb2.EraseSessionResponse, _abc.Awaitable[_guardrail_service_pb2.EraseSessionResponse]]:
+        """EraseSession forgets what the pseudonyms of a session stand for."""
 
 def add_GuardrailServiceServicer_to_server(servicer: GuardrailServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

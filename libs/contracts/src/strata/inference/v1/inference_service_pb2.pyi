@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from strata.gateway.v1 import gateway_events_pb2 as _gateway_events_pb2
+from strata.guardrail.v1 import guardrail_service_pb2 as _guardrail_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -38,6 +39,7 @@ class GenerateRequest(_message.Message):
     SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     SAMPLING_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
+    CLEARANCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it belongs to."""
     tier: _builtins.str
@@ -72,6 +74,10 @@ class GenerateRequest(_message.Message):
     def sampling(self) -> _gateway_events_pb2.Sampling:
         """Generation parameters; unset ones come from the prompt."""
 
+    @_builtins.property
+    def clearance(self) -> _guardrail_service_pb2.Clearance:
+        """Where guardrail lets the conversation go; without it only deployments that are cleared for personal data are used."""
+
     def __init__(
         self,
         *,
@@ -87,10 +93,11 @@ class GenerateRequest(_message.Message):
         schema_json: _builtins.str = ...,
         sampling: _gateway_events_pb2.Sampling | None = ...,
         prefix: _builtins.str = ...,
+        clearance: _guardrail_service_pb2.Clearance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "sampling", b"sampling", "variables", b"variables"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "clearance", b"clearance", "sampling", b"sampling", "variables", b"variables"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "caller", b"caller", "messages", b"messages", "prefix", b"prefix", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "schema_json", b"schema_json", "tier", b"tier", "tool_choice_json", b"tool_choice_json", "tools", b"tools", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "caller", b"caller", "clearance", b"clearance", "messages", b"messages", "prefix", b"prefix", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "schema_json", b"schema_json", "tier", b"tier", "tool_choice_json", b"tool_choice_json", "tools", b"tools", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
