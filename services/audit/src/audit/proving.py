@@ -50,22 +50,29 @@ class Prover:
 
     def prove(self, record: str) -> dict[str, Any]:
         """Return the proof that a record, by its identifier or else its index, is in the log; raise NotFoundError when it is not."""
-        index, leaf = self._locate(record)
-        statement = self._covering(index)
+        return self.inclusion(*self._locate(record))
+
+    def inclusion(self, index: int, leaf: bytes) -> dict[str, Any]:
+        """Return the proof that the log has `leaf` at `index`; raise FailedPreconditionError when it has not."""
+        statement = self.covering(index)
+        return {
+            "checkpoint": statement.note,
+            **self.keys(),
+            "leaf": base64.b64encode(leaf).decode(),
+            "index": index,
+            "size": statement.checkpoint.size,
+            "proof": _encoded(self.path(index, leaf, statement)),
+        }
+
+    def path(self, index: int, leaf: bytes, statement: Statement) -> list[bytes]:
+        """Return the audit path of a leaf to the root that is stated; raise FailedPreconditionError when it does not lead there."""
         size, root = statement.checkpoint.size, statement.checkpoint.root
         try:
             proof = inclusion_proof(self._tiles.node, index, size)
             verify_inclusion(leaf_hash(leaf), index, size, proof, root)
         except (InvalidProofError, MissingTileError) as error:
             raise FailedPreconditionError(f"{_DAMAGED}: {error}") from error
-        return {
-            "checkpoint": statement.note,
-            **self._keys(),
-            "leaf": base64.b64encode(leaf).decode(),
-            "index": index,
-            "size": size,
-            "proof": _encoded(proof),
-        }
+        return proof
 
     def consistency(self, old: int, new: int) -> dict[str, Any]:
         """Return the proof that the log of `new` records begins with the one of `old`; raise InvalidArgumentError for impossible sizes."""
@@ -78,14 +85,14 @@ class Prover:
             verify_consistency(old, new, proof, before.checkpoint.root, after.checkpoint.root)
         except (InvalidProofError, MissingTileError) as error:
             raise FailedPreconditionError(f"{_DAMAGED}: {error}") from error
-        return {"old_checkpoint": before.note, "new_checkpoint": after.note, **self._keys(), "proof": _encoded(proof)}
+        return {"old_checkpoint": before.note, "new_checkpoint": after.note, **self.keys(), "proof": _encoded(proof)}
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the newest checkpoint, the one that witnesses have signed where there is one."""
         entry = checkpoints.last(self._folder / checkpoints.COSIGNED)
         found = self._opened(entry.note) if entry is not None else self.newest()
         root = base64.b64encode(found.checkpoint.root).decode()
-        return {"checkpoint": found.note, **self._keys(), "size": found.checkpoint.size, "root": root}
+        return {"checkpoint": found.note, **self.keys(), "size": found.checkpoint.size, "root": root}
 
     def _locate(self, record: str) -> tuple[int, bytes]:
         found = segments.find(self._folder, b'"record_id":' + json.dumps(record, ensure_ascii=False).encode())
@@ -97,7 +104,7 @@ class Prover:
                     return line.index, line.leaf
         raise NotFoundError(f"no record {record!r} in the log")
 
-    def _covering(self, index: int) -> Statement:
+    def covering(self, index: int) -> Statement:
         """Return the newest checkpoint that holds a leaf, a cosigned one if there is any."""
         for name in (checkpoints.COSIGNED, checkpoints.SIGNED):
             entry = checkpoints.last(self._folder / name)
@@ -131,10 +138,18 @@ class Prover:
                 note.verified(self._trust.witnesses)
             except InvalidNoteError:
                 continue
-            return Statement(found, content)
+            return Statement(found, content if key == self._trust.log[-1] else self._signed_again(content, note.text))
         raise FailedPreconditionError(_DAMAGED)
 
-    def _keys(self) -> dict[str, Any]:
+    def _signed_again(self, content: str, text: str) -> str:
+        """Add the present key's signature to a note of an earlier one, so that one verifier key opens all; without the key it stays."""
+        try:
+            return content + load_signer(self._folder.parent).line(text)
+        except (OSError, ValueError):
+            return content
+
+    def keys(self) -> dict[str, Any]:
+        """Return the public keys of the log and of its witnesses, as text."""
         return {"verifier_key": str(self._trust.log[-1]), "witness_keys": [str(key) for key in self._trust.witnesses]}
 
 

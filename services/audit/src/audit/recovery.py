@@ -5,7 +5,7 @@ from pathlib import Path
 
 from audit import checkpoints, leaves, segments
 from audit.leaves import InvalidLeafError
-from audit.trust import Trust
+from audit.trust import Trust, load_trust
 from audit.verification import verify
 from chassis.errors import FailedPreconditionError
 from chassis.logging import get_logger
@@ -25,6 +25,7 @@ class Recovery:
     def __init__(self, folder: Path, signer: Signer) -> None:
         """Begin with an empty log."""
         self._folder, self._signer = folder, signer
+        self._trust = _trust(folder, signer)
         self.tree, self.tiles = CompactRange(), TileWriter(folder)
         self.segment, self.end = folder / segments.name(0), 0
         # The newest checkpoint that is signed, and whether leaves beyond it were found.
@@ -54,12 +55,19 @@ class Recovery:
         newest = None
         try:
             for note in checkpoints.newest_notes(self._folder):
-                found, _ = open_checkpoint(note, self._signer.verifier)
+                found = self._opened(note)
                 if newest is None or found.size > newest.size:
                     newest, self.note = found, note
         except InvalidNoteError as error:
             raise FailedPreconditionError(f"a checkpoint of the audit log is damaged: {error}; `strata audit verify` says where") from error
         return newest
+
+    def _opened(self, note: str) -> Checkpoint:
+        """Return the checkpoint of a note that the present key or an earlier one has signed."""
+        for key in self._trust.log[:-1]:
+            with suppress(InvalidNoteError):
+                return open_checkpoint(note, key)[0]
+        return open_checkpoint(note, self._trust.log[-1])[0]
 
     def _resume(self, newest: Checkpoint) -> None:
         """Go on with the tree that the newest checkpoint states, from its tiles, or from all leaves when those do not fit."""
@@ -103,7 +111,7 @@ class Recovery:
         except segments.MisplacedSegmentError as error:
             log.warning("segment_misplaced", problem=str(error))
         if self.tree.size != newest.size or self.tree.root() != newest.root:
-            found = verify(self._folder, trust=Trust((self._signer.verifier,)))
+            found = verify(self._folder, trust=Trust(self._trust.log))
             raise FailedPreconditionError(
                 f"the audit log is damaged at record {found.first_bad_index}: {found.problem}; "
                 f"keep {self._folder} as evidence and move it away to begin a new one"
@@ -128,3 +136,10 @@ class Recovery:
             if int(later.stem) > int(self.segment.stem):
                 later.unlink()
         self.has_news = self.tree.size > size
+
+
+def _trust(folder: Path, signer: Signer) -> Trust:
+    """Return the keys that may have signed the log: those of the installation, or the present one alone."""
+    with suppress(InvalidNoteError):
+        return load_trust(folder.parent)
+    return Trust((signer.verifier,))
