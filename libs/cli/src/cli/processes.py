@@ -9,7 +9,19 @@ from pathlib import Path
 from cli.place import Place
 from contracts.identities import BY_NAME, NATS_MONITOR_PORT, NATS_PORT, VLLM_PORT, WITNESS_PORTS
 
-SERVICE_ORDER = ("audit", "guardrail", "review", "router", "tool_sandbox", "inference", "ingestor", "retriever", "orchestrator", "gateway")
+SERVICE_ORDER = (
+    "audit",
+    "guardrail",
+    "review",
+    "webhooks",
+    "router",
+    "tool_sandbox",
+    "inference",
+    "ingestor",
+    "retriever",
+    "orchestrator",
+    "gateway",
+)
 
 
 @dataclass(frozen=True)

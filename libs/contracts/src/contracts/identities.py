@@ -6,6 +6,7 @@ from contracts.streams import (
     ANSWERS,
     AUDIT_OUTDATED,
     AUDIT_WRITER,
+    DELIVERIES,
     GATEWAY_INGRESS,
     IDEMPOTENCY,
     KEYS,
@@ -22,6 +23,11 @@ from contracts.streams import (
     SESSIONS,
     STATUS,
     STOPS,
+    WEBHOOKS,
+    WEBHOOKS_ESCALATIONS,
+    WEBHOOKS_QUEUE,
+    WEBHOOKS_RESPONSES,
+    WEBHOOKS_REVIEWS,
     Durable,
 )
 from contracts.subjects import (
@@ -39,6 +45,7 @@ from contracts.subjects import (
     RESPONSE,
     REVIEW,
     REVIEW_DUE,
+    WEBHOOK,
     Subject,
     dead,
 )
@@ -141,6 +148,16 @@ SERVICES: tuple[Identity, ...] = (
         reads_streams=("FEEDBACK",),
         reads_buckets=(RUNS, REVIEWS),
         writes_buckets=(REVIEWS,),
+    ),
+    Identity(
+        "webhooks",
+        9119,
+        9219,
+        callers=("gateway", "cli"),
+        publishes=(WEBHOOK, AUDIT),
+        durables=(WEBHOOKS_ESCALATIONS, WEBHOOKS_REVIEWS, WEBHOOKS_RESPONSES, WEBHOOKS_QUEUE),
+        reads_buckets=(WEBHOOKS, DELIVERIES),
+        writes_buckets=(WEBHOOKS, DELIVERIES),
     ),
     Identity("cli", 0, reads_streams=("DEAD",), reads_buckets=(KEYS, STATUS), writes_buckets=(KEYS,)),
 )

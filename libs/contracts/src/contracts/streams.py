@@ -28,6 +28,7 @@ from contracts.subjects import (
     REQUEST,
     RESPONSE,
     REVIEW,
+    WEBHOOK,
 )
 
 HOUR = 3600.0
@@ -83,6 +84,14 @@ STREAMS: tuple[StreamConfig, ...] = (
         # A batch is stored whole or not at all, with one sync to disk.
         allow_atomic=True,
     ),
+    StreamConfig(
+        name="WEBHOOK_DELIVERIES",
+        subjects=[WEBHOOK.pattern],
+        retention=RetentionPolicy.WORK_QUEUE,
+        max_age=7 * DAY,
+        max_bytes=256 * 1024**2,
+        duplicate_window=HOUR,
+    ),
     StreamConfig(name="DEAD", subjects=["strata.v1.dead.*"], max_age=30 * DAY, max_bytes=GIB),
 )
 
@@ -112,7 +121,19 @@ AUDIT_OUTDATED = Durable("audit-outdated", "KNOWLEDGE", KNOWLEDGE.pattern, ack_w
 REVIEW_INTAKE = Durable("review-intake", "ESCALATIONS", ESCALATION.pattern, ack_wait_seconds=10, max_deliver=-1)
 ORCHESTRATOR_REVIEWS = Durable("orchestrator-reviews", "REVIEWS", REVIEW.pattern, ack_wait_seconds=10, max_deliver=-1)
 
+# Events that are taken in are remembered by the deliveries they cause, so that a repeat causes none.
+WEBHOOKS_ESCALATIONS = Durable("webhooks-escalations", "ESCALATIONS", ESCALATION.pattern, ack_wait_seconds=10, max_deliver=-1)
+WEBHOOKS_REVIEWS = Durable("webhooks-reviews", "REVIEWS", REVIEW.pattern, ack_wait_seconds=10, max_deliver=-1)
+WEBHOOKS_RESPONSES = Durable("webhooks-responses", "RESPONSES", RESPONSE.pattern, ack_wait_seconds=10, max_deliver=-1)
+WEBHOOKS_QUEUE = Durable(
+    "webhooks-queue", "WEBHOOK_DELIVERIES", WEBHOOK.pattern, ack_wait_seconds=30, max_deliver=-1, max_ack_pending=20_000
+)
+
 DURABLES: tuple[Durable, ...] = (
+    WEBHOOKS_ESCALATIONS,
+    WEBHOOKS_REVIEWS,
+    WEBHOOKS_RESPONSES,
+    WEBHOOKS_QUEUE,
     GATEWAY_INGRESS,
     ORCHESTRATOR_INTERACTIVE,
     ORCHESTRATOR_BATCH,
@@ -131,6 +152,8 @@ STATUS = "STATUS"
 # Who holds what only one process may do.
 LEASES = "LEASES"
 STOPS = "STOPS"
+WEBHOOKS = "WEBHOOKS"
+DELIVERIES = "DELIVERIES"
 REVIEWS = "REVIEWS"
 POLICIES = "POLICIES"
 ANSWERS = "ANSWERS"
@@ -146,6 +169,8 @@ BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=ANSWERS, history=1, ttl=HOUR, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     # Each entry says itself how long it is kept, which is never longer than this.
     KeyValueConfig(bucket=SESSIONS, history=1, ttl=30 * DAY, max_bytes=GIB, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=WEBHOOKS, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=DELIVERIES, history=1, ttl=7 * DAY, max_bytes=256 * 1024**2, storage=StorageType.FILE, direct=True),
     # Every stop that was ever set stays in the history of its scope for a while.
     KeyValueConfig(bucket=STOPS, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=LEASES, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),

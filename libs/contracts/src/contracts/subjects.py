@@ -11,6 +11,7 @@ from strata.guardrail.v1.guardrail_events_pb2 import Escalated
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied, KnowledgeChanged, ReviewDue
 from strata.orchestrator.v1.orchestrator_events_pb2 import DecisionReleased, ResponseReleased
 from strata.review.v1.review_events_pb2 import ExampleCollected, ReviewDecided
+from strata.webhooks.v1.webhooks_events_pb2 import DeliveryQueued
 
 TOKEN = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?")
 
@@ -139,6 +140,14 @@ REVIEW_DUE = Subject(
     summary="The review of a collection is due.",
 )
 
+WEBHOOK = Subject(
+    "strata.v1.webhook.{tenant}.{webhook_id}",
+    "WEBHOOK_DELIVERIES",
+    DeliveryQueued,
+    json=False,
+    summary="An event is on its way to an address of a tenant.",
+)
+
 SUBJECTS: tuple[Subject, ...] = (
     REQUEST,
     ADMITTED,
@@ -153,6 +162,7 @@ SUBJECTS: tuple[Subject, ...] = (
     OUTDATED,
     FRESHNESS,
     REVIEW_DUE,
+    WEBHOOK,
 )
 
 # Change events are Debezium's JSON envelopes on `cdc.<source>.<schema>.<table>`, not messages of ours.

@@ -29,6 +29,7 @@ from gateway.http.lookups import Lookups
 from gateway.http.moderation import GUARDRAILS, MODERATIONS, Moderation
 from gateway.http.reviews import REVIEWS, Reviews
 from gateway.http.stops import STOPS_PATH, StopDesk
+from gateway.http.webhooks import WEBHOOKS, Webhooks
 from gateway.idempotency import Idempotency
 from gateway.limits import Gate
 from gateway.publishing import Publisher
@@ -40,6 +41,7 @@ from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
 from strata.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 from strata.review.v1.review_service_pb2_grpc import ReviewServiceStub
+from strata.webhooks.v1.webhooks_service_pb2_grpc import WebhooksServiceStub
 
 log = get_logger("gateway")
 _SYNC_SECONDS = 30.0
@@ -135,6 +137,7 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
         rpc.channel(settings, "gateway", "ingestor") as ingestor,
         rpc.channel(settings, "gateway", "review") as review,
         rpc.channel(settings, "gateway", "guardrail") as guardrail,
+        rpc.channel(settings, "gateway", "webhooks") as webhooks,
     ):
         follow = catalogue.follow(
             InferenceServiceStub(inference).ListModels,
@@ -146,6 +149,7 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
             KNOWLEDGE: Knowledge(parts, KnowledgeServiceStub(ingestor)),
             STOPS_PATH: StopDesk(parts),
             MODERATIONS: moderation,
+            WEBHOOKS: Webhooks(parts, WebhooksServiceStub(webhooks)),
             GUARDRAILS: moderation,
             REVIEWS: Reviews(parts, ReviewServiceStub(review)),
         }

@@ -1,0 +1,98 @@
+"""`strata webhook`: where events of a tenant go, and what became of each."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+
+from cli.place import at
+
+app = typer.Typer(no_args_is_help=True, help="Signed events at addresses of a tenant.")
+out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
+Key = Annotated[str, typer.Option(envvar="STRATA_API_KEY", help="API key of a role with webhook:write.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Name = Annotated[str, typer.Argument(metavar="ID", help="Webhook, such as wh_0123.")]
+DEFAULT_STATE = Path(".strata")
+
+
+def _call(state: Path, key: str, method: str, path: str = "", body: dict[str, Any] | None = None) -> dict[str, Any]:
+    url = f"{at(state).gateway_url}/v1/webhooks{path}"
+    try:
+        response = httpx.request(method, url, json=body, headers={"authorization": f"Bearer {key}"}, timeout=20)
+        content: dict[str, Any] = response.json()
+    except (httpx.HTTPError, ValueError) as error:
+        err.print(f"[red]strata:[/red] unreachable: {error}", highlight=False)
+        raise typer.Exit(1) from error
+    if response.status_code >= 400:
+        problem = content["error"]
+        err.print(f"[red]strata:[/red] {problem['code']}: {problem['message']}", highlight=False)
+        raise typer.Exit(1)
+    return content
+
+
+def _show(content: dict[str, Any], text: str, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(content) + "\n")
+    else:
+        out.print(text, highlight=False, markup=False)
+
+
+def _line(webhook: dict[str, Any]) -> str:
+    state = "enabled" if webhook["enabled"] else f"disabled: {webhook.get('disabled_reason', '')}"
+    return f"{webhook['id']}  {webhook['url']}  {','.join(webhook['events'])}  {state}"
+
+
+@app.command()
+def add(
+    url: Annotated[str, typer.Argument(help="Address, https.")],
+    key: Key,
+    events: Annotated[str, typer.Option(help="Comma-separated: request.finished, escalation.created, review.decided.")] = "review.decided",
+    state: State = DEFAULT_STATE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Register an address and print its secret, this once."""
+    made = _call(state, key, "POST", body={"url": url, "events": [event.strip() for event in events.split(",")]})
+    _show(made, f"{_line(made)}\nsecret {made['secret']}", as_json=as_json)
+
+
+@app.command("list")
+def list_(key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
+    """Print the registrations."""
+    found = _call(state, key, "GET")
+    _show(found, "\n".join(map(_line, found["data"])) or "no webhooks", as_json=as_json)
+
+
+def _action(name: str, words: str) -> Any:
+    def run(webhook: Name, key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
+        done = _call(state, key, "DELETE" if name == "delete" else "POST", f"/{webhook}" + ("" if name == "delete" else f"/{name}"))
+        secret = f"\nsecret {done['secret']}, the old one until {done['old_until']}" if "secret" in done else ""
+        _show(done, f"{name}: {webhook}{secret}", as_json=as_json)
+
+    run.__doc__ = words
+    return run
+
+
+app.command("enable")(_action("enable", "Send events there again."))
+app.command("disable")(_action("disable", "Send nothing there."))
+app.command("delete")(_action("delete", "Forget a registration."))
+app.command("rotate")(_action("rotate", "Print a new secret; the old one signs too for a while."))
+app.command("test")(_action("test", "Send an event that means nothing."))
+app.command("redrive")(_action("redrive", "Send again what failed."))
+
+
+@app.command()
+def log(webhook: Name, key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
+    """Print the deliveries, newest first."""
+    found = _call(state, key, "GET", f"/{webhook}/deliveries")
+    lines = []
+    for delivery in found["data"]:
+        last = (delivery.get("attempts") or [{}])[-1]
+        what = last.get("status") or last.get("error") or "-"
+        lines.append(f"{delivery['created_at']}  {delivery['id']}  {delivery['type']:<20} {delivery['state']:<10} {what}")
+    _show(found, "\n".join(lines) or "nothing was sent yet", as_json=as_json)

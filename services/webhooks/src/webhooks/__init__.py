@@ -1,0 +1,1 @@
+"""Webhooks: signed events at addresses of tenants, tried until they arrive or are given up."""

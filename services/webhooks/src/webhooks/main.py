@@ -1,0 +1,84 @@
+"""The composition root: events in, registrations over gRPC, deliveries out."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from nats.errors import Error as NatsError
+
+from chassis import process
+from chassis.logging import get_logger
+from chassis.messaging import Consumer
+from chassis.mirror import Mirror
+from chassis.rpc import rpc_server
+from contracts.streams import WEBHOOKS, WEBHOOKS_ESCALATIONS, WEBHOOKS_QUEUE, WEBHOOKS_RESPONSES, WEBHOOKS_REVIEWS
+from contracts.subjects import ESCALATION, RESPONSE, REVIEW, WEBHOOK
+from strata.webhooks.v1.webhooks_service_pb2_grpc import add_WebhooksServiceServicer_to_server
+from webhooks.delivering import Courier
+from webhooks.intake import Intake
+from webhooks.journal import Journal
+from webhooks.recording import Recorder
+from webhooks.registry import Registry, Sealer, decode
+from webhooks.servicer import WebhooksServicer
+from webhooks.settings import Settings
+
+NAME = "webhooks"
+log = get_logger(NAME)
+_PAUSE_SECONDS, _SYNC_SECONDS = 0.5, 30.0
+
+
+@asynccontextmanager
+async def start(runtime: process.Runtime) -> AsyncIterator[None]:
+    """Serve until the block ends."""
+    settings, bus = runtime.settings, runtime.bus
+    if not isinstance(settings, Settings):
+        raise TypeError(settings)
+    sealer = Sealer.open(settings.state_dir / "credentials" / NAME / "seal.key")
+    registry = Registry(bus, sealer, Mirror(bus, WEBHOOKS, decode, refresh_seconds=settings.mirror_refresh_seconds))
+    journal = Journal(bus)
+    intake = Intake(bus, registry, journal)
+    courier = Courier(registry, journal, settings, Recorder(bus).delivered)
+    runtime.health.checks["registrations"] = registry.mirror.synced.is_set
+    following = asyncio.create_task(registry.mirror.run())
+    try:
+        await asyncio.wait_for(registry.mirror.synced.wait(), _SYNC_SECONDS)
+        consumers = [
+            Consumer(bus, WEBHOOKS_ESCALATIONS, ESCALATION, intake.escalated),
+            Consumer(bus, WEBHOOKS_REVIEWS, REVIEW, intake.decided),
+            Consumer(bus, WEBHOOKS_RESPONSES, RESPONSE, intake.released),
+            Consumer(bus, WEBHOOKS_QUEUE, WEBHOOK, courier.handle, workers=settings.workers),
+        ]
+        async with _reading(consumers, settings.drain_seconds):
+            servicer = WebhooksServicer(registry, journal, intake, settings)
+            async with rpc_server(settings, NAME, partial(add_WebhooksServiceServicer_to_server, servicer)):
+                yield
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _reading(consumers: list[Consumer], drain_seconds: float) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(_forever(consumer)) for consumer in consumers]
+    try:
+        yield
+    finally:
+        await asyncio.gather(*(consumer.stop(drain_seconds) for consumer in consumers))
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _forever(consumer: Consumer) -> None:
+    """Keep reading; a loop that ends on a fault of the bus would leave events untold."""
+    while True:
+        try:
+            await consumer.run()
+            return
+        except NatsError:
+            log.exception("reading_failed")
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def main() -> None:
+    """Be webhooks until SIGTERM."""
+    process.run(NAME, Settings, start)
