@@ -17,6 +17,7 @@ from audit import wire
 from audit.durability import check_bus_syncs
 from audit.keys import KeyVault, load_master_key
 from audit.lease import Lease
+from audit.leaves import InvalidLeafError, SealedError
 from audit.ledger import Ledger, Received
 from audit.settings import Settings
 from audit.trust import load_signer
@@ -254,3 +255,5 @@ def open_ledger(settings: Settings, lease: Lease) -> Ledger:
         )
     except sqlite3.Error as error:
         raise OSError(f"the view of the audit log does not work: {error!r}") from error
+    except (SealedError, InvalidLeafError) as error:
+        raise FailedPreconditionError(f"the audit log is damaged: {error}; `strata audit verify` says where") from error
