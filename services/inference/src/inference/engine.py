@@ -1,17 +1,23 @@
 """Starts the engine of a deployment: `python -m inference.engine` becomes vLLM."""
 
 import argparse
+import hashlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from chassis import settings as chassis_settings
+from chassis.logging import get_logger
 from contracts.identities import VLLM_PORT
 from inference import configuration
 from inference.catalogue import WEIGHTS
 from inference.configuration import ConfigurationError, Deployment, Engine, Models
 from inference.settings import Settings
+
+ADAPTER_CONFIG = "adapter_config.json"
+log = get_logger("engine")
 
 
 def engine_of(config: Models, name: str) -> tuple[Deployment, Engine]:
@@ -30,9 +36,33 @@ def started_here(config: Models) -> list[str]:
 
 
 def adapters_on_disk(config: Models, name: str, folder: Path) -> dict[str, Path]:
-    """Return the adapters of deployment `name` whose weights exist; others are served once they do and the engine starts anew."""
+    """Return the adapters of deployment `name` whose weights exist and are those of their manifest; others are not served."""
     wanted = (adapter for adapter, entry in config.adapters.items() if name in (entry.deployment, *entry.fallbacks))
-    return {adapter: folder / adapter for adapter in wanted if (folder / adapter / WEIGHTS).is_file()}
+    found: dict[str, Path] = {}
+    for adapter in wanted:
+        if not (folder / adapter / WEIGHTS).is_file():
+            continue
+        if problem := altered(folder / adapter):
+            log.error("adapter_refused", adapter=adapter, reason=problem)
+        else:
+            found[adapter] = folder / adapter
+    return found
+
+
+def altered(folder: Path) -> str:
+    """Return what is wrong with an adapter's files against its manifest; empty when they are as they were trained."""
+    try:
+        stated: dict[str, str] = json.loads((folder / "manifest.json").read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it has no manifest with hashes"
+    if WEIGHTS not in stated or ADAPTER_CONFIG not in stated:
+        return f"its manifest does not state {WEIGHTS} and {ADAPTER_CONFIG}"
+    for name, expected in stated.items():
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+            return f"{name} is not the one of its manifest"
+    strange = sorted(file.name for file in folder.iterdir() if file.suffix in {".bin", ".pt", ".pkl", ".pickle"})
+    return f"it holds {strange[0]}, which could run code when it is loaded" if strange else ""
 
 
 def base_model_path(deployment: Deployment, base_models: Path) -> str:
@@ -94,7 +124,11 @@ def main() -> None:
     """Become the engine; a wrong configuration ends with one readable line."""
     parser = argparse.ArgumentParser(prog="python -m inference.engine", description=__doc__)
     parser.add_argument("--deployment", default="local", help="deployment of the configuration file")
-    name = parser.parse_args().deployment
+    parser.add_argument("--verify", type=Path, metavar="FOLDER", help="only check the adapter in FOLDER against its manifest")
+    arguments = parser.parse_args()
+    if arguments.verify is not None:
+        sys.exit(altered(arguments.verify) or 0)
+    name = arguments.deployment
     settings = chassis_settings.load(Settings)
     try:
         config = configuration.load(settings.models_file)
