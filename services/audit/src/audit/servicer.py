@@ -1,25 +1,27 @@
-"""gRPC in: who may know what happened."""
+"""gRPC in: who may know what happened, who gets proof of it, and who may make parts of it unreadable."""
 
 import asyncio
+import hashlib
 
-from audit import wire
+from audit import disclosing, governing, searching, wire
+from audit.access import AccessLog
+from audit.disclosing import ALL_TENANTS
 from audit.subscribers import Writer
 from audit.verification import verify
-from chassis.errors import InvalidArgumentError, NotFoundError
+from chassis.errors import InvalidArgumentError, NotFoundError, ServiceError
 from chassis.rpc import Context
-from strata.audit.v1.audit_service_pb2 import GetTraceRequest, GetTraceResponse, VerifyRequest, VerifyResponse
+from evidence.records import canonical
+from strata.audit.v1 import audit_service_pb2 as pb
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceServicer
-
-ALL_TENANTS = "audit:all"
 
 
 class AuditServicer(AuditServiceServicer):
-    """Reads the log; never writes it."""
+    """Reads the log, and has whatever is read put on record first; records reach the log by the bus alone."""
 
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
+    def __init__(self, writer: Writer, access: AccessLog) -> None:
+        self._writer, self._access = writer, access
 
-    async def GetTrace(self, request: GetTraceRequest, context: Context) -> GetTraceResponse:  # noqa: N802, ARG002 - grpc's names
+    async def GetTrace(self, request: pb.GetTraceRequest, context: Context) -> pb.GetTraceResponse:  # noqa: N802, ARG002 - grpc's names
         """Return the records of a request or trace, of the caller's tenant only."""
         if not request.id:
             raise InvalidArgumentError("id is empty; give a request id or a trace id")
@@ -28,10 +30,95 @@ class AuditServicer(AuditServiceServicer):
             entries = [entry for entry in entries if entry.record.get("tenant") == request.caller.tenant]
         if not entries:
             raise NotFoundError(f"no records of {request.id!r}")
-        return GetTraceResponse(records=[wire.to_chained(entry) for entry in entries])
+        if request.places_only:
+            return pb.GetTraceResponse(records=[pb.ChainedRecord(index=entry.index, hash=entry.hash.hex()) for entry in entries])
+        tenant = str(entries[0].record.get("tenant", ""))
+        await self._access.read(request.caller, "trace", tenant=tenant, of=request.id, records=len(entries))
+        return pb.GetTraceResponse(records=[wire.to_chained(entry) for entry in entries])
 
-    async def Verify(self, request: VerifyRequest, context: Context) -> VerifyResponse:  # noqa: N802, ARG002 - grpc's names
+    async def Verify(self, request: pb.VerifyRequest, context: Context) -> pb.VerifyResponse:  # noqa: N802, ARG002 - grpc's names
         """Recompute the tree from the files, and compare its end with what this process wrote."""
         ledger = self._writer.ledger()
         await asyncio.to_thread(ledger.publish)
         return wire.to_verify_response(await asyncio.to_thread(verify, ledger.folder, claims=[ledger.head]))
+
+    async def GetReceipt(self, request: pb.GetReceiptRequest, context: Context) -> pb.GetReceiptResponse:  # noqa: N802, ARG002 - grpc's names
+        """Return the receipt of an answer."""
+        found, cose = await asyncio.to_thread(disclosing.receipt, self._writer.ledger(), request.request_id, request.caller)
+        await self._access.read(request.caller, "receipt", of=request.request_id, index=found["index"])
+        return pb.GetReceiptResponse(receipt_json=canonical(found), cose=cose)
+
+    async def GetEvidence(self, request: pb.GetEvidenceRequest, context: Context) -> pb.GetEvidenceResponse:  # noqa: N802, ARG002 - grpc's names
+        """Return the opened records of a request with their proofs."""
+        found = await asyncio.to_thread(disclosing.evidence, self._writer.ledger(), request.request_id, request.caller)
+        await self._access.read(request.caller, "evidence", tenant=found.tenant, of=request.request_id, records=len(found.records))
+        return found
+
+    async def SignManifest(self, request: pb.SignManifestRequest, context: Context) -> pb.SignManifestResponse:  # noqa: N802, ARG002 - grpc's names
+        """Sign the list of files of a bundle; which one it was is on record."""
+        found, cose = await asyncio.to_thread(disclosing.sign_manifest, self._writer.ledger(), request.manifest_json, request.caller)
+        digest = hashlib.sha256(request.manifest_json).hexdigest()
+        await self._access.read(request.caller, "bundle", of=found["request_id"], manifest_sha256=digest)
+        return pb.SignManifestResponse(cose=cose)
+
+    async def SearchRecords(self, request: pb.SearchRecordsRequest, context: Context) -> pb.SearchRecordsResponse:  # noqa: N802, ARG002 - grpc's names
+        """Return one page of what is looked for."""
+        found, cursor = await asyncio.to_thread(searching.search, self._writer.ledger(), request)
+        asked = {
+            name.name: str(value)
+            for name, value in request.ListFields()
+            # Whom somebody looks for is sealed like everything else about them, in a record about the one who looks.
+            if name.name != "caller"
+        }
+        await self._access.read(request.caller, "search", tenant=request.tenant, records=len(found), asked=asked)
+        return pb.SearchRecordsResponse(records=[wire.to_chained(entry) for entry in found], next_cursor=cursor)
+
+    async def RebuildView(self, request: pb.RebuildViewRequest, context: Context) -> pb.RebuildViewResponse:  # noqa: N802, ARG002 - grpc's names
+        """Make the lookups anew."""
+        disclosing.require(request.caller, ALL_TENANTS)
+        return pb.RebuildViewResponse(records=await asyncio.to_thread(governing.rebuild, self._writer.ledger()))
+
+    async def EraseSubject(self, request: pb.EraseSubjectRequest, context: Context) -> pb.EraseSubjectResponse:  # noqa: N802, ARG002 - grpc's names
+        """Destroy the keys of a user; the attempt is on record before, and what came of it after."""
+        governing.check(request.caller, request.tenant, request.reason)
+        if not request.subject or not request.tenant:
+            raise InvalidArgumentError("give the tenant and the user to erase")
+        ledger = self._writer.ledger()
+        about = await asyncio.to_thread(governing.described, ledger, request.tenant, request.subject, request.reason)
+        await self._access.record(request.caller, "erasure", tenant=request.tenant, phase="attempted", **about)
+        try:
+            done = await asyncio.to_thread(governing.erase, ledger, request.tenant, request.subject)
+        except (ServiceError, OSError) as error:
+            code = error.code if isinstance(error, ServiceError) else "internal_error"
+            await self._access.record(
+                request.caller, "erasure", tenant=request.tenant, outcome="failed", phase="failed", code=code, **about
+            )
+            raise
+        await self._access.record(request.caller, "erasure", tenant=request.tenant, phase="verified", keys=done.keys, **about)
+        return pb.EraseSubjectResponse(keys=done.keys, requests=done.requests)
+
+    async def SetHold(self, request: pb.SetHoldRequest, context: Context) -> pb.SetHoldResponse:  # noqa: N802, ARG002 - grpc's names
+        """Keep records from erasure and expiry."""
+        governing.check(request.caller, request.tenant, request.reason)
+        ledger, subject = self._writer.ledger(), governing.subject_of(request.subject)
+        about = await asyncio.to_thread(governing.described, ledger, request.tenant, request.subject, request.reason)
+        await asyncio.to_thread(ledger.vault.hold, request.tenant, subject, reason=request.reason, set_by=governing.name_of(request.caller))
+        # The effect comes first: what must not be lost must not wait for a bus that is away.
+        await self._access.record(request.caller, "hold_set", tenant=request.tenant, **about)
+        return pb.SetHoldResponse()
+
+    async def LiftHold(self, request: pb.LiftHoldRequest, context: Context) -> pb.LiftHoldResponse:  # noqa: N802, ARG002 - grpc's names
+        """Let records be erased again; on record before it holds."""
+        governing.check(request.caller, request.tenant, request.reason)
+        ledger, subject = self._writer.ledger(), governing.subject_of(request.subject)
+        about = await asyncio.to_thread(governing.described, ledger, request.tenant, request.subject, request.reason)
+        await self._access.record(request.caller, "hold_lifted", tenant=request.tenant, **about)
+        return pb.LiftHoldResponse(lifted=await asyncio.to_thread(ledger.vault.lift_hold, request.tenant, subject))
+
+    async def ListHolds(self, request: pb.ListHoldsRequest, context: Context) -> pb.ListHoldsResponse:  # noqa: N802, ARG002 - grpc's names
+        """Return the holds of a tenant, or all."""
+        governing.check(request.caller, request.tenant, None)
+        rows = await asyncio.to_thread(self._writer.ledger().vault.holds, request.tenant)
+        await self._access.read(request.caller, "holds", tenant=request.tenant, records=len(rows))
+        names = ("tenant", "subject_token", "reason", "set_by", "at")
+        return pb.ListHoldsResponse(holds=[pb.Hold(**dict(zip(names, row, strict=True))) for row in rows])

@@ -14,10 +14,12 @@ from nats.js.errors import Error as JetStreamError
 from prometheus_client import Counter, Gauge, Histogram
 
 from audit import wire
+from audit.access import AccessLog
 from audit.durability import check_bus_syncs
+from audit.governing import expire
 from audit.keys import KeyVault, load_master_key
 from audit.lease import Lease
-from audit.leaves import InvalidLeafError, SealedError
+from audit.leaves import InvalidLeafError
 from audit.ledger import Ledger, Received
 from audit.settings import Settings
 from audit.trust import load_signer
@@ -27,6 +29,8 @@ from chassis.errors import FailedPreconditionError, UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
 from contracts.streams import AUDIT_WRITER, LEASES, STATUS
+from evidence.sealing import SealedError
+from strata.gateway.v1.gateway_events_pb2 import Caller
 
 log = get_logger("audit")
 STATUS_KEY = "audit"
@@ -137,13 +141,16 @@ class Writer:
         return None
 
     async def _retain(self, ledger: Ledger) -> None:
-        """Destroy the keys whose time is over, once a day."""
+        """Destroy the keys whose time is over, once a day; what went is on record."""
+        access = AccessLog(self._bus)
+        caller = Caller(tenant="system", role="audit")
         while True:
             for retention, days in self._settings.retention_days.items():
                 before = (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m")
-                with suppress(OSError):
-                    if count := await asyncio.to_thread(ledger.vault.expire, retention, before):
+                with suppress(OSError, UnavailableError):
+                    if count := await asyncio.to_thread(expire, ledger, retention, before):
                         log.info("keys_expired", retention=retention, before=before, keys=count)
+                        await access.record(caller, "keys_expired", retention=retention, before=before, keys=count)
             await asyncio.sleep(_RETAIN_SECONDS)
 
     async def _consume(self, ledger: Ledger, keeping: "asyncio.Task[None]") -> None:

@@ -75,6 +75,7 @@ class Admission:
             request_id=request.request_id,
             trace_id=request.trace_id,
             details=details,
+            user=request.caller.user,
         )
 
 

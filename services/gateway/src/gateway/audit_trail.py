@@ -37,6 +37,8 @@ class AuditTrail:
         details: dict[str, Any],
         code: str = "",
         started: float | None = None,
+        user: str = "",
+        phase: str = "",
     ) -> None:
         """Return when the stream holds the record; raise UnavailableError when it cannot. `started` is a `time.perf_counter`."""
         seconds = 0.0 if started is None else time.perf_counter() - started
@@ -58,6 +60,8 @@ class AuditTrail:
             "details": details,
             "producer": producer.name,
             "producer_sequence": str(number),
+            "user": user,
+            "phase": phase,
         }
         body = _ENCODER.encode(message).encode()
         subject = AUDIT.at(tenant=tenant, step=step)

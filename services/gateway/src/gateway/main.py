@@ -27,6 +27,7 @@ from gateway.http.exchange import Exchange
 from gateway.http.knowledge import KNOWLEDGE, Knowledge
 from gateway.http.lookups import Lookups
 from gateway.http.moderation import GUARDRAILS, MODERATIONS, Moderation
+from gateway.http.receipts import AUDIT_RECORDS, RECEIPTS, Receipts
 from gateway.http.reviews import REVIEWS, Reviews
 from gateway.http.stops import STOPS_PATH, StopDesk
 from gateway.http.webhooks import WEBHOOKS, Webhooks
@@ -151,6 +152,7 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
             MODERATIONS: moderation,
             WEBHOOKS: Webhooks(parts, WebhooksServiceStub(webhooks)),
             GUARDRAILS: moderation,
+            **dict.fromkeys((RECEIPTS, AUDIT_RECORDS), Receipts(parts, AuditServiceStub(audit))),
             REVIEWS: Reviews(parts, ReviewServiceStub(review)),
         }
         app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), areas)

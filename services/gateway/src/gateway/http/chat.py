@@ -238,6 +238,8 @@ class Delivery:
                 trace_id=request.trace_id,
                 code=code,
                 started=exchange.started,
+                user=request.caller.user,
+                phase="attempted" if outcome == "succeeded" else "failed",
                 details={
                     "windows": self._windows,
                     "status": status,

@@ -181,7 +181,7 @@ class Lookups:
 
     async def _is_known(self, caller: Caller, request_id: str) -> bool:
         try:
-            return bool((await self._trace(caller, request_id)).records)
+            return bool((await self._trace(caller, request_id, places_only=True)).records)
         except NotFoundError:
             return False
 
@@ -218,9 +218,10 @@ class Lookups:
             raise RefusedError("not_found")
         await _json(exchange, {"id": trace, "object": "trace", **to_json(found)})
 
-    async def _trace(self, caller: Caller, name: str) -> GetTraceResponse:
+    async def _trace(self, caller: Caller, name: str, *, places_only: bool = False) -> GetTraceResponse:
         timeout = self._parts.settings.rpc_timeout_seconds
-        found: GetTraceResponse = await rpc.call(self._get_trace, GetTraceRequest(id=name, caller=caller), timeout=timeout)
+        request = GetTraceRequest(id=name, caller=caller, places_only=places_only)
+        found: GetTraceResponse = await rpc.call(self._get_trace, request, timeout=timeout)
         return found
 
 
