@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.provisioning import provision
-from cli import asking, auditing, demonstration, evaluating, keys, knowledge, reviewing, stopping, webhooks
+from cli import asking, auditing, demonstration, disclosing, evaluating, keys, knowledge, reviewing, stopping, webhooks
 from cli.connection import Settings, declare
 from cli.place import Place, at
 from cli.processes import is_running
@@ -205,7 +205,7 @@ def logs(
 
 app.add_typer(keys.app, name="keys")
 app.add_typer(auditing.trace_app, name="trace")
-app.add_typer(auditing.audit_app, name="audit")
+app.add_typer(disclosing.app, name="audit")
 app.add_typer(evaluating.router_app, name="router")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(reviewing.app, name="review")
