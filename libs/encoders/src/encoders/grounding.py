@@ -1,29 +1,31 @@
 """Judges whether passages support a claim, and says what speaks against it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from encoders.alignment import ALIGNMENT, Aligner
 from encoders.claims import Reading, coverage, longest_copy, without_citations
-from encoders.encoder import Encoder, Vectors
+from encoders.encoder import Encoder, EncoderUnavailableError
+from encoders.entailment import EntailmentModel
+from encoders.evidence import Line, choose, read_lines
 from encoders.overreach import Overreach, extrapolated
 from encoders.quantities import Figures, Quantity, missing
-from encoders.sentences import split_sentences
 
 WEIGHTS_FILE = "support.json"
-FEATURES = (
+WORD_FEATURES = (
     "best_coverage",
     "pair_coverage",
     "all_coverage",
+    "window_coverage",
     "bigram_coverage",
     "longest_copy",
-    "cosine_max",
-    "cosine_second",
     "numbers_missing",
     "numbers_missing_in_best",
     "measures_missing",
@@ -35,13 +37,21 @@ FEATURES = (
     "number_copy",
     "new_words",
     "claim_length",
+    "evidence_length",
     "coverage_squared",
-    "cosine_squared",
 )
+FEATURES = (*WORD_FEATURES, *ALIGNMENT)
+# What decides where the entailment model has read the pair: what words say, its logit, and that logit where the words agree.
+LOGIT_FEATURES = ("words", "logit", "logit_covered")
 _CANDIDATES = 4
-_MOST_SENTENCES = 200
 _LONGEST_CLAIM = 120
 _FABRICATED = 0.05
+_CONTRADICTED = 0.1
+_NEAR_COPY = 0.7
+_WHOLE = 0.6
+# Reading one pair costs some 20 ms of CPU.
+MOST_READ = 3
+Numbers = NDArray[np.float64]
 
 
 class SupportFileError(ValueError):
@@ -50,7 +60,7 @@ class SupportFileError(ValueError):
 
 @dataclass(frozen=True)
 class SupportScore:
-    """The probability that the passages support the claim, the best evidence, and what speaks against it."""
+    """The probability that the passages support the claim, the best evidence, and what is missing."""
 
     probability: float
     supported: bool
@@ -64,79 +74,174 @@ class SupportScore:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The sentences of all passages that share most with a claim, best first."""
+    """The sentences of all passages that share most with a claim, best first, and the window that a model reads."""
 
     claim: Reading
     everything: Reading
-    sentences: tuple[Reading, ...]
-    passages: tuple[int, ...]
+    sentences: tuple[Line, ...]
+    window: Reading
+
+    @cached_property
+    def best(self) -> Reading:
+        """The sentence that covers most of the claim."""
+        return self.sentences[0].reading
 
 
 def gather(claim: str, passages: Sequence[str]) -> Evidence:
     """Read claim and passages; keep the sentences that cover most of the claim."""
     reading = Reading(without_citations(claim))
-    pairs = [(Reading(part), number) for number, text in enumerate(passages) for part in split_sentences(text)]
-    pairs = pairs[:_MOST_SENTENCES]
-    order = sorted(range(len(pairs)), key=lambda place: -coverage(reading.content, pairs[place][0].content))
-    chosen = [pairs[place] for place in order[:_CANDIDATES]] or [(Reading(""), 0)]
-    everything = Reading("\n".join(passages))
-    return Evidence(reading, everything, tuple(pair[0] for pair in chosen), tuple(pair[1] for pair in chosen))
+    lines = read_lines(passages)
+    order = sorted(range(len(lines)), key=lambda place: -coverage(reading.content, lines[place].reading.content))
+    best = tuple(lines[place] for place in order[:_CANDIDATES]) or (Line(Reading(""), 0),)
+    window = Reading(" ".join(lines[place].reading.text for place in choose(reading, lines)))
+    return Evidence(reading, Reading("\n".join(passages)), best, window)
 
 
-def features(evidence: Evidence, cosines: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return FEATURES for evidence whose sentences have these cosine similarities to the claim."""
-    claim, everything = evidence.claim, evidence.everything
-    best = evidence.sentences[_best(evidence, cosines)]
-    pair = best.content.union(*(sentence.content for sentence in evidence.sentences[:2]))
+def word_features(evidence: Evidence) -> Numbers:
+    """Return WORD_FEATURES of a claim and its evidence."""
+    claim, everything, best = evidence.claim, evidence.everything, evidence.best
+    pair = best.content.union(*(line.reading.content for line in evidence.sentences[:2]))
     first = coverage(claim.content, best.content)
     negation = float(claim.negated != best.negated)
     opposite = float(bool(claim.opposites & frozenset(best.tokens) - frozenset(claim.tokens)))
-    lost = 1.0 - coverage(claim.numbers, everything.numbers)
     lost_here = 1.0 - coverage(claim.numbers, best.numbers)
-    measures = len(claim.measures - everything.measures) / max(1, len(claim.measures))
-    names = 1.0 - coverage(claim.names, frozenset(everything.tokens))
     bigrams = len(claim.bigrams & everything.bigrams) / max(1, len(claim.bigrams))
     total = coverage(claim.content, everything.content)
-    ranked = np.sort(cosines)[::-1]
-    top, second = float(ranked[0]), float(ranked[min(1, len(ranked) - 1)])
-    copied = longest_copy(claim.tokens[:_LONGEST_CLAIM], best.tokens)
     values = [
-        first, coverage(claim.content, pair), total, bigrams, copied, top, second, lost, lost_here, measures, names,
-        negation, opposite, negation * first, opposite * first, lost_here * first,
-        np.log1p((1.0 - total) * len(claim.content)), np.log1p(len(claim.tokens)), first * first, top * top,
+        first, coverage(claim.content, pair), total, coverage(claim.content, evidence.window.content), bigrams,
+        longest_copy(claim.tokens[:_LONGEST_CLAIM], best.tokens), 1.0 - coverage(claim.numbers, everything.numbers), lost_here,
+        len(claim.measures - everything.measures) / max(1, len(claim.measures)),
+        1.0 - coverage(claim.names, frozenset(everything.tokens)), negation, opposite, negation * first, opposite * first,
+        lost_here * first,
+        np.log1p((1.0 - total) * len(claim.content)), np.log1p(len(claim.tokens)), np.log1p(len(everything.tokens)), first * first,
     ]  # fmt: skip
-    return np.array(values, dtype=np.float32)
+    return np.array(values, dtype=np.float64)
 
 
-def _best(evidence: Evidence, cosines: NDArray[np.float32]) -> int:
-    shared = [coverage(evidence.claim.content, sentence.content) for sentence in evidence.sentences]
-    return int(np.argmax(np.array(shared) + cosines))
+def features(evidence: Evidence, aligner: Aligner) -> Numbers:
+    """Return FEATURES of a claim and its evidence."""
+    return np.append(word_features(evidence), aligner.features(evidence.claim.text, evidence.window.text))
+
+
+def with_logit(words: float, values: Numbers, logit: float) -> Numbers:
+    """Return LOGIT_FEATURES."""
+    return np.array([words, logit, logit * values[FEATURES.index("window_coverage")]])
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A decision tree in arrays: at node i, `feature[i]` up to `threshold[i]` goes left; a leaf is its own left child."""
+
+    feature: tuple[int, ...]
+    threshold: tuple[float, ...]
+    left: tuple[int, ...]
+    right: tuple[int, ...]
+    value: tuple[float, ...]
+
+    def reach(self, values: Sequence[float]) -> float:
+        """Return the value of the leaf that `values` fall into."""
+        node = 0
+        while (left := self.left[node]) != node:
+            node = left if values[self.feature[node]] <= self.threshold[node] else self.right[node]
+        return self.value[node]
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Boosted trees over FEATURES; each moves the logit a little."""
+
+    trees: tuple[Tree, ...]
+    bias: float
+
+    def logit(self, values: Numbers) -> float:
+        """Return the logit of support."""
+        row = values.tolist()
+        return self.bias + sum(tree.reach(row) for tree in self.trees)
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Self:
+        """Return the trees that a file describes; raise KeyError, or ValueError for other features than ours."""
+        if tuple(content["features"]) != FEATURES:
+            raise ValueError(f"it was fitted on other features: {sorted(set(content['features']) ^ set(FEATURES))}")
+        parts = ("feature", "threshold", "left", "right", "value")
+        return cls(tuple(Tree(*(tuple(tree[part]) for part in parts)) for tree in content["trees"]), float(content["bias"]))
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Logistic regression over LOGIT_FEATURES."""
+
+    weights: Numbers
+    bias: float
+
+    def logit(self, values: Numbers) -> float:
+        """Return the logit of support."""
+        return float(values @ self.weights + self.bias)
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """The judge of words, and where it is unsure the one that also knows the entailment model's logit, if there is one."""
+
+    words: Forest
+    threshold: float
+    full: Judge | None = None
+    sure_low: float = 0.0
+    sure_high: float = 1.0
+
+    def unsure(self, logit: float) -> bool:
+        """Return whether the words alone do not decide."""
+        return self.full is not None and self.sure_low < chance_of(logit) < self.sure_high
+
+    @classmethod
+    def read(cls, content: Mapping[str, Any]) -> Self:
+        """Return the cascade that a file describes; raise KeyError for what is missing."""
+        words, threshold = Forest.read(content["words"]), float(content["threshold"])
+        if "full" not in content:
+            return cls(words, threshold)
+        (low, high), full = content["sure"], content["full"]
+        weights = np.array([float(full["weights"][name]) for name in LOGIT_FEATURES])
+        return cls(words, threshold, Judge(weights, float(full["bias"])), float(low), float(high))
+
+
+def chance_of(logit: float) -> float:
+    """Return the probability of a logit."""
+    return float(1.0 / (1.0 + np.exp(-logit)))
+
+
+@dataclass(frozen=True)
+class Case:
+    """One claim, ready to be judged."""
+
+    evidence: Evidence
+    values: Numbers
+    missing: tuple[Quantity, ...]
+    any_passage: bool
 
 
 class SupportScorer:
-    """Logistic regression over FEATURES; a number that no passage holds is never supported."""
+    """Words decide the clear cases, an entailment model the others; a figure that no passage holds is never supported."""
 
-    def __init__(self, encoder: Encoder, weights: Sequence[float], bias: float, threshold: float, version: str) -> None:
-        """Hold weights on raw features; use `load` instead."""
-        self._encoder = encoder
-        self._weights = np.array(weights, dtype=np.float32)
-        self._bias = bias
-        self.threshold = threshold
+    def __init__(self, encoder: Encoder, aligner: Aligner, cascade: Cascade, model: EntailmentModel | None, version: str) -> None:
+        """Hold the parts; use `load` instead."""
+        self._encoder, self._aligner, self._model, self._cascade = encoder, aligner, model, cascade
+        self.threshold = cascade.threshold
         self.version = version
 
     @classmethod
     def load(cls, directory: Path, encoder: Encoder) -> Self:
-        """Read `support.json` of a folder; raise SupportFileError."""
+        """Read `support.json`, and the entailment model where it names one; raise SupportFileError."""
         path = directory / WEIGHTS_FILE
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            weights = [float(content["weights"][name]) for name in FEATURES]
-            bias, threshold, version = content["bias"], content["threshold"], content["version"]
-        except (OSError, KeyError, TypeError, ValueError) as error:
+            cascade, version = Cascade.read(content), str(content["version"])
+            model = EntailmentModel.load(directory) if cascade.full is not None else None
+            aligner = Aligner.load()
+        except (OSError, KeyError, TypeError, ValueError, EncoderUnavailableError) as error:
             raise SupportFileError(f"{str(path)!r} cannot be used: {error}") from error
         if content["encoder"] != encoder.identity.key():
             raise SupportFileError(f"{str(path)!r} needs encoder {content['encoder']!r}, not {encoder.identity.key()!r}")
-        return cls(encoder, weights, float(bias), float(threshold), str(version))
+        return cls(encoder, aligner, cascade, model, version)
 
     def is_word(self, text: str) -> bool:
         """Return whether the encoder's vocabulary has this word as a whole."""
@@ -146,46 +251,53 @@ class SupportScorer:
         """Return how well `passages` support one claim; citation marks in it are ignored."""
         return self.score_all([(claim, passages)])[0]
 
-    def score_all(self, claims: Sequence[tuple[str, Sequence[str]]]) -> list[SupportScore]:
-        """Score claims, each with its passages; all texts are embedded in one pass."""
-        figures = [Figures(passages) for _, passages in claims]
-        # "0.4 g" is no new word where the passage says "400 mg".
-        found = [gather(own.respelled(claim), passages) for own, (claim, passages) in zip(figures, claims, strict=True)]
-        texts = list(dict.fromkeys(text for item in found for text in _texts(item)))
-        place = {text: number for number, text in enumerate(texts)}
-        vectors: Vectors = self._encoder.encode(texts)
-        return [
-            self._scored(item, vectors[[place[text] for text in _texts(item)]], own, passages)
-            for item, own, (_, passages) in zip(found, figures, claims, strict=True)
-        ]
+    def score_all(self, claims: Sequence[tuple[str, Sequence[str]]], *, most_read: int = MOST_READ) -> list[SupportScore]:
+        """Score claims with their passages; the model reads at most `most_read` of them, the least clear first."""
+        cases = [self._case(claim, passages) for claim, passages in claims]
+        logits = [self._cascade.words.logit(case.values) for case in cases]
+        # A made-up figure is refused whatever the model would say.
+        unsure = [n for n, case in enumerate(cases) if self._cascade.unsure(logits[n]) and not case.missing and case.any_passage]
+        chosen = sorted(unsure, key=lambda n: abs(chance_of(logits[n]) - self.threshold))[:most_read]
+        if self._model is not None and self._cascade.full is not None:
+            read = self._model.logits([(cases[n].evidence.claim.text, cases[n].evidence.window.text) for n in chosen])
+            for n, logit in zip(chosen, read, strict=True):
+                logits[n] = self._cascade.full.logit(with_logit(logits[n], cases[n].values, float(logit)))
+        return [self._said(case, chance_of(logit)) for case, logit in zip(cases, logits, strict=True)]
 
-    def _scored(self, evidence: Evidence, vectors: Vectors, figures: Figures, passages: Sequence[str]) -> SupportScore:
-        cosines = vectors[1:] @ vectors[0]
-        values = features(evidence, cosines)
-        probability = float(1.0 / (1.0 + np.exp(-(values @ self._weights + self._bias))))
-        best = _best(evidence, cosines)
-        gaps = missing(evidence.claim.text, figures)
-        if gaps or not passages:
-            probability = min(probability, _FABRICATED)
-        sentence = evidence.sentences[best]
+    def _case(self, claim: str, passages: Sequence[str]) -> Case:
+        figures = Figures(passages)
+        # "0.4 g" is no new word where the passage says "400 mg".
+        evidence = gather(figures.respelled(claim), passages)
+        return Case(evidence, features(evidence, self._aligner), missing(evidence.claim.text, figures), bool(passages))
+
+    def _said(self, case: Case, chance: float) -> SupportScore:
+        if case.missing or not case.any_passage:
+            chance = min(chance, _FABRICATED)
+        elif _turned_round(case.evidence):
+            chance = min(chance, _CONTRADICTED)
+        best = case.evidence.sentences[0]
         return SupportScore(
-            probability,
-            probability >= self.threshold,
-            evidence.passages[best],
-            sentence.text,
-            _objections(evidence, sentence, gaps),
-            gaps,
-            extrapolated(evidence.claim, sentence),
+            chance,
+            chance >= self.threshold,
+            best.passage,
+            best.reading.text,
+            _objections(case.evidence, case.missing),
+            case.missing,
+            extrapolated(case.evidence.claim, best.reading),
         )
 
 
-def _texts(evidence: Evidence) -> list[str]:
-    return [evidence.claim.text, *(sentence.text for sentence in evidence.sentences)]
+def _turned_round(evidence: Evidence) -> bool:
+    """Return whether the claim is nearly its best sentence, but for a negation or an opposite word."""
+    claim, best = evidence.claim, evidence.best
+    if coverage(claim.content, best.content) < _NEAR_COPY or len(claim.tokens) < _WHOLE * len(best.tokens):
+        return False
+    return claim.negated != best.negated or bool(claim.opposites & frozenset(best.tokens) - frozenset(claim.tokens))
 
 
-def _objections(evidence: Evidence, best: Reading, gaps: Sequence[Quantity]) -> tuple[str, ...]:
+def _objections(evidence: Evidence, gaps: Sequence[Quantity]) -> tuple[str, ...]:
     """Return every objection in words."""
-    claim, everything = evidence.claim, evidence.everything
+    claim, everything, best = evidence.claim, evidence.everything, evidence.best
     kinds = {"measure": "quantity", "percent": "percentage"}
     reasons = [f"the {kinds.get(gap.kind, gap.kind)} {gap.text.strip()} is in no passage" for gap in gaps]
     reasons += [f"the name {name!r} is in no passage" for name in sorted(claim.names - frozenset(everything.tokens))]

@@ -85,7 +85,7 @@ class GroundingCheck:
         return support.probability, next(place for place, source in enumerate(sources) if source.id == support.source_id)
 
     def supports(self, claims: Sequence[Sentence], sources: Sequence[Source]) -> tuple[Support, ...]:
-        """Return the support of every claim; what is word for word in a passage needs no model, the rest is embedded in one pass."""
+        """Return the support of every claim; what is word for word in a passage needs no model, the rest is scored together."""
         chosen = [[s for s in sources if s.id in claim.citations] or list(sources) for claim in claims]
         copies = [_verbatim(claim, own) for claim, own in zip(claims, chosen, strict=True)]
         rest = [n for n, copy in enumerate(copies) if copy is None]
@@ -109,13 +109,13 @@ class GroundingCheck:
         mixed = blended(Reading(_open(claim)), [Reading(_text(s)) for s in own], [s.document_id or s.title for s in own])
         if beyond := mixed or score.overreach:
             return said(beyond.kind, beyond.reason, low)
+        if strange_names(claim, sources):
+            return said("name", "a name that no passage holds", score.probability)
         if score.probability < self.threshold:
             negated = any("negated" in reason for reason in score.reasons)
             return said(
                 "negated" if negated else "unsupported", "negated on one side only" if negated else "not supported", score.probability
             )
-        if strange_names(claim, sources):
-            return said("name", "a name that no passage holds", score.probability)
         if any(not self._scorer.is_word(word) for word in new_words(claim, sources)):
             return said("word", "a word that neither a passage nor the language holds", score.probability)
         return said("supported", "", score.probability, weak=False)
