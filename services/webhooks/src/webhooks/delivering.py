@@ -111,7 +111,7 @@ class Courier:
 
     def _pause(self, tries: int) -> float:
         settings = self._settings
-        pause = min(settings.first_delay_seconds * 2 ** (tries - 1), settings.longest_delay_seconds)
+        pause: float = min(settings.first_delay_seconds * 2 ** (tries - 1), settings.longest_delay_seconds)
         return pause * random.uniform(0.8, 1.2)
 
     async def _attempt(self, webhook: Webhook, queued: DeliveryQueued) -> Attempt:

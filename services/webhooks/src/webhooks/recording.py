@@ -1,5 +1,7 @@
 """The audit's view of deliveries: what was verified to have arrived, and what failed for good."""
 
+from typing import Any
+
 from chassis.messaging import Bus
 from contracts.subjects import AUDIT
 from strata.audit.v1.audit_events_pb2 import StepRecorded
@@ -27,6 +29,6 @@ class Recorder:
         )
         record.started_at.FromMilliseconds(int(entry.created_at * 1000))
         last = entry.attempts[-1] if entry.attempts else None
-        status = {"status": last.status, "error": last.error} if last else {}
+        status: dict[str, Any] = {"status": last.status, "error": last.error} if last else {}
         record.details.update({"webhook": webhook.id, "delivery": entry.id, "type": entry.type, "tries": entry.tries, **status})
         await self._bus.publish(AUDIT, AUDIT.at(tenant=entry.tenant, step="webhook"), record, event_id=record.record_id, about=entry.id)

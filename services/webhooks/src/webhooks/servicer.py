@@ -30,7 +30,7 @@ class WebhooksServicer(WebhooksServiceServicer):
         """Hold the domain objects."""
         self._registry, self._journal, self._intake, self._settings = registry, journal, intake, settings
 
-    async def CreateWebhook(self, request: pb.CreateWebhookRequest, context: Context) -> pb.CreateWebhookResponse:  # type: ignore[override]  # noqa: N802
+    async def CreateWebhook(self, request: pb.CreateWebhookRequest, context: Context) -> pb.CreateWebhookResponse:  # noqa: N802
         """Register an address that may be reached now."""
         del context
         tenant = _tenant(request.caller)
@@ -48,13 +48,13 @@ class WebhooksServicer(WebhooksServiceServicer):
         await self._registry.save(webhook)
         return pb.CreateWebhookResponse(webhook=self._shown(webhook), secret=secret)
 
-    async def ListWebhooks(self, request: pb.ListWebhooksRequest, context: Context) -> pb.ListWebhooksResponse:  # type: ignore[override]  # noqa: N802
+    async def ListWebhooks(self, request: pb.ListWebhooksRequest, context: Context) -> pb.ListWebhooksResponse:  # noqa: N802
         """Return the registrations of the tenant."""
         del context
         found = sorted(self._registry.of(_tenant(request.caller)), key=lambda webhook: webhook.created_at)
         return pb.ListWebhooksResponse(webhooks=[self._shown(webhook) for webhook in found])
 
-    async def ChangeWebhook(self, request: pb.ChangeWebhookRequest, context: Context) -> pb.ChangeWebhookResponse:  # type: ignore[override]  # noqa: N802
+    async def ChangeWebhook(self, request: pb.ChangeWebhookRequest, context: Context) -> pb.ChangeWebhookResponse:  # noqa: N802
         """Enable, disable or delete a registration."""
         del context
         webhook = self._registry.find(_tenant(request.caller), request.id)
@@ -69,7 +69,7 @@ class WebhooksServicer(WebhooksServiceServicer):
         self._registry.health_of(changed).failures = 0
         return pb.ChangeWebhookResponse(webhook=self._shown(changed))
 
-    async def RotateSecret(self, request: pb.RotateSecretRequest, context: Context) -> pb.RotateSecretResponse:  # type: ignore[override]  # noqa: N802
+    async def RotateSecret(self, request: pb.RotateSecretRequest, context: Context) -> pb.RotateSecretResponse:  # noqa: N802
         """Put a new secret in front; the one before signs too for a while, those before it no more."""
         del context
         webhook = self._registry.find(_tenant(request.caller), request.id)
@@ -79,14 +79,14 @@ class WebhooksServicer(WebhooksServiceServicer):
         await self._registry.save(changed, webhook)
         return pb.RotateSecretResponse(webhook=self._shown(changed), secret=secret, old_until=_moment(until))
 
-    async def TestWebhook(self, request: pb.TestWebhookRequest, context: Context) -> pb.TestWebhookResponse:  # type: ignore[override]  # noqa: N802
+    async def TestWebhook(self, request: pb.TestWebhookRequest, context: Context) -> pb.TestWebhookResponse:  # noqa: N802
         """Queue an event that means nothing, also for a webhook that is disabled."""
         del context
         webhook = self._registry.find(_tenant(request.caller), request.id)
         delivery = await self._intake.queue(webhook, TEST, {"webhook_id": webhook.id}, about=f"test/{secrets.token_hex(8)}")
         return pb.TestWebhookResponse(delivery_id=delivery)
 
-    async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Context) -> pb.ListDeliveriesResponse:  # type: ignore[override]  # noqa: N802
+    async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Context) -> pb.ListDeliveriesResponse:  # noqa: N802
         """Return the log, newest first."""
         del context
         webhook = self._registry.find(_tenant(request.caller), request.id)
@@ -94,7 +94,7 @@ class WebhooksServicer(WebhooksServiceServicer):
         found.sort(key=lambda entry: entry.created_at, reverse=True)
         return pb.ListDeliveriesResponse(deliveries=[_logged(e) for e in found[: min(request.limit or _PAGE, _LARGEST_PAGE)]])
 
-    async def Redrive(self, request: pb.RedriveRequest, context: Context) -> pb.RedriveResponse:  # type: ignore[override]  # noqa: N802
+    async def Redrive(self, request: pb.RedriveRequest, context: Context) -> pb.RedriveResponse:  # noqa: N802
         """Send one delivery of the log again, or all that failed."""
         del context
         webhook = self._registry.find(_tenant(request.caller), request.id)
