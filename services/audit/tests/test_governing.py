@@ -1,7 +1,9 @@
 """What the running service gives away and destroys, and that each of it is on record."""
 
 import json
+import zipfile
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +18,9 @@ from chassis import rpc
 from chassis.errors import FailedPreconditionError, NotFoundError, PermissionDeniedError
 from chassis.messaging import encode
 from chassis.process import running
+from cli import bundling
 from contracts.subjects import AUDIT
-from evidence import receipts
+from evidence import bundles, receipts
 from strata.audit.v1 import audit_service_pb2 as pb
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -73,6 +76,20 @@ async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) ->
     assert reads[0].details["of"] == "req_ann"
     with pytest.raises(PermissionDeniedError):
         await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(caller=ANN), timeout=5)
+
+
+async def test_an_operator_gets_a_bundle_that_verifies(stub: Any, tmp_path: Path) -> None:
+    """The command puts records, proofs, policies and cards of the repository into one file, which holds without the log."""
+    target = tmp_path / "bundle.zip"
+    manifest = await bundling.bundle(Settings(), OPERATOR, "req_ann", target)
+    found = bundles.verify(target)
+
+    assert found.holds, found.problems
+    assert (found.facts["records"], found.facts["tenant"]) == (5, "acme")
+    assert {"policies/healthcare/policy.yaml", "cards/adapters/patient-answer@v1/metrics.json"} <= manifest["files"].keys()
+    with zipfile.ZipFile(target, "a") as archive:
+        archive.writestr("extra.txt", "added later")
+    assert bundles.verify(target).problems == ["extra.txt: not in the manifest"]
 
 
 async def test_an_erasure_is_attempted_verified_and_refused_under_hold(stub: Any, admin: Client) -> None:
