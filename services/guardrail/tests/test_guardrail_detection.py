@@ -7,7 +7,7 @@ import pytest
 
 from guardrail.evaluation import pii
 from guardrail.personal.detection import Detector, Policy, everywhere
-from guardrail.personal.rules import luhn_valid, nhs_valid
+from guardrail.personal.rules import dea_valid, luhn_valid, nhs_valid, npi_valid, ssn_valid
 from guardrail.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -65,8 +65,54 @@ def test_what_is_found_once_is_replaced_everywhere(detector: Detector) -> None:
     assert [texts[1][m.start : m.end] for m in found[1]] == ["Angela Whitfield"]
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "kind"),
+    [
+        ("Where is order #W4817420?", "#W4817420", "ORDER"),
+        ("My member number is M-100231.", "M-100231", "LOYALTY"),
+        ("We moved to Uruguay in 1998", "Uruguay", "LOCATION"),
+        ("My brother turned 60", "60", "AGE"),
+        ("her neighbours are Cambodian", "Cambodian", "NATIONALITY"),
+        ("I write on https://jo-bloggs.example.org/diary", "https://jo-bloggs.example.org/diary", "URL"),
+    ],
+)
+def test_what_points_at_nobody_alone_is_reported_and_stays_in_the_prompt(detector: Detector, text: str, value: str, kind: str) -> None:
+    """Callers and records learn of it; tools and retrieval still get it."""
+    reading = detector.read(text)
+    assert (value, kind) in {(text[m.start : m.end], m.type) for m in reading.reported}
+    assert reading.replaced == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "What does a Gleason score of 7 mean for a 62-year-old Hispanic male with prostate cancer diagnosed in 2020?",
+        "Guidelines for asthma in a 35-year-old patient from King County, seen last summer",
+    ],
+)
+def test_a_question_about_a_kind_of_patient_reports_nobody(detector: Detector, text: str) -> None:
+    """Age, origin and year of a case are no personal data while nobody is named."""
+    assert detector.report(text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"), [("NPI 1234567893", "NPI"), ("NPI 1234567890", ""), ("DEA AB1234563", "DEA"), ("DEA AB1234564", "")]
+)
+def test_numbers_of_practitioners_need_their_check_digit(detector: Detector, text: str, kind: str) -> None:
+    """A right check digit makes an NPI or a DEA number, a wrong one does not."""
+    assert kind in {"", *(m.type for m in detector.detect(text))}
+    assert bool(kind) == any(m.type in {"NPI", "DEA"} for m in detector.detect(text))
+
+
 def test_check_digits_decide() -> None:
-    """A number with a wrong check digit is no card and no NHS number."""
+    """A number with a wrong check digit is no card, NHS, NPI or DEA number, and one out of range no social security number."""
+    assert npi_valid("1234567893")
+    assert not npi_valid("1234567890")
+    assert not npi_valid("3234567893")
+    assert dea_valid("AB1234563")
+    assert not dea_valid("AB1234564")
+    assert ssn_valid("460-89-9847")
+    assert not any(map(ssn_valid, ("000-12-3456", "666-12-3456", "123-00-4567", "123-45-0000")))
     assert luhn_valid("4111111111111111")
     assert not luhn_valid("4111111111111112")
     assert nhs_valid("9434765919")
@@ -79,12 +125,13 @@ def test_the_suite_scores_spans_and_names_malformed_rows(tmp_path: Path, monkeyp
     path = tmp_path / "rows.jsonl"
     rows = [
         {"text": "SSN 460-89-9847", "spans": [{"start": 4, "end": 15, "type": "US_SSN"}]},
-        {"text": "Is the Boston store open?", "spans": []},
+        {"text": "Is the store in Uruguay open?", "spans": []},
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     report = pii(path, options={})
-    assert (report["n"], report["precision"], report["recall"], report["f2"], report["leak_rate"]) == (2, 1.0, 1.0, 1.0, 0.0)
-    assert report["harmless_touched"] == 0.0
+    assert (report["n"], report["precision"], report["recall"], report["leak_rate"]) == (2, 0.5, 1.0, 0.0)
+    assert report["harmless_touched"] == 1.0, "the place is reported"
+    assert report["replaced_in_prompt"]["harmless_touched"] == 0.0, "and stays in the prompt"  # type: ignore[index]
     path.write_text(json.dumps({"text": "x", "spans": [{"start": 4, "end": 1, "type": "A"}]}))
     with pytest.raises(ValueError, match=r"rows.jsonl: row 1: field 'spans' \[0\] must have 0 <= start < end"):
         pii(path, options={})

@@ -12,11 +12,13 @@ from chassis.errors import (
     InternalError,
     InvalidArgumentError,
     NotFoundError,
+    PermissionDeniedError,
     ResourceExhaustedError,
     ServiceError,
     UnavailableError,
 )
 from strata.gateway.v1.gateway_events_pb2 import Caller, ChatMessage, Sampling, ToolCall, ToolSpec
+from strata.guardrail.v1.guardrail_service_pb2 import Clearance
 from strata.inference.v1.inference_service_pb2 import ListModelsRequest
 
 from .conftest import Serve, ask, configuration, deployment, generate
@@ -57,6 +59,26 @@ async def test_metrics_carry_the_names_of_the_conventions(serve: Serve) -> None:
     assert REGISTRY.get_sample_value("gen_ai_client_token_usage_sum", {**labels, "gen_ai_token_type": "input"}) == 7
     assert REGISTRY.get_sample_value("gen_ai_server_time_to_first_token_seconds_count", labels) == 1
     assert REGISTRY.get_sample_value("gen_ai_client_operation_duration_seconds_count", {**labels, "error_type": ""}) == 1
+
+
+async def test_a_deployment_that_is_not_cleared_never_gets_a_session_with_personal_data(serve: Serve) -> None:
+    """A fallback that may not see the conversation is not asked even when the first engine is away; without a clearance neither."""
+    async with upstream(says("from outside")) as remote, upstream(says("x")) as local:
+        content = _two(local, remote)
+        content["deployments"]["first"]["url"] = "http://127.0.0.1:9"
+        content["deployments"]["second"]["cleared"] = False
+        async with serve(content) as stub:
+            for clearance in (Clearance(sensitivity="personal", deployments=["first"]), None):
+                with pytest.raises(UnavailableError):
+                    await generate(stub, ask(clearance=clearance))
+            for clearance in (Clearance(sensitivity="personal"), Clearance(sensitivity="personal", deployments=["other"])):
+                with pytest.raises(PermissionDeniedError) as refused:
+                    await generate(stub, ask(clearance=clearance))
+                assert refused.value.code == "policy_denied"
+            assert remote.bodies == []
+            _, done = await generate(stub, ask(clearance=Clearance(sensitivity="none", deployments=["first", "second"])))
+
+    assert (done.deployment, len(remote.bodies)) == ("second", 1)
 
 
 async def test_the_key_is_read_from_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,10 @@ async def test_later_steps_see_only_what_was_screened(stack: Stack) -> None:
     assert "Angela" not in str(later)
     assert "<PERSON_1>" in stack.script.requests["Route"][0].text
     assert "Angela" not in str(await stack.record("r1"))
+    # Where the conversation may go is guardrail's word, and it reaches the model's gateway and the audit.
+    assert later[3][0].clearance.deployments == ["local"]
+    audited = {s.step: s for s in await stack.audit("r1")}["screen"].details["clearance"]
+    assert (audited["sensitivity"], list(audited["policy_ids"])) == ("personal", ["cleared"])
 
 
 async def test_independent_steps_run_at_the_same_time(stack: Stack) -> None:

@@ -22,7 +22,8 @@ _ALIASES: Mapping[str, str] = {
     "NAME": "PERSON", "TITLE": "PERSON", "PREFIX": "PERSON", "STREET_ADDRESS": "ADDRESS", "ZIP_CODE": "ADDRESS",
     "GPE": "LOCATION", "GEOGRAPHIC_LOCATION": "LOCATION", "FACILITY": "LOCATION", "DATE_TIME": "DATE",
     "BIRTH_DATE": "DATE", "DATE_PART": "DATE",
-    "OLD_AGE": "AGE", "CREDIT_CARD": "CARD", "PHONE_NUMBER": "PHONE", "FAX_NUMBER": "PHONE", "EMAIL_ADDRESS": "EMAIL", "US_SSN": "SSN",
+    "OLD_AGE": "AGE", "NRP": "NATIONALITY", "DOMAIN_NAME": "URL",
+    "CREDIT_CARD": "CARD", "PHONE_NUMBER": "PHONE", "FAX_NUMBER": "PHONE", "EMAIL_ADDRESS": "EMAIL", "US_SSN": "SSN",
     "SOCIAL_SECURITY_NUMBER": "SSN", "MEDICAL_RECORD_NUMBER": "MRN", "HEALTH_PLAN_BENEFICIARY_NUMBER": "HEALTH_PLAN", "IBAN_CODE": "IBAN",
     "IP_ADDRESS": "IP", "ACCOUNT_NUMBER": "ACCOUNT", "UNIQUE_IDENTIFIER": "ACCOUNT", "US_DRIVER_LICENSE": "LICENCE",
 }  # fmt: skip
@@ -75,15 +76,25 @@ def _support(check: GroundingCheck, claim: str, context: Sequence[str]) -> float
 
 
 def pii(data: Path, *, options: dict[str, str]) -> dict[str, object]:
-    """Score spans found by the detector of the personal-data check; option `quasi` overrides its policy."""
+    """Score what the detector reports, and beside it what it would replace in a prompt; option `quasi` overrides both policies."""
     parts = Parts(_settings(options))
     rows = runner.read_rows(data, {"text": _text, "spans": _spans})
-    outcome = runner.evaluate(rows, lambda row: parts.detector.detect(row["text"]))
-    counts = [_count(row["text"], _gold(row), found) for row, found in zip(outcome.rows, outcome.results, strict=True)]
-    report: dict[str, object] = outcome.report("pii", _versions(policy=f"quasi={parts.settings.pii_quasi}"))
+    outcome = runner.evaluate(rows, lambda row: parts.detector.read(row["text"]))
+    readings = list(zip(outcome.rows, outcome.results, strict=True))
+    reported, replaced = parts.settings.pii_reported, parts.settings.pii_quasi
+    report: dict[str, object] = outcome.report("pii", _versions(policy=f"reported={reported}, quasi={replaced}"))
+    report |= _measures([_count(row["text"], _gold(row), reading.reported) for row, reading in readings])
+    # The prompt keeps places, days and ages that stand alone, because retrieval and tools need them.
+    in_prompt = _measures([_count(row["text"], _gold(row), reading.replaced) for row, reading in readings])
+    report["replaced_in_prompt"] = {name: in_prompt[name] for name in _FIGURES}
+    return report
+
+
+def _measures(counts: Sequence["_Count"]) -> dict[str, object]:
+    report: dict[str, object] = {}
     totals = np.array([c.numbers for c in counts], dtype=np.float64).reshape(-1, len(_NAMES))
     intervals = {}
-    for name in ("precision", "recall", "f2", "leak_rate", "harmless_touched"):
+    for name in _FIGURES:
         report[name] = _rounded(_measure(totals, name))
         bounds = metrics.bootstrap_interval(lambda index, name=name: _measure(totals[index], name), len(totals))  # type: ignore[misc]
         intervals[name] = [_rounded(bound) for bound in bounds] if bounds else None
@@ -92,6 +103,7 @@ def pii(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     return report
 
 
+_FIGURES = ("precision", "recall", "f2", "leak_rate", "harmless_touched")
 _NAMES = ("gold", "found", "predicted", "right", "characters", "leaked", "harmless", "touched")
 
 
@@ -180,7 +192,7 @@ def _spans(value: object) -> str | None:
 def _settings(options: Mapping[str, str]) -> Settings:
     settings = load_settings(Settings)
     if quasi := options.get("quasi"):
-        return Settings(**{**settings.model_dump(), "pii_quasi": quasi})
+        return Settings(**{**settings.model_dump(), "pii_quasi": quasi, "pii_reported": "always" if quasi == "always" else "linked"})
     return settings
 
 

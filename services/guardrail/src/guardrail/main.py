@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from chassis.clearing import deployments
 from chassis.logging import get_logger
 from chassis.policy import load_policies
 from chassis.process import Runtime, run
@@ -19,9 +20,11 @@ from encoders import ClassifierFileError, EncoderUnavailableError
 from encoders.grounding import SupportFileError
 from guardrail.checks import Parts, input_checks, output_checks
 from guardrail.checks.base import Answer, Check, Conversation, Piece, Source
+from guardrail.clearance import Clearances
 from guardrail.escalation import Rules
 from guardrail.moderation import Moderator
 from guardrail.panel import Panel
+from guardrail.personal.sessions import Sessions
 from guardrail.personal.vault import Vault
 from guardrail.policy_changes import record_changes
 from guardrail.releasing import Releaser, Signer
@@ -41,13 +44,19 @@ class Checks:
     input: tuple[Check[Conversation], ...]
     output: tuple[Check[Answer], ...]
     rules: Rules
+    clearances: Clearances
 
 
 def create_checks(settings: Settings) -> Checks:
     """Read policies and load models; raise what names the file that cannot be used."""
     policies = load_policies(settings.repository_dir / "domains")
     parts = Parts(settings)
-    return Checks(input_checks(parts), output_checks(parts), Rules(policies, default_deadline_seconds=settings.default_deadline_seconds))
+    return Checks(
+        input_checks(parts),
+        output_checks(parts),
+        Rules(policies, default_deadline_seconds=settings.default_deadline_seconds),
+        Clearances.load(settings.repository_dir / "domains", deployments(settings.models_file).values()),
+    )
 
 
 @asynccontextmanager
@@ -69,7 +78,10 @@ async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncItera
         screener = Screener(Panel([c for c in checks.input if c.name != "size"], pool), gate)
         releaser = Releaser(Panel(checks.output, pool))
         moderator = Moderator(Panel(checks.input, pool), Panel(checks.output, pool))
-        servicer = GuardrailServicer(screener, releaser, moderator, checks.rules, vault, Signer(key_id, key), runtime.bus, stops)
+        sessions = Sessions(runtime.bus, vault.key, purpose=settings.session_purpose, retention_seconds=settings.session_retention_seconds)
+        servicer = GuardrailServicer(
+            screener, releaser, moderator, checks.rules, vault, sessions, checks.clearances, Signer(key_id, key), runtime.bus, stops
+        )
         await asyncio.gather(screener.screen(_WARM_INPUT), releaser.judge(_WARM_OUTPUT, (), may_read=False))
         async with rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)):
             log.info("checks_ready", input=[c.name for c in checks.input], output=[c.name for c in checks.output], key_id=key_id)

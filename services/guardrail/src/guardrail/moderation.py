@@ -8,6 +8,7 @@ from chassis.errors import InvalidArgumentError
 from encoders.safety import SafetyScore
 from guardrail.cards import cards
 from guardrail.checks.base import Answer, Conversation, Origin, Piece, Source
+from guardrail.checks.personal_data import Mentions
 from guardrail.panel import Outcome, Panel, detail, gravest
 from guardrail.personal.detection import Mention
 from guardrail.personal.pseudonyms import Pseudonyms
@@ -74,7 +75,7 @@ class Moderator:
 async def _input(panel: Panel[Conversation], text: str, role: str) -> pb.TextVerdict:
     outcomes = await panel.judge(Conversation((Piece(role, text),)))
     found = detail(outcomes, "personal_data")
-    mentions: Sequence[Mention] = found[0] if isinstance(found, tuple) and found else ()
+    mentions: Sequence[Mention] = found.reported[0] if isinstance(found, Mentions) and found.reported else ()
     return _verdict(outcomes, Pseudonyms.beside([text]).replace(text, mentions), mentions)
 
 

@@ -1,11 +1,11 @@
 """Screens a conversation: checks it and puts pseudonyms in the place of personal data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guardrail.checks.base import Conversation, Decision, Finding
 from guardrail.panel import Outcome, Panel, detail, gravest
-from guardrail.personal.detection import Mention
+from guardrail.personal.detection import Mention, everywhere
 from guardrail.personal.pseudonyms import Pseudonyms
 
 
@@ -18,6 +18,26 @@ class Screened:
     texts: tuple[str, ...]
     values: Mapping[str, str]
     counts: Mapping[str, int]
+    pieces: tuple[str, ...] = ()
+    mentions: tuple[tuple[Mention, ...], ...] = ()
+
+    @property
+    def personal(self) -> bool:
+        """Whether there is personal data in the conversation, or nobody can tell because a check failed."""
+        return any(self.mentions) or any(outcome.finding.code == "check_failed" for outcome in self.outcomes)
+
+    def with_known(self, known: Mapping[str, str]) -> "Screened":
+        """Return the same with the pseudonyms that are known already where their values come again."""
+        if not self.texts:
+            return self
+        earlier = {value: token[1:-1].rpartition("_")[0] for token, value in known.items()}
+        mentions = tuple(map(tuple, everywhere(self.pieces, self.mentions, earlier))) if earlier else self.mentions
+        pseudonyms = Pseudonyms.beside(self.pieces, known)
+        texts = tuple(pseudonyms.replace(text, spans) for text, spans in zip(self.pieces, mentions, strict=True))
+        finding = self.finding
+        if any(mentions) and not finding.flagged:
+            finding = Finding(1.0, Decision.REDACT, "personal_data", "known from earlier turns")
+        return replace(self, finding=finding, mentions=mentions, texts=texts, values=pseudonyms.values, counts=pseudonyms.counts)
 
 
 class Screener:
@@ -40,6 +60,4 @@ class Screener:
         texts = [piece.text for piece in conversation.pieces]
         found = detail(outcomes, "personal_data")
         mentions: tuple[tuple[Mention, ...], ...] = found if isinstance(found, tuple) else tuple(() for _ in texts)
-        pseudonyms = Pseudonyms.beside(texts)
-        replaced = tuple(pseudonyms.replace(text, spans) for text, spans in zip(texts, mentions, strict=True))
-        return Screened(finding, outcomes, replaced, pseudonyms.values, pseudonyms.counts)
+        return Screened(finding, outcomes, tuple(texts), {}, {}, tuple(texts), mentions).with_known({})

@@ -1,19 +1,32 @@
 """gRPC in: translates, and leaves every decision to the domain."""
 
+from functools import partial
+
 from chassis.messaging import Bus
 from chassis.rpc import Context
 from chassis.stops import Stops
 from guardrail import wire
 from guardrail.checks.base import Decision
+from guardrail.clearance import Clearances
 from guardrail.escalation import Rules, Subject, announce
 from guardrail.moderation import Moderator, Order
+from guardrail.personal.sessions import Session, Sessions
 from guardrail.personal.vault import Vault
 from guardrail.releasing import Releaser, Signer
-from guardrail.screening import Screener
+from guardrail.screening import Screened, Screener
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
 from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceServicer
 
 PII_READ = "pii:read"
+
+
+def _next_turn(screened: Screened, before: Session) -> tuple[Session, tuple[Screened, bool]]:
+    """Return the session after this turn, and the turn with the session's pseudonyms and whether either holds personal data."""
+    turn = screened.with_known(before.values)
+    personal = before.personal or turn.personal
+    # A turn that nobody may see leaves no values behind.
+    values = turn.values if turn.texts else before.values
+    return Session(values, personal), (turn, personal)
 
 
 class GuardrailServicer(GuardrailServiceServicer):
@@ -26,12 +39,15 @@ class GuardrailServicer(GuardrailServiceServicer):
         moderator: Moderator,
         rules: Rules,
         vault: Vault,
+        sessions: Sessions,
+        clearances: Clearances,
         signer: Signer,
         bus: Bus,
         stops: Stops,
     ) -> None:
         """Hold the domain objects."""
         self._screener, self._releaser, self._moderator, self._rules = screener, releaser, moderator, rules
+        self._sessions, self._clearances = sessions, clearances
         self._vault, self._signer, self._bus, self._stops = vault, signer, bus, stops
 
     async def CheckInput(self, request: pb.CheckInputRequest, context: Context) -> pb.CheckInputResponse:  # type: ignore[override]  # noqa: N802
@@ -39,8 +55,19 @@ class GuardrailServicer(GuardrailServiceServicer):
         del context
         wire.require(request.request_id, request.caller)
         screened = await self._screener.screen(wire.to_conversation(request.messages))
+        sensitive = screened.personal
+        if request.session_id:
+            owner = wire.to_owner(request.caller, request.session_id)
+            screened, sensitive = await self._sessions.change(owner, partial(_next_turn, screened))
         vault = self._vault.seal(screened.values, tenant=request.caller.tenant, request_id=request.request_id)
-        return wire.to_input_response(screened, request.messages, vault)
+        cleared = self._clearances.decide(request.domain, request.caller, "personal" if sensitive else "none")
+        return wire.to_input_response(screened, request.messages, vault, cleared)
+
+    async def EraseSession(self, request: pb.EraseSessionRequest, context: Context) -> pb.EraseSessionResponse:  # type: ignore[override]  # noqa: N802
+        """Forget what the pseudonyms of one of the caller's sessions stand for."""
+        del context
+        owner = wire.to_owner(request.caller, request.session_id)
+        return pb.EraseSessionResponse(erased=await self._sessions.erase(owner))
 
     async def CheckOutput(self, request: pb.CheckOutputRequest, context: Context) -> pb.CheckOutputResponse:  # type: ignore[override]  # noqa: N802
         """Judge one window and sign it if it may leave."""

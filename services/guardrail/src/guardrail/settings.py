@@ -9,7 +9,7 @@ from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
 from guardrail.checks.names import INPUT, OUTPUT, SAFETY_CATEGORIES
-from guardrail.personal.detection import QUASI_TYPES, TYPES, Quasi
+from guardrail.personal.detection import QUASI_TYPES, TYPES, Quasi, Reported
 
 
 def _pattern(text: str) -> str:
@@ -44,6 +44,10 @@ class Settings(ServiceSettings):
         default="linked",
         description="Dates, places, organisations: `linked` replaces them only beside a direct identifier; `never`, `always`.",
     )
+    pii_reported: Reported = Field(
+        default="stated",
+        description="The same in what is reported: `stated` leaves out those of questions about a kind of patient.",
+    )
     business_identifiers: tuple[Annotated[str, AfterValidator(_pattern)], ...] = Field(
         default=(r"#?\bW\d{7}\b", r"\bM-\d{6}\b", r"\bS-\d{4}\b", r"\bSL-\d{4}\b"),
         description="Patterns of identifiers that tools need, such as order and loyalty numbers; never replaced.",
@@ -71,3 +75,15 @@ class Settings(ServiceSettings):
         description="The product's own words that may stand beside quotations.",
     )
     default_deadline_seconds: PositiveFloat = Field(default=3600.0, description="Time for a person where no rule names one.")
+    config_file: Path | None = Field(default=None, description="File of deployments; default deploy/config/models.yaml.")
+    session_purpose: str = Field(
+        default="answer within a session", min_length=1, max_length=200, description="What the pseudonyms of a session are kept for."
+    )
+    session_retention_seconds: PositiveFloat = Field(
+        default=86_400.0, le=30 * 86_400.0, description="How long after its last turn they are kept."
+    )
+
+    @property
+    def models_file(self) -> Path:
+        """The file of deployments."""
+        return self.config_file or self.repository_dir / "deploy" / "config" / "models.yaml"

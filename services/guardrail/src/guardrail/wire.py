@@ -10,11 +10,15 @@ from chassis.errors import InvalidArgumentError
 from chassis.policy import Escalation
 from contracts.subjects import InvalidTokenError, token
 from guardrail.checks.base import Answer, Conversation, Origin, Piece, Source
+from guardrail.clearance import Cleared
 from guardrail.panel import Outcome
+from guardrail.personal.sessions import Owner
 from guardrail.releasing import Highlight, Judged
 from guardrail.screening import Screened
 from strata.gateway.v1.gateway_events_pb2 import Caller, ChatMessage
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
+
+_LONGEST_SESSION_ID = 128
 
 
 def require(request_id: str, caller: Caller) -> None:
@@ -24,6 +28,17 @@ def require(request_id: str, caller: Caller) -> None:
         token(caller.tenant, what="tenant")
     except InvalidTokenError as error:
         raise InvalidArgumentError(str(error)) from error
+
+
+def to_owner(caller: Caller, session_id: str) -> Owner:
+    """Return whose session it is; raise InvalidArgumentError for a name that is empty or too long."""
+    if not 0 < len(session_id) <= _LONGEST_SESSION_ID:
+        raise InvalidArgumentError(f"session_id must have 1 to {_LONGEST_SESSION_ID} characters")
+    try:
+        token(caller.tenant, what="tenant")
+    except InvalidTokenError as error:
+        raise InvalidArgumentError(str(error)) from error
+    return Owner(caller.tenant, caller.user or caller.key_id, session_id)
 
 
 def to_conversation(messages: Sequence[ChatMessage]) -> Conversation:
@@ -140,7 +155,7 @@ def to_result(outcome: Outcome) -> pb.CheckResult:
     )
 
 
-def to_input_response(screened: Screened, messages: Sequence[ChatMessage], vault: bytes) -> pb.CheckInputResponse:
+def to_input_response(screened: Screened, messages: Sequence[ChatMessage], vault: bytes, cleared: Cleared) -> pb.CheckInputResponse:
     """Return the verdict and, where they are safe to hand on, the messages with pseudonyms."""
     verdict = pb.Verdict(
         decision=screened.finding.decision.value,
@@ -148,7 +163,12 @@ def to_input_response(screened: Screened, messages: Sequence[ChatMessage], vault
         code=screened.finding.code,
         personal_data=dict(screened.counts),
     )
-    return pb.CheckInputResponse(verdict=verdict, messages=rebuilt(messages, screened.texts) if screened.texts else [], vault=vault)
+    return pb.CheckInputResponse(
+        verdict=verdict,
+        messages=rebuilt(messages, screened.texts) if screened.texts else [],
+        vault=vault,
+        clearance=pb.Clearance(sensitivity=cleared.sensitivity, deployments=cleared.deployments, policy_ids=cleared.policy_ids),
+    )
 
 
 def to_output_response(judged: Judged, release: pb.Release | None) -> pb.CheckOutputResponse:

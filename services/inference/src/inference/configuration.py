@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from chassis.clearing import is_cleared
 from inference.providers import ProviderKind
 
 TIERS = ("small", "mid", "large", "reasoning")
@@ -69,6 +70,13 @@ class Deployment(_Strict):
     api_key_env: str | None = None
     tools: Literal["constrained", "native"] | None = Field(default=None, description="Default: constrained for vllm, native for openai.")
     engine: Engine | None = None
+    cleared: bool | None = Field(default=None, description="Whether it may see personal data; default: on this machine.")
+    region: str = Field(default="", description="Where it runs, for policies.")
+
+    @property
+    def sees_personal_data(self) -> bool:
+        """Whether it is cleared."""
+        return is_cleared(self.url, self.cleared)
 
     def endpoint(self, port: int) -> str:
         """Return the URL, `port` being that of the first engine of this stack."""

@@ -11,12 +11,13 @@ from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from opentelemetry.trace import Span, SpanKind
 
 from chassis import telemetry
-from chassis.errors import InternalError, InvalidArgumentError, NotFoundError, ServiceError, UnavailableError
+from chassis.errors import InternalError, InvalidArgumentError, NotFoundError, PermissionDeniedError, ServiceError, UnavailableError
 from chassis.logging import get_logger
 from inference import signals
 from inference.configuration import Models, Target
 from inference.deployments import Served
 from inference.providers.base import Job, ModelMissingError, Outcome
+from strata.guardrail.v1.guardrail_service_pb2 import Clearance
 
 log = get_logger("generation")
 
@@ -65,6 +66,17 @@ class ModelGateway:
         if target is None:
             raise NotFoundError(f"there is no tier {tier!r}; known: {sorted(self.models.tiers)}", code="model_not_found")
         return [Candidate(served, served.spec.base_model, "") for served in self._targets(target)]
+
+    def permitted(self, candidates: list[Candidate], clearance: Clearance | None) -> list[Candidate]:
+        """Return those that a conversation may go to, without a clearance the cleared ones; raise PermissionDeniedError for none."""
+        if clearance is None:
+            kept = [candidate for candidate in candidates if candidate.served.spec.sees_personal_data]
+        else:
+            kept = [candidate for candidate in candidates if candidate.served.name in clearance.deployments]
+        if not kept:
+            signals.REFUSED.inc()
+            raise PermissionDeniedError("this conversation may go to none of the deployments behind the name", code="policy_denied")
+        return kept
 
     def _targets(self, target: Target) -> list[Served]:
         return [self.deployments[name] for name in (target.deployment, *target.fallbacks)]

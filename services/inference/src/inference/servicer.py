@@ -42,6 +42,7 @@ class InferenceServicer(InferenceServiceServicer):
         stoppable = {"tenant": request.caller.tenant, "adapter": request.adapter}
         self._stops.check(**stoppable)
         candidates = self._gateway.resolve(tier=request.tier, adapter=request.adapter, tenant=request.caller.tenant)
+        candidates = self._gateway.permitted(candidates, request.clearance if request.HasField("clearance") else None)
         job, prompt = wire.to_job(request, self._prompts, default_max_tokens=self._default_max_tokens, max_characters=self._max_characters)
         result = Result()
         async with aclosing(self._gateway.generate(candidates, job, result)) as pieces:

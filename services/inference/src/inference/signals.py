@@ -38,6 +38,7 @@ COST = Counter("strata_inference_cost_usd_total", "Cost in US dollars by the dep
 RUNNING = Gauge("strata_inference_generations_running", "Generations that hold a place at the engine.", ["deployment"])
 WAITING = Gauge("strata_inference_generations_waiting", "Generations that wait for a place.", ["deployment"])
 READY = Gauge("strata_inference_deployment_ready", "Whether the engine answers.", ["deployment"])
+REFUSED = Counter("strata_inference_policy_denied_total", "Generations that no permitted deployment was left for.")
 FAILED_ATTEMPTS = Counter(
     "strata_inference_attempts_failed_total",
     "Attempts that failed before the first token, so that another may follow.",

@@ -12,6 +12,7 @@ from orchestrator.questions import question_of
 from orchestrator.runs import Run
 from orchestrator.workflows import Step
 from strata.gateway.v1.gateway_events_pb2 import Sampling
+from strata.guardrail.v1.guardrail_service_pb2 import Clearance
 from strata.inference.v1.inference_service_pb2 import Generated, GenerateRequest, Usage
 
 # Sees the whole text so far; False stops the generation.
@@ -136,6 +137,8 @@ def _request(run: Run, plan: Plan, max_tokens: int, prefix: str, *, varied: bool
         sampling=sampling,
         prefix=prefix,
     )
+    if clearance := run.clearance:
+        request.clearance.CopyFrom(Clearance(**clearance))
     if plan.prompt.passthrough:
         request.messages.extend(run.messages)
         request.tools.extend(run.request.tools)

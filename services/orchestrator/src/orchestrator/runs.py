@@ -119,6 +119,12 @@ class Run:
         """The router's decision; empty before it or without it."""
         return next((self.results[s.id] or {} for s in self.workflow.of_kind("route") if s.id in self.results), {})
 
+    @property
+    def clearance(self) -> dict[str, Any]:
+        """Where guardrail lets the conversation go; empty before it has said so."""
+        screened = next((self.results[s.id] or {} for s in self.workflow.of_kind("screen") if s.id in self.results), {})
+        return dict(screened.get("clearance", {}))
+
     def scope(self) -> dict[str, Any]:
         """Return what conditions and templates see."""
         request = {

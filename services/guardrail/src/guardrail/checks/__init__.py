@@ -45,7 +45,7 @@ class Parts:
         """The detector of personal data."""
         s = self.settings
         weights = s.repository_dir / "models" / "personal"
-        return Detector(Policy(s.pii_threshold, s.pii_quasi, s.business_identifiers, weights))
+        return Detector(Policy(s.pii_threshold, s.pii_quasi, s.business_identifiers, weights, s.pii_reported))
 
     @cached_property
     def injection(self) -> InjectionDetector:

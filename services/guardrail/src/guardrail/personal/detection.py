@@ -1,8 +1,8 @@
-"""Decides which findings are personal data: direct identifiers always, dates and places only beside a person."""
+"""Decides which findings are personal data: what is replaced in a prompt, and the more that is reported and kept out of records."""
 # ruff: noqa: RUF001 - people type curly quotes, and so must the patterns
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,15 +10,21 @@ from typing import Any, Literal
 from guardrail.personal.recognizers import MODEL_SCORE, analyzer
 
 Quasi = Literal["never", "linked", "always"]
+Reported = Literal["linked", "stated", "always"]
 
 _TYPES = {"PHONE_NUMBER": "PHONE", "IBAN_CODE": "IBAN", "IP_ADDRESS": "IP"}
 # Alone, these point at nobody: "Boston", "Monday", "Acme" must reach the model and the tools.
-QUASI_TYPES = frozenset({"DATE", "DATE_PART", "FACILITY", "LOCATION", "ORGANIZATION", "AGE", "OLD_AGE"})
+QUASI_TYPES = frozenset(
+    {"DATE", "DATE_PART", "FACILITY", "LOCATION", "ORGANIZATION", "AGE", "OLD_AGE", "NATIONALITY", "URL", "ORDER", "LOYALTY"}
+)
 # Even beside a person, these say too little to be worth the loss; `always` takes them too.
-_COARSE = frozenset({"DATE_PART", "AGE"})
+_COARSE = frozenset({"DATE_PART", "AGE", "NATIONALITY", "URL"})
+# Tools look things up by them, so that they are reported and never replaced.
+_BUSINESS = frozenset({"ORDER", "LOYALTY"})
 _ORDER = (
-    "EMAIL", "CARD", "IBAN", "NHS", "MRN", "HEALTH_PLAN", "SSN", "BIRTH_DATE", "LICENCE", "ACCOUNT", "IP", "ADDRESS", "PHONE",
-    "PERSON", "DATE", "FACILITY", "LOCATION", "OLD_AGE", "AGE", "DATE_PART", "ORGANIZATION",
+    "EMAIL", "CARD", "IBAN", "NHS", "NPI", "DEA", "MRN", "HEALTH_PLAN", "SSN", "BIRTH_DATE", "LICENCE", "ACCOUNT", "IP", "ADDRESS",
+    "PHONE", "PERSON", "DATE", "FACILITY", "LOCATION", "OLD_AGE", "AGE", "DATE_PART", "ORGANIZATION", "NATIONALITY", "URL", "LOYALTY",
+    "ORDER",
 )  # fmt: skip
 TYPES: tuple[str, ...] = _ORDER
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
@@ -39,6 +45,13 @@ _MEDICINE = re.compile(
     r"|Lexapro|Xanax|Ativan|Viagra|Cialis|Nexium|Prilosec|Zantac|Singulair|Flonase|Lyrica|Gabapentin|Metformin|Ibuprofen|Children",
     re.IGNORECASE,
 )
+# A question about a kind of patient names nobody: "a 55-year-old Hispanic male diagnosed in 2021".
+_CASE = re.compile(
+    r"\b(?:patients?|diagnos\w+|prognos\w+|guidelines?|side\s+effects?|treat(?:ment|ing|ed)s?|therap\w+|protocols?|management|managing|manage"
+    r"|history\s+of|dos(?:e|es|age|ing)|mg|efficacy|effectiveness|efficacious|contraindicat\w*|chronic|acute|surgery|surgical|prescri\w+|symptoms?"
+    r"|presenting|syndrome|disease|clinical|medications?|screening|vaccin\w+)\b",
+    re.IGNORECASE,
+)
 _PLACE_WORD = re.compile(r"\b(?:at|in|from|to|by|near|under|our|the)\s+$", re.IGNORECASE)
 
 
@@ -56,13 +69,22 @@ class Mention:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """The personal data of a text: what is replaced in a prompt, and the more that is reported."""
+
+    replaced: list[Mention]
+    reported: list[Mention]
+
+
+@dataclass(frozen=True)
 class Policy:
-    """What counts: the least score, what to do with quasi-identifiers, and identifiers that are business, not personal."""
+    """What counts: the least score, which quasi-identifiers are replaced and which are reported, and identifiers of the business."""
 
     threshold: float = 0.5
     quasi: Quasi = "linked"
     business: tuple[str, ...] = ()
     weights: Path | None = None
+    reported: Reported = "stated"
 
 
 class Detector:
@@ -75,20 +97,36 @@ class Detector:
         self._business = re.compile("|".join(f"(?:{p})" for p in policy.business)) if policy.business else None
 
     def detect(self, text: str) -> list[Mention]:
-        """Return non-overlapping mentions in order."""
-        found = self._engine.analyze(text=text, language="en", score_threshold=self.policy.threshold)
-        mentions = [m for r in found if (m := _mention(text, r)) is not None]
-        mentions = self._without_business(text, mentions)
-        return merge(text, self._in_scope(text, mentions))
+        """Return what is to be replaced before a model sees the text: non-overlapping mentions in order."""
+        return self.read(text).replaced
 
-    def _in_scope(self, text: str, mentions: Sequence[Mention]) -> list[Mention]:
+    def report(self, text: str) -> list[Mention]:
+        """Return what no record may show and callers of the check are told: non-overlapping mentions in order."""
+        return self.read(text).reported
+
+    def read(self, text: str) -> "Reading":
+        """Return both; the text is analysed once."""
+        found = self._engine.analyze(text=text, language="en", score_threshold=self.policy.threshold)
+        mentions = self._without_business(text, [m for r in found if (m := _mention(text, r)) is not None])
+        replaced = self._replaced([m for m in mentions if m.type not in _BUSINESS], self.policy.quasi, text)
+        return Reading(merge(text, replaced), merge(text, [*replaced, *self._reported(mentions, text)]))
+
+    def _reported(self, mentions: Sequence[Mention], text: str) -> list[Mention]:
+        if self.policy.reported == "linked":
+            return [*self._replaced(mentions, "linked", text), *(m for m in mentions if m.type in _BUSINESS)]
+        names_somebody = any(m.type not in QUASI_TYPES for m in mentions)
+        if self.policy.reported == "stated" and not names_somebody and _CASE.search(text):
+            return self._replaced(mentions, "linked", text)
+        return list(mentions)
+
+    def _replaced(self, mentions: Sequence[Mention], quasi_policy: Quasi, text: str) -> list[Mention]:
         direct = [m for m in mentions if m.type not in QUASI_TYPES]
         quasi = [m for m in mentions if m.type in QUASI_TYPES]
-        if self.policy.quasi == "always":
+        if quasi_policy == "always":
             return [*direct, *quasi]
         kinds = {m.type for m in quasi}
         # Who was in which clinic on which day is a person without a name.
-        if self.policy.quasi == "never" or not (direct or {"DATE", "FACILITY"} <= kinds):
+        if quasi_policy == "never" or not (direct or {"DATE", "FACILITY"} <= kinds):
             return direct
         return [
             *direct,
@@ -99,7 +137,11 @@ class Detector:
         if self._business is None:
             return list(mentions)
         spans = [match.span() for match in self._business.finditer(text)]
-        return [m for m in mentions if not any(s < m.end and m.start < e and m.end - m.start <= e - s + 2 for s, e in spans)]
+        return [
+            m
+            for m in mentions
+            if m.type in _BUSINESS or not any(s < m.end and m.start < e and m.end - m.start <= e - s + 2 for s, e in spans)
+        ]
 
 
 def _mention(text: str, result: Any) -> Mention | None:
@@ -145,9 +187,13 @@ def merge(text: str, mentions: Iterable[Mention]) -> list[Mention]:
     return merged
 
 
-def everywhere(texts: Sequence[str], found: Sequence[Sequence[Mention]]) -> list[list[Mention]]:
-    """Return the mentions of each text, and every other place where a direct identifier of any text stands."""
-    values = {text[m.start : m.end]: m.type for text, ms in zip(texts, found, strict=True) for m in ms if m.type not in QUASI_TYPES}
+def everywhere(texts: Sequence[str], found: Sequence[Sequence[Mention]], known: Mapping[str, str] | None = None) -> list[list[Mention]]:
+    """Return the mentions of each text, and every other place where a direct identifier of any text or a known one stands.
+
+    `known` maps values that were found earlier to their types.
+    """
+    values = {value: kind for value, kind in (known or {}).items() if kind not in QUASI_TYPES}
+    values |= {text[m.start : m.end]: m.type for text, ms in zip(texts, found, strict=True) for m in ms if m.type not in QUASI_TYPES}
     values = {value: kind for value, kind in values.items() if len(value) >= _SHORTEST_VALUE}
     if not values:
         return [list(mentions) for mentions in found]

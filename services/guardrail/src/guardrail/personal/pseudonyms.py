@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,30 +17,44 @@ class Pseudonyms:
 
     taken: frozenset[str] = frozenset()
     values: dict[str, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
     _by_value: dict[tuple[str, str], str] = field(default_factory=dict)
+    _used: set[str] = field(default_factory=set)
+    _last: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def beside(cls, texts: Iterable[str]) -> "Pseudonyms":
-        """Start a mapping for `texts`; what looks like a pseudonym in them stays what it is: text."""
-        return cls(taken=frozenset(token for text in texts for token in TOKEN.findall(text)))
+    def beside(cls, texts: Iterable[str], known: Mapping[str, str] | None = None) -> "Pseudonyms":
+        """Start a mapping for `texts` from what is known; what else looks like a pseudonym in them stays what it is: text."""
+        known = known or {}
+        new = cls(frozenset(token for text in texts for token in TOKEN.findall(text) if token not in known), dict(known))
+        new._by_value = {(token[1:-1].rpartition("_")[0], _folded(value)): token for token, value in known.items()}
+        return new
 
     def token(self, kind: str, value: str) -> str:
-        """Return the pseudonym of `value`."""
-        key = (kind, " ".join(value.split()).casefold())
+        """Return the pseudonym of `value` and count the mention's value once."""
+        key = (kind, _folded(value))
         if key not in self._by_value:
-            self.counts[kind] = self.counts.get(kind, 0) + 1
-            number = self.counts[kind]
+            number = self._last.get(kind, 0) + 1
             while (token := f"<{kind}_{number}>") in self.taken or token in self.values:
                 number += 1
+            self._last[kind] = number
             self._by_value[key] = token
             self.values[token] = value
+        self._used.add(self._by_value[key])
         return self._by_value[key]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many values of each type these texts hold."""
+        return dict(Counter(token[1:-1].rpartition("_")[0] for token in sorted(self._used)))
 
     def replace(self, text: str, mentions: Sequence[Mention]) -> str:
         """Return `text` with a pseudonym for each mention."""
         edits = [Edit(m.start, m.end, self.token(m.type, text[m.start : m.end])) for m in mentions]
         return apply(text, edits)
+
+
+def _folded(value: str) -> str:
+    return " ".join(value.split()).casefold()
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from guardrail.personal.peoples import COUNTRIES, PEOPLES
+
 NAME = r"[A-ZÀ-Ž][\w'’-]+"
 MONTHS = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?"
@@ -46,6 +48,24 @@ def nhs_valid(text: str) -> bool:
         return False
     check = 11 - sum(d * w for d, w in zip(digits, range(10, 1, -1), strict=False)) % 11
     return digits[9] == (0 if check == 11 else check)
+
+
+def npi_valid(text: str) -> bool:
+    """Return whether the digits of `text` are a National Provider Identifier: Luhn over them behind 80840."""
+    digits = "".join(c for c in text if c.isdigit())
+    return len(digits) == 10 and digits[0] in "12" and luhn_valid("80840" + digits)
+
+
+def dea_valid(text: str) -> bool:
+    """Return whether `text` is a DEA registration number: two letters and seven digits, of which the last is the check digit."""
+    digits = [int(c) for c in text if c.isdigit()]
+    return len(digits) == 7 and (sum(digits[0:6:2]) + 2 * sum(digits[1:6:2])) % 10 == digits[6]
+
+
+def ssn_valid(text: str) -> bool:
+    """Return whether a number with nothing said about it can be a social security or taxpayer number: no part of it is all zeros or 666."""
+    digits = "".join(c for c in text if c.isdigit())
+    return len(digits) == 9 and digits[:3] not in {"000", "666"} and digits[3:5] != "00" and digits[5:] != "0000"
 
 
 def phone_like(text: str) -> bool:
@@ -91,12 +111,14 @@ _CONTACTS = (
 )
 
 _IDENTIFIERS = (
-    _rule("SSN", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", score=0.85),
+    _rule("SSN", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", score=0.85, valid=ssn_valid),
     _rule("SSN", rf"\b(?:ssn|social security)\b{_IS}(?P<v>\d{{3}}[- .]?\d{{2}}[- .]?\d{{4}})(?!\d)", score=1.0),
+    _rule("NPI", rf"\b(?:NPI|national\s+provider)\b{_IS}(?P<v>[12]\d{{9}})(?!\d)", score=1.0, valid=npi_valid),
+    _rule("DEA", r"(?<![\w-])[ABCDEFGHJKLMPRSTUX][A-Z9]\d{7}(?![\w-])", score=0.95, exact=True, valid=dea_valid),
     _rule("NHS", rf"\bnhs\b{_IS}(?P<v>\d{{3}}[ -]?\d{{3}}[ -]?\d{{4}})(?!\d)", score=1.0, valid=nhs_valid),
     _rule(
         "MRN",
-        rf"\b(?:MRN|med(?:ical)?\.?\s+rec(?:ord)?\.?|(?:patient|chart|record)(?=\s*(?:id|number|no\b|#)))\W{{0,3}}{_IS}(?P<v>{_CODE})\b",
+        rf"\b(?:MRN|med(?:ical)?\.?\s*rec(?:ord)?\.?|(?:patient|chart|record)(?=\s*(?:id|number|no\b|#)))\W{{0,3}}{_IS}(?P<v>{_CODE})\b",
         score=1.0,
     ),
     _rule(
@@ -142,9 +164,15 @@ _ADDRESSES = (
     _rule(
         "ADDRESS",
         r"(?i:\b(?:located\s+at|meet\s+(?:me|you)\s+at|(?:new\s+one|taxi|return|sent|ship(?:ped)?|deliver(?:ed)?|mail(?:ed)?)\s+(?:it\s+)?to"
-        r"|address(?:\s+is|:)|(?:lives?|living|reside[sd]?)\s+at)|following\?)\s+"
+        r"|address(?:\s+is|:|\?\s+it(?:\s+is|'s))|(?:lives?|living|reside[sd]?)\s+at)|following\?)\s+"
         r"(?P<v>(?=[^?!]{0,60}\d)(?!Stores?\b|Shop\b|Branch\b|S-\d)(?=[\dA-ZÀ-Ž]|ul\.|apt\b)(?:(?!\s+(?:after|in\s+case|because|when|and\s+(?:I|my))\b|\.\s+[A-Z][a-z]+\s+(?:serve|am|I)\b|\.$)[^?!;]){5,110})",
         score=0.75,
+        exact=True,
+    ),
+    _rule(
+        "ADDRESS",
+        rf"\b(?i:the\s+corner\s+of)\s+(?=[^.?!\n]{{0,60}}\d)[^.?!\n,]{{3,50}}?\s+and\s+{NAME}(?:\s+{NAME}){{0,3}}",
+        score=0.85,
         exact=True,
     ),
     # The lines of a letterhead: a number, a street and what hangs below.
@@ -185,6 +213,7 @@ _PEOPLE = (
         score=0.7,
         exact=True,
     ),
+    _rule("PERSON", rf"(?P<v>{NAME}\s+{NAME})(?=\s*[,(]\s*(?:DOB|D\.O\.B\.|MRN|SSN|born\b))", score=0.85, exact=True),
     _rule("PERSON", rf"\b(?:year-old|yo|y/o|male|female|man|woman|boy|girl|patient)\s*,\s*(?P<v>{NAME}\s+{NAME})", score=0.85, exact=True),
 )
 
@@ -217,8 +246,24 @@ _QUASI = (
         exact=True,
     ),
     _rule("DATE_PART", r"\b(?:(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day|(?:19|20)\d{2})\b", score=0.65, exact=True),
-    _rule("AGE", r"\b(?:I\s+am|I'm|turned|turning|age[ds]?|is)\s+(?P<v>\d{1,3})(?=\s*(?:$|[.!?,]|years?\b|today))", score=0.65),
-    _rule("AGE", r"(?<!\d)\d{1,3}(?=[\s-]?years?[\s-]old)", score=0.65),
+    _rule(
+        "AGE", r"\b(?:I\s+am|I'm|he's|she's|turn(?:s|ed|ing)?|age[ds]?|is)\s+(?P<v>\d{1,3})(?=\s*(?:$|[.!?,]|years?\b|today))", score=0.65
+    ),
+    _rule("AGE", r"(?<!\d)\d{1,3}(?=[\s-]?(?:years?[\s-]old|year[\s-]olds|y/o|yo\b|y\.o\.))", score=0.65),
+    _rule("URL", r"(?<![\w@])(?:https?://|www\.)[\w-]+(?:\.[\w-]+)+(?::\d+)?(?:/[^\s<>\"')]*)?", score=0.8),
+    Rule("NATIONALITY", PEOPLES, 0.65),
+    Rule("LOCATION", COUNTRIES, 0.65),
+    # A customer's own numbers: told to whoever keeps a record, left in the prompt because tools need them.
+    _rule(
+        "ORDER",
+        r"\b(?:order|shipment|invoice|receipt)\b(?:\s+(?:number|no\.?|id))?\s*(?:is|:)?\s*(?P<v>#?(?=[A-Z]{0,3}-?\d{5})[A-Z]{0,3}-?\d{5,12})\b",
+    ),
+    _rule("ORDER", r"(?<!\w)#[A-Z]{0,2}\d{6,12}\b"),
+    _rule(
+        "LOYALTY",
+        r"\b(?:loyalty|member(?:ship)?|rewards?)\b(?:\s+(?:card|number|no\.?|id|account))*\s*(?:is|:)?\s*(?P<v>#?(?=[A-Z]{0,3}-?\d{5})[A-Z]{0,3}-?\d{5,12})\b",
+    ),
+    _rule("LOYALTY", r"(?<![\w-])M-\d{6}\b", exact=True),
 )
 
 RULES: tuple[Rule, ...] = (*_CONTACTS, *_IDENTIFIERS, *_ADDRESSES, *_PEOPLE, *_QUASI)

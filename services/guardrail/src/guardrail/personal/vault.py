@@ -20,6 +20,7 @@ class Vault:
 
     def __init__(self, key: bytes) -> None:
         """Take a key of 32 bytes."""
+        self.key = key
         self._cipher = AESGCM(key)
 
     @classmethod

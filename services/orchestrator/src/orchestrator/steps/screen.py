@@ -16,6 +16,8 @@ async def screen(run: Run, step: Step) -> Outcome:
         trace_id=run.request.trace_id,
         caller=run.request.caller,
         messages=run.request.messages,
+        session_id=run.request.session_id,
+        domain=run.workflow.domain,
     )
     response: CheckInputResponse = await rpc.call(run.tools.peers.guardrail.CheckInput, request, timeout=run.timeout(step))
     verdict = response.verdict
@@ -25,6 +27,15 @@ async def screen(run: Run, step: Step) -> Outcome:
         "personal_data": dict(verdict.personal_data),
         "checks": scores(verdict),
     }
+    clearance: dict[str, object] = {}
+    if response.HasField("clearance"):
+        granted = response.clearance
+        clearance = {
+            "sensitivity": granted.sensitivity,
+            "deployments": list(granted.deployments),
+            "policy_ids": list(granted.policy_ids),
+        }
+        result["clearance"] = clearance
     del run.record.screened_messages[:]
     run.record.screened_messages.extend(response.messages)
     run.record.vault = response.vault
@@ -35,4 +46,4 @@ async def screen(run: Run, step: Step) -> Outcome:
     elif verdict.decision not in {Decision.DECISION_ALLOW, Decision.DECISION_REDACT}:
         code = verdict.code or "content_policy_violation"
         result["ending"] = ending(notices.BLOCKED_INPUT, status="blocked", code=code, verdict=decision_name(verdict))
-    return Outcome(result, details={"verdict": describe(verdict)})
+    return Outcome(result, details={"verdict": describe(verdict), "clearance": clearance})
