@@ -10,7 +10,7 @@ import pytest
 from orchestrator import catalogue, windows
 from orchestrator.workflows import WorkflowError
 
-from .conftest import HEAD, WORKFLOWS
+from .declared import HEAD, WORKFLOWS
 
 SHIPPED = Path(__file__).parents[3]
 GOOD = "steps:\n  - {id: input, kind: screen}\n"
