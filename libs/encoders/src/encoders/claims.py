@@ -5,7 +5,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 
 _TOKEN = re.compile(r"[a-z]+(?:'[a-z]+)?|\d+(?:[.,]\d+)*%?")
@@ -64,6 +64,7 @@ def without_citations(text: str) -> str:
     return _CITATION.sub("", text).strip()
 
 
+@lru_cache(maxsize=16384)
 def stem(word: str) -> str:
     """Return a crude stem, enough to match plural and tense."""
     for ending in ("ational", "ations", "ation", "ings", "ing", "edly", "ies", "ied", "ely", "es", "ed", "ly", "s", "e"):
@@ -121,6 +122,12 @@ class Reading:
     def opposites(self) -> frozenset[str]:
         """Return the words that would contradict this text."""
         return frozenset(word for token in self.tokens for word in _OPPOSITE_OF.get(token, ()))
+
+
+@lru_cache(maxsize=512)
+def read(text: str) -> Reading:
+    """Return the reading of a text; that of a passage is wanted once for each claim."""
+    return Reading(text)
 
 
 def _plain(number: str) -> str:

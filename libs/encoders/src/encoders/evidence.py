@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-from encoders.claims import Reading, coverage
+from encoders.claims import Reading, coverage, read
 from encoders.sentences import split_sentences
 
 WINDOW_WORDS = 56
@@ -21,8 +22,13 @@ class Line:
 
 def read_lines(passages: Sequence[str]) -> tuple[Line, ...]:
     """Return the sentences of all passages in order, a bounded number of them."""
-    lines = [Line(Reading(part), place) for place, text in enumerate(passages) for part in split_sentences(text)]
+    lines = [Line(reading, place) for place, text in enumerate(passages) for reading in _sentences(text)]
     return tuple(lines[:_MOST_SENTENCES])
+
+
+@lru_cache(maxsize=256)
+def _sentences(text: str) -> tuple[Reading, ...]:
+    return tuple(read(part) for part in split_sentences(text))
 
 
 def choose(claim: Reading, lines: Sequence[Line], words: int = WINDOW_WORDS) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.alignment import ALIGNMENT, Aligner
-from encoders.claims import Reading, coverage, longest_copy, without_citations
+from encoders.claims import Reading, coverage, longest_copy, read, without_citations
 from encoders.encoder import Encoder, EncoderUnavailableError
 from encoders.entailment import EntailmentModel
 from encoders.evidence import Line, choose, read_lines
@@ -94,7 +94,7 @@ def gather(claim: str, passages: Sequence[str]) -> Evidence:
     order = sorted(range(len(lines)), key=lambda place: -coverage(reading.content, lines[place].reading.content))
     best = tuple(lines[place] for place in order[:_CANDIDATES]) or (Line(Reading(""), 0),)
     window = Reading(" ".join(lines[place].reading.text for place in choose(reading, lines)))
-    return Evidence(reading, Reading("\n".join(passages)), best, window)
+    return Evidence(reading, read("\n".join(passages)), best, window)
 
 
 def word_features(evidence: Evidence) -> Numbers:

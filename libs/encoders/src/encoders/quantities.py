@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 _WORDS = (
     "zero one two three four five six seven eight nine ten eleven twelve "
@@ -120,6 +121,7 @@ class Quantity:
     spelled: bool = False
 
 
+@lru_cache(maxsize=512)
 def quantities(text: str) -> tuple[Quantity, ...]:
     """Return dates, times, measures, percentages and bare numbers in order; each character belongs to one of them."""
     folded = text

@@ -49,8 +49,13 @@ def locate(words: str, passage: str) -> tuple[int, int] | None:
     if not wanted:
         return None
     plain = _plain(passage)
-    found = re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", plain.text)
-    return (plain.places[found.start()], plain.places[found.end() - 1] + 1) if found else None
+    start = plain.text.find(wanted)
+    while start >= 0:
+        end = start + len(wanted)
+        if not (plain.text[start - 1 : start].isalnum() or plain.text[end : end + 1].isalnum()):
+            return plain.places[start], plain.places[end - 1] + 1
+        start = plain.text.find(wanted, start + 1)
+    return None
 
 
 def quotes(text: str) -> tuple[Quote, ...]:

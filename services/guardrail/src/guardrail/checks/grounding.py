@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import ClassVar
 
-from encoders.claims import Reading
+from encoders.claims import Reading, read
 from encoders.grounding import SupportScore, SupportScorer
 from encoders.overreach import blended
 from guardrail.checks.base import CLEAR, Answer, Decision, Finding, OnError, Source
@@ -106,7 +106,7 @@ class GroundingCheck:
             gap = score.missing[0]
             quoted = f" ({gap.text.strip()})" if gap.kind in {"measure", "percent"} else ""
             return said("figure", f"{_FIGURES[gap.kind]} that no passage holds{quoted}", low)
-        mixed = blended(Reading(_open(claim)), [Reading(_text(s)) for s in own], [s.document_id or s.title for s in own])
+        mixed = blended(Reading(_open(claim)), [read(_text(s)) for s in own], [s.document_id or s.title for s in own])
         if beyond := mixed or score.overreach:
             return said(beyond.kind, beyond.reason, low)
         if strange_names(claim, sources):
