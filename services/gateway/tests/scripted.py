@@ -17,7 +17,15 @@ from contracts import keys, releases
 from contracts.streams import KEYS, ORCHESTRATOR_INTERACTIVE, STATUS
 from contracts.subjects import ADMITTED, AUDIT, RESPONSE
 from strata.audit.v1.audit_events_pb2 import StepRecorded
-from strata.audit.v1.audit_service_pb2 import ChainedRecord, GetTraceRequest, GetTraceResponse
+from strata.audit.v1.audit_service_pb2 import (
+    ChainedRecord,
+    GetReceiptRequest,
+    GetReceiptResponse,
+    GetTraceRequest,
+    GetTraceResponse,
+    SearchRecordsRequest,
+    SearchRecordsResponse,
+)
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceServicer, add_AuditServiceServicer_to_server
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, ToolCall
 from strata.guardrail.v1.guardrail_service_pb2 import Release, ReleaseClaims
@@ -130,6 +138,17 @@ class Audit(AuditServiceServicer):
         if not found:
             raise NotFoundError("no such trace")
         return GetTraceResponse(records=[ChainedRecord(index=i, record=r) for i, r in enumerate(found)])
+
+    async def GetReceipt(self, request: GetReceiptRequest, context: object) -> GetReceiptResponse:  # noqa: N802 - grpc's name
+        """Return something that names who asks for what."""
+        if request.request_id == "req_unknown":
+            raise NotFoundError("no such request")
+        return GetReceiptResponse(receipt_json=f'{{"request_id":"{request.request_id}"}}'.encode(), cose=request.caller.user.encode())
+
+    async def SearchRecords(self, request: SearchRecordsRequest, context: object) -> SearchRecordsResponse:  # noqa: N802 - grpc's name
+        """Return one record that says what was asked."""
+        record = StepRecorded(step=request.step, service=request.adapter, tenant=request.caller.tenant)
+        return SearchRecordsResponse(records=[ChainedRecord(index=7, hash="aa", record=record)], next_cursor=str(request.limit))
 
 
 class Inference(InferenceServiceServicer):

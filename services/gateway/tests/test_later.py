@@ -155,7 +155,7 @@ async def test_a_trace_is_for_its_tenant_and_a_role_that_may_read_it(stack) -> N
         foreign = await http.get(f"/v1/traces/{about['trace_id']}", headers={"authorization": f"Bearer {stranger}"})
         refused = await http.get(f"/v1/traces/{about['trace_id']}")
 
-    assert [[r["record"]["step"] for r in response.json()["records"]] for response in own] == [["request", "response"]] * 2
+    assert [[r["record"]["step"] for r in response.json()["records"]][:2] for response in own] == [["request", "response"]] * 2
     assert (foreign.status_code, foreign.json()["error"]["code"]) == (404, "not_found")
     assert refused.status_code == 403
 

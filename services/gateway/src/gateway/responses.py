@@ -83,6 +83,11 @@ class Waiting:
         self._items.append(message.data)
         self._rouse()
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left."""
+        return self._gone
+
     def client_gone(self) -> None:
         """End the wait: nobody reads the answer."""
         self._gone = True

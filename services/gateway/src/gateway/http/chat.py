@@ -5,7 +5,9 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from opentelemetry.trace import SpanKind
 
@@ -185,7 +187,9 @@ class Delivery:
         if adapter := (last.completion or {}).get("adapter"):
             self._exchange.extra = [h for h in self._exchange.extra if h[0] != b"x-strata-adapter"]
             self._exchange.add(b"x-strata-adapter", str(adapter))
+        left = waiting.is_gone
         await self._exchange.respond(200, data)
+        self._handed_over(last.status, left=left)
 
     async def _stream(self, waiting: Waiting) -> None:
         exchange, ping = self._exchange, self._parts.settings.ping_seconds
@@ -207,8 +211,9 @@ class Delivery:
                 await exchange.events(data)
                 continue
             await self._finish(last, waiting)
+            left = waiting.is_gone
             await exchange.events(data + chunks.end(last, self._about(last), include_usage=self._include_usage), last=True)
-            return
+            return self._handed_over(last.status, left=left)
 
     def _count(self, windows: list[Window]) -> None:
         self._windows += len(windows)
@@ -229,29 +234,38 @@ class Delivery:
             metrics.REQUESTS.labels(ingress="http", outcome=code or status).inc()
         metrics.REQUEST_SECONDS.observe(time.perf_counter() - exchange.started)
         try:
-            await self._parts.trail.record(
-                "response",
-                outcome,
-                record_id=f"{request.request_id}/response/{secrets.token_hex(8)}",
-                tenant=request.caller.tenant,
-                request_id=request.request_id,
-                trace_id=request.trace_id,
-                code=code,
-                started=exchange.started,
-                user=request.caller.user,
-                phase="attempted" if outcome == "succeeded" else "failed",
-                details={
-                    "windows": self._windows,
-                    "status": status,
-                    "stream": request.stream,
-                    "text_sha256": self._digest.hexdigest(),
-                    "key_id": request.caller.key_id,
-                },
-            )
+            await self._recorded(outcome, "attempted" if outcome == "succeeded" else "failed", code=code, status=status)
         except ServiceError as error:
             if outcome == "succeeded":
                 raise RefusedError("audit_unavailable") from error
             log.error("audit_record_lost", request_id=request.request_id)  # noqa: TRY400 - chained where it matters
+
+    def _handed_over(self, status: str, *, left: bool) -> None:
+        """Put on record, when nobody waits for it, that the end was written to the connection; nobody knows once the client has left."""
+        outcome, phase = ("unknown", "unknown") if left else ("succeeded", "verified")
+        self._parts.trail.later(self._recorded(outcome, phase, status=status))
+
+    def _recorded(self, outcome: str, phase: str, *, code: str = "", status: str = "") -> Coroutine[Any, Any, None]:
+        request = self._request
+        return self._parts.trail.record(
+            "response",
+            outcome,
+            record_id=f"{request.request_id}/response/{secrets.token_hex(8)}",
+            tenant=request.caller.tenant,
+            request_id=request.request_id,
+            trace_id=request.trace_id,
+            code=code,
+            started=self._exchange.started,
+            user=request.caller.user,
+            phase=phase,
+            details={
+                "windows": self._windows,
+                "status": status,
+                "stream": request.stream,
+                "text_sha256": self._digest.hexdigest(),
+                "key_id": request.caller.key_id,
+            },
+        )
 
     async def _failed(self, error: RefusedError) -> None:
         record = self._record("failed", code=error.code)

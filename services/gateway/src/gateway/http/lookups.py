@@ -196,6 +196,7 @@ class Lookups:
             request_id=request_id,
             trace_id=trace_id,
             details={"windows": len(windows), "status": last.status, "read_later": True, "key_id": caller.key_id},
+            phase="attempted",
         )
         finished: dict[str, Any] = {"id": request_id, "object": "request", "status": status}
         try:
