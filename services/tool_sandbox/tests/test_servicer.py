@@ -1,6 +1,9 @@
 """The service over real gRPC with mutual TLS and a real bus."""
 
+import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,6 +25,7 @@ from strata.tool_sandbox.v1.tools_service_pb2 import InvokeRequest, ListToolsReq
 from strata.tool_sandbox.v1.tools_service_pb2_grpc import ToolsServiceStub
 from tool_sandbox.main import NAME, create_sandbox, start
 from tool_sandbox.settings import Settings
+from tool_sandbox.wire import to_attempt
 
 from .conftest import write_domain
 
@@ -103,9 +107,29 @@ async def test_a_repeated_write_is_recorded_once(stub: Any, admin: Client) -> No
     again = await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=5)
     await call(stub.Invoke, request("find_things", call_id="r1/find", name="lamp"), timeout=5)
 
-    seen = await records(admin, 2)
+    seen = await records(admin, 3)
     assert (first.changed, first.replayed, again.changed, again.replayed) == (1, False, 1, True)
-    assert [record.step_id for record in seen] == ["tool", "find"]
+    assert [(record.step_id, record.phase) for record in seen] == [("tool", "attempted"), ("tool", "verified"), ("find", "")]
+
+
+async def test_an_effect_that_ends_without_an_outcome_is_reported_as_unknown(settings: Settings, admin: Client) -> None:
+    """What a killed process had begun is on record as attempted, and the next start says that nobody knows what became of it."""
+    folder = settings.state_dir / NAME / "attempts"
+    attempted = to_attempt(request("take_thing", who="ann", thing_id="T-1"), version="1")
+    child = (
+        "import sys; from pathlib import Path; from tool_sandbox.attempts import *; "
+        "Attempts(Path(sys.argv[1])).begin(StepRecorded.FromString(bytes.fromhex(sys.argv[2])))"
+    )
+    command = [sys.executable, "-c", child, str(folder), attempted.SerializeToString().hex()]
+    await asyncio.to_thread(subprocess.run, command, check=True)
+    for _ in range(2):
+        async with running(NAME, settings, partial(start, create_sandbox(settings)), serve_health=False), _client(settings) as stub:
+            await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=5)
+
+    assert [(record.outcome, record.phase) for record in await records(admin, 3)] == [
+        ("unknown", "unknown"), ("unknown", "attempted"), ("succeeded", "verified"),
+    ]  # fmt: skip
+    assert list(folder.iterdir()) == []
 
 
 async def test_the_callers_deadline_holds(stub: Any, admin: Client) -> None:

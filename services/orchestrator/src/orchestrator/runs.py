@@ -261,6 +261,8 @@ class Run:
         )
         record.started_at.CopyFrom(_timestamp(began))
         record.duration_ms = seconds * 1000
+        # Sealed with their key, so that an erasure reaches it.
+        record.user, record.session_id = self.request.caller.user, self.request.session_id
         return record
 
 

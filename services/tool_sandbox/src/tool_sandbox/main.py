@@ -12,6 +12,7 @@ from chassis.rpc import rpc_server
 from chassis.settings import load as load_settings
 from chassis.stops import following
 from strata.tool_sandbox.v1.tools_service_pb2_grpc import add_ToolsServiceServicer_to_server
+from tool_sandbox.attempts import Attempts
 from tool_sandbox.databases import Database, build
 from tool_sandbox.declarations import DeclarationError, load
 from tool_sandbox.sandbox import Sandbox
@@ -43,7 +44,8 @@ async def start(sandbox: Sandbox, runtime: Runtime) -> AsyncIterator[None]:
     """Serve the sandbox for as long as the block lasts."""
     log.info("tools_declared", tools=sandbox.names)
     async with following(runtime) as stops:
-        servicer = ToolsServicer(sandbox, runtime.bus, stops)
+        servicer = ToolsServicer(sandbox, runtime.bus, stops, Attempts(runtime.settings.state_dir / NAME / "attempts"))
+        await servicer.resolve()
         async with rpc_server(runtime.settings, NAME, partial(add_ToolsServiceServicer_to_server, servicer)):
             yield
 

@@ -79,6 +79,7 @@ def to_record(request: InvokeRequest, *, outcome: str, code: str, milliseconds: 
         outcome=outcome,
         code=code,
         duration_ms=milliseconds,
+        user=request.caller.user,
         details=_struct(
             {
                 "domain": request.domain,
@@ -92,4 +93,21 @@ def to_record(request: InvokeRequest, *, outcome: str, code: str, milliseconds: 
         ),
     )
     record.started_at.GetCurrentTime()
+    return record
+
+
+def to_attempt(request: InvokeRequest, *, version: str) -> StepRecorded:
+    """Return the record that a call with effects is about to run."""
+    record = to_record(request, outcome="unknown", code="", milliseconds=0.0, version=version)
+    record.record_id, record.phase = f"tool_sandbox:{request.caller.tenant}:{request.call_id}:attempted", "attempted"
+    return record
+
+
+def to_unresolved(attempted: StepRecorded) -> StepRecorded:
+    """Return the record that nobody knows what became of an attempt, for its process has ended."""
+    record = StepRecorded()
+    record.CopyFrom(attempted)
+    record.record_id, record.phase = f"{attempted.record_id.removesuffix(':attempted')}:unresolved", "unknown"
+    record.producer, record.producer_sequence = "", 0
+    record.details["reason"] = "the process ended before the outcome was on record"
     return record
