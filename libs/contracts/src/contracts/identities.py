@@ -38,6 +38,7 @@ from contracts.subjects import (
     CDC_STREAM,
     DECISION,
     ESCALATION,
+    FAIRNESS,
     FEEDBACK,
     FRESHNESS,
     KNOWLEDGE,
@@ -159,7 +160,7 @@ SERVICES: tuple[Identity, ...] = (
         reads_buckets=(WEBHOOKS, DELIVERIES),
         writes_buckets=(WEBHOOKS, DELIVERIES),
     ),
-    Identity("cli", 0, reads_streams=("DEAD",), reads_buckets=(KEYS, STATUS), writes_buckets=(KEYS,)),
+    Identity("cli", 0, publishes=(FAIRNESS,), reads_streams=("DEAD",), reads_buckets=(KEYS, STATUS), writes_buckets=(KEYS,)),
 )
 
 BY_NAME: dict[str, Identity] = {identity.name: identity for identity in SERVICES}

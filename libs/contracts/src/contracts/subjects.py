@@ -7,7 +7,7 @@ from google.protobuf.message import Message
 
 from strata.audit.v1.audit_events_pb2 import AnswersOutdated, StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, RequestReceived
-from strata.guardrail.v1.guardrail_events_pb2 import Escalated
+from strata.guardrail.v1.guardrail_events_pb2 import Escalated, FairnessMeasured
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied, KnowledgeChanged, ReviewDue
 from strata.orchestrator.v1.orchestrator_events_pb2 import DecisionReleased, ResponseReleased
 from strata.review.v1.review_events_pb2 import ExampleCollected, ReviewDecided
@@ -139,6 +139,13 @@ REVIEW_DUE = Subject(
     json=True,
     summary="The review of a collection is due.",
 )
+FAIRNESS = Subject(
+    "strata.v1.signal.fairness",
+    "SIGNALS",
+    FairnessMeasured,
+    json=True,
+    summary="Outcomes or decisions were measured by group.",
+)
 
 WEBHOOK = Subject(
     "strata.v1.webhook.{tenant}.{webhook_id}",
@@ -162,6 +169,7 @@ SUBJECTS: tuple[Subject, ...] = (
     OUTDATED,
     FRESHNESS,
     REVIEW_DUE,
+    FAIRNESS,
     WEBHOOK,
 )
 

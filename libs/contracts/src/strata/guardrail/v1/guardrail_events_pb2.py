@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*strata/guardrail/v1/guardrail_events.proto\x12\x13strata.guardrail.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n\tEscalated\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08severity\x18\x05 \x01(\t\x12\x0f\n\x07rule_id\x18\x06 \x01(\t\x12\x14\n\x0crule_version\x18\x07 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65scalated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64omain\x18\n \x01(\t\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x11\n\treviewers\x18\x0c \x01(\r\x12\x16\n\x0ereviewer_roles\x18\r \x03(\t\x12\x18\n\x10missed_deadlines\x18\x0e \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*strata/guardrail/v1/guardrail_events.proto\x12\x13strata.guardrail.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xce\x02\n\tEscalated\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x10\n\x08severity\x18\x05 \x01(\t\x12\x0f\n\x07rule_id\x18\x06 \x01(\t\x12\x14\n\x0crule_version\x18\x07 \x01(\t\x12,\n\x08\x64\x65\x61\x64line\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x65scalated_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x64omain\x18\n \x01(\t\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x11\n\treviewers\x18\x0c \x01(\r\x12\x16\n\x0ereviewer_roles\x18\r \x03(\t\x12\x18\n\x10missed_deadlines\x18\x0e \x01(\r\"Q\n\x0cGroupOutcome\x12\r\n\x05group\x18\x01 \x01(\t\x12\t\n\x01n\x18\x02 \x01(\r\x12\x0c\n\x04rate\x18\x03 \x01(\x01\x12\x0b\n\x03low\x18\x04 \x01(\x01\x12\x0c\n\x04high\x18\x05 \x01(\x01\"\xee\x01\n\x10\x46\x61irnessMeasured\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tattribute\x18\x02 \x01(\t\x12\x0e\n\x06metric\x18\x03 \x01(\t\x12\x31\n\x06groups\x18\x04 \x03(\x0b\x32!.strata.guardrail.v1.GroupOutcome\x12\x11\n\tdisparity\x18\x05 \x01(\x01\x12\x0f\n\x07p_value\x18\x06 \x01(\x01\x12\r\n\x05\x61larm\x18\x07 \x01(\x08\x12\x12\n\nsuppressed\x18\x08 \x01(\r\x12/\n\x0bmeasured_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,4 +34,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ESCALATED']._serialized_start=101
   _globals['_ESCALATED']._serialized_end=435
+  _globals['_GROUPOUTCOME']._serialized_start=437
+  _globals['_GROUPOUTCOME']._serialized_end=518
+  _globals['_FAIRNESSMEASURED']._serialized_start=521
+  _globals['_FAIRNESSMEASURED']._serialized_end=759
 # @@protoc_insertion_point(module_scope)

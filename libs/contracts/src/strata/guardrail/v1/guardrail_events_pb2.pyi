@@ -98,3 +98,99 @@ class Escalated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Escalated: _TypeAlias = Escalated  # noqa: Y015
+
+@_typing.final
+class GroupOutcome(_message.Message):
+    """GroupOutcome is what became of one declared group; groups that are too small are not among them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    """Name of the group."""
+    n: _builtins.int
+    """Outcomes of it."""
+    rate: _builtins.float
+    """Share of them with the outcome."""
+    low: _builtins.float
+    """Lower end of the interval of 95 %."""
+    high: _builtins.float
+    """Upper end of the interval of 95 %."""
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        n: _builtins.int = ...,
+        rate: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "high", b"high", "low", b"low", "n", b"n", "rate", b"rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupOutcome: _TypeAlias = GroupOutcome  # noqa: Y015
+
+@_typing.final
+class FairnessMeasured(_message.Message):
+    """FairnessMeasured is published when somebody measured outcomes or decisions by group and said that it may be told."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    DISPARITY_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
+    SUPPRESSED_FIELD_NUMBER: _builtins.int
+    MEASURED_AT_FIELD_NUMBER: _builtins.int
+    kind: _builtins.str
+    """report or counterfactual."""
+    attribute: _builtins.str
+    """Attribute that the groups are of, such as gender."""
+    metric: _builtins.str
+    """What was measured, such as flag_rate."""
+    disparity: _builtins.float
+    """Largest difference between two groups."""
+    p_value: _builtins.float
+    """Probability of such a difference where there is none; 1 where it was not tested."""
+    alarm: _builtins.bool
+    """Whether it is more than chance."""
+    suppressed: _builtins.int
+    """Groups that were too small to be told."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupOutcome]:
+        """Each group that is large enough."""
+
+    @_builtins.property
+    def measured_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was measured."""
+
+    def __init__(
+        self,
+        *,
+        kind: _builtins.str = ...,
+        attribute: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        groups: _abc.Iterable[Global___GroupOutcome] | None = ...,
+        disparity: _builtins.float = ...,
+        p_value: _builtins.float = ...,
+        alarm: _builtins.bool = ...,
+        suppressed: _builtins.int = ...,
+        measured_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["measured_at", b"measured_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alarm", b"alarm", "attribute", b"attribute", "disparity", b"disparity", "groups", b"groups", "kind", b"kind", "measured_at", b"measured_at", "metric", b"metric", "p_value", b"p_value", "suppressed", b"suppressed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FairnessMeasured: _TypeAlias = FairnessMeasured  # noqa: Y015
