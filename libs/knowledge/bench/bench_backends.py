@@ -17,6 +17,7 @@ import os
 import random
 import tempfile
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from knowledge.opensearch import OpenSearchIndex
 from knowledge.opensearch_client import Connection, OpenSearchSettings
 from knowledge.opensearch_provisioning import setup
 from knowledge.opensearch_templates import read_alias
+from knowledge.payload import unpack
 from knowledge.preparation import cut
 from knowledge.schema import Chunk, Document, Kind, label_key
 from knowledge.visibility import Visibility
@@ -159,16 +161,16 @@ def timed(work: Callable[[Query], Any], some: Sequence[Query], node: int = 0) ->
     """Return p50 and p95 in milliseconds of one after the other, and CPU time of each, the node's included: it knows no neighbours."""
     for query in some[:20]:
         work(query)
-    taken, before = [], _cpu(node)
+    taken, before = [], cpu_seconds(node)
     for query in some:
         started = time.perf_counter()
         work(query)
         taken.append((time.perf_counter() - started) * 1000)
-    cpu = round((_cpu(node) - before) * 1000 / len(some), 1)
+    cpu = round((cpu_seconds(node) - before) * 1000 / len(some), 1)
     return {"p50_ms": round(float(np.percentile(taken, 50)), 1), "p95_ms": round(float(np.percentile(taken, 95)), 1), "cpu_ms": cpu}
 
 
-def _cpu(node: int) -> float:
+def cpu_seconds(node: int) -> float:
     """Return the seconds of CPU that this process and the node have used."""
     if not node:
         return time.process_time()
@@ -198,14 +200,15 @@ def recall(index: Index, some: Sequence[Query], chunks: Sequence[Chunk], matrix:
     found, wanted = 0, 0
     for query in some[:50]:
         cosines = matrix @ query.vector
-        seen = np.array([_visible(chunk, query.visible) for chunk in chunks])
+        seen = np.array([sees(chunk, query.visible) for chunk in chunks])
         best = {chunks[at].chunk_id for at in np.argsort(-np.where(seen, cosines, -2.0))[:LIMIT] if seen[at]}
         found += len(best & {hit.chunk.chunk_id for hit in index.nearest(query.vector, query.visible, LIMIT)})
         wanted += len(best)
     return round(found / wanted, 4)
 
 
-def _visible(chunk: Chunk, who: Visibility) -> bool:
+def sees(chunk: Chunk, who: Visibility) -> bool:
+    """Say by the rules whether the caller may see the chunk now."""
     allowed = not chunk.label_key or who.labels.issuperset(chunk.label_key.split(" "))
     ours = chunk.collection in who.collections and chunk.tenant in {"", who.tenant}
     return ours and allowed and chunk.superseded_at is None and chunk.expires_at is None
@@ -222,28 +225,23 @@ def measure(index: Index, some: Sequence[Query], node: int = 0) -> dict[str, Any
         }
 
 
-def theirs(connection: Connection, encoder: str, query: Query) -> list[str]:
-    """Return chunk ids by OpenSearch's own hybrid query and normalization processor, best first."""
-    words = queries.lexical(query.text, query.visible, LIMIT)["query"]
-    near = queries.nearest(query.vector, query.visible, LIMIT)["query"]
+def theirs(connection: Connection, encoder: str, query: Query, size: int = LIMIT) -> Any:
+    """Return the answer of OpenSearch's own hybrid query with its normalization processor; rows are read as ours are."""
+    words = queries.lexical(query.text, query.visible, LIMIT)
+    near = queries.nearest(query.vector, query.visible, LIMIT)
     processor = {"normalization": {"technique": "min_max"}, "combination": {"technique": "arithmetic_mean"}}
     body = {
-        "size": LIMIT,
-        "query": {"hybrid": {"queries": [words, near], "pagination_depth": LIMIT}},
-        "_source": queries.FOUND,
-        "track_total_hits": False,
+        **{name: part for name, part in words.items() if name != "sort"},
+        "size": size,
+        "query": {"hybrid": {"queries": [words["query"], near["query"]], "pagination_depth": LIMIT}},
         "search_pipeline": {"phase_results_processors": [{"normalization-processor": processor}]},
     }
-    hits = connection.search(",".join(read_alias(kind, encoder) for kind in Kind), body)["hits"]["hits"]
-    return [hit["_source"]["chunk_id"] for hit in hits]
+    return connection.search(",".join(read_alias(kind, encoder) for kind in Kind), body)
 
 
-def at_once(connection: Connection, encoder: str, query: Query) -> Any:
-    """Return both legs by one request that holds both searches."""
-    target = {"index": [read_alias(kind, encoder) for kind in Kind]}
-    bodies = queries.lexical(query.text, query.visible, LIMIT), queries.nearest(query.vector, query.visible, LIMIT)
-    lines = "".join(json.dumps(part) + "\n" for body in bodies for part in (target, body))
-    return connection.call("POST", "/_msearch", lines)["responses"]
+def first_ten(answer: Any) -> set[str]:
+    """Return the chunk ids of the first ten hits."""
+    return {unpack(b64decode(hit["fields"]["payload"][0] + "==")).chunk_id for hit in answer["hits"]["hits"][:10]}
 
 
 def commits(index: Index, files: Sequence[Path]) -> dict[str, float]:
@@ -271,12 +269,12 @@ def on_opensearch(node: OpenSearchNode, files: Sequence[Path], count: int, folde
         filled = {} if any(index.versions().values()) else {"fill_seconds": round(fill(index, corpus(files, count)), 1)}
         result = {**filled, **measure(index, some, pid), "recall": recall(index, some, list(corpus(files, count)), vectors(count))}
         with ThreadPoolExecutor(CONCURRENT) as pool:
-            same = [len(set(fused(*both(index, pool, q))[:10]) & set(theirs(connection, encoder, q)[:10])) / 10 for q in some]
+            same = [len(set(fused(*both(index, pool, q))[:10]) & first_ten(theirs(connection, encoder, q))) / 10 for q in some]
         own: dict[str, Any] = {
-            "msearch": timed(lambda q: at_once(connection, encoder, q), some, pid),
+            "together": timed(lambda q: index.both(q.text, q.vector, q.visible, LIMIT), some, pid),
             "own_hybrid": timed(lambda q: theirs(connection, encoder, q), some, pid),
             "own_hybrid_per_second": throughput(lambda q: theirs(connection, encoder, q), some),
-            "msearch_per_second": throughput(lambda q: at_once(connection, encoder, q), some),
+            "together_per_second": throughput(lambda q: index.both(q.text, q.vector, q.visible, LIMIT), some),
             "same_top_10": round(float(np.mean(same)), 3),
         }
         return {**result, **own, **({} if keep else commits(index, files))}

@@ -58,7 +58,7 @@ def cluster(opensearch: OpenSearchNode, tmp_path_factory: pytest.TempPathFactory
     )
     setup(admin, state_dir / "credentials", "minilm-setup")
     yield Cluster(opensearch, admin, state_dir)
-    admin.call("DELETE", "/strata-*-minilm-*")
+    admin.call("DELETE", "/strata-*-minilm-setup-*")
 
 
 @pytest.fixture(scope="session")

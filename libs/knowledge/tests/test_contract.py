@@ -148,6 +148,19 @@ def test_legs_rank_by_their_own_score(index: Any) -> None:
     assert by_words(index, see(), "teapots") == ["c", "d"]
 
 
+def test_cosines_are_those_of_the_chunks_asked_for(index: Any) -> None:
+    """Each is exact, of chunks of both kinds, and only of those that were named; a chunk that waits for its vector has none."""
+    axes = np.eye(384, dtype=np.float32)
+    put(index, *(chunks(f"n{n}", vector=(0.6 * axes[0] + 0.8 * axes[n + 1]).tolist()) for n in range(60)), chunks("late", vector=None))
+    put(index, chunks("old", kind="anchored", vector=(-axes[0]).tolist()), kind=Kind.ANCHORED)
+    every = [hit.chunk for hit in index.lexical("kettle", see(), 100)]
+    some = [chunk for chunk in every if chunk.document_id in {"n7", "n50", "old", "late"}]
+    names = {chunk.chunk_id: chunk.document_id for chunk in some}
+    cosines = {names[name]: cosine for name, cosine in index.cosines(axes[0], some).items()}
+    assert cosines == pytest.approx({"n7": 0.6, "n50": 0.6, "old": -1.0}, abs=1e-5)
+    assert index.cosines(axes[0], []) == {}
+
+
 def test_a_chunk_without_a_vector_is_found_by_its_words(index: Any) -> None:
     """Words find it at once, the vector leg never; once it has one, both do."""
     put(index, chunks("a", vector=None), chunks("b"))

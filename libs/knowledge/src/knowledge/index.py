@@ -76,6 +76,10 @@ class Index(Protocol):
         """Return the best visible chunks by cosine with a unit vector (384,), best first."""
         ...
 
+    def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
+        """Return the cosines of these chunks with a unit vector (384,), by chunk id; those that wait for theirs are left out."""
+        ...
+
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""
         ...
@@ -109,6 +113,15 @@ class Index(Protocol):
 
     def holdings(self) -> dict[str, Holding]:
         """Return what each collection holds, by name."""
+        ...
+
+
+@runtime_checkable
+class Paired(Protocol):
+    """An index that answers both legs in one request, which costs less than two."""
+
+    def both(self, query: str, vector: Vectors, visible: Visibility, limit: int) -> tuple[list[Hit], list[Hit]]:
+        """Return what `lexical` and `nearest` would."""
         ...
 
 

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any, Self
 
 import lancedb
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
@@ -103,6 +104,17 @@ class LanceIndex:
             return found.filter(pc.is_valid(found["_distance"]))
 
         return self._merged(leg, limit, lambda found: [1.0 - distance for distance in found["_distance"].to_pylist()])
+
+    def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
+        """Return the cosines of these chunks with a unit vector (384,), by chunk id; those that wait for theirs are left out."""
+        names, found = {chunk.chunk_id for chunk in chunks}, dict[str, float]()
+        for kind in self._tables:
+            keys = sorted({chunk.document_key for chunk in chunks if chunk.kind == kind})
+            for stored in self.documents(kind, keys).values() if keys else ():
+                found |= {
+                    c.chunk_id: float(np.dot(np.asarray(c.vector, np.float32), vector)) for c in stored if c.vector and c.chunk_id in names
+                }
+        return found
 
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""

@@ -1,25 +1,21 @@
 """How a chunk is stored in a LanceDB table: columns that are searched or filtered, and everything that a hit shows in one."""
 
-import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
 import pyarrow as pa
 
 from encoders.encoder import DIMENSIONS
+from knowledge.payload import over_at, pack, unpack
 from knowledge.schema import COLUMNS, Chunk, Kind
-from knowledge.visibility import NEVER_OVER, OVER, micros, scope
+from knowledge.visibility import scope
 
 # Part of the names of tables; another set of columns never meets an old table.
 VERSION = "3"
 # The version whose tables are copied; it had a column for every field.
 _BEFORE = "2"
 _BATCH = 2000
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_TIMES = frozenset({"effective_from", "superseded_at", "expires_at", "withdrawn_at"})
 # Every column read costs as much as some fifty rows, so what a hit shows is one of them.
-_SHOWN = tuple(name for name in COLUMNS if name not in {"vector", "search_text"})
 WHOLE = ["payload", "search_text", "vector"]
 _TIME = pa.timestamp("us", tz="UTC")
 SCHEMA = pa.schema([
@@ -54,22 +50,17 @@ def table_name(kind: str, encoder: str) -> str:
 
 def row_of(chunk: Chunk) -> dict[str, Any]:
     """Return the row of a chunk by column name."""
-    shown = [_plain(name, getattr(chunk, name)) for name in _SHOWN]
     return {
         **{name: getattr(chunk, name) for name in _OWN},
         "scope": scope(chunk.collection, chunk.tenant, chunk.label_key),
-        "over_at": _over_at(chunk),
-        "payload": orjson.dumps(shown),
+        "over_at": over_at(chunk),
+        "payload": pack(chunk),
     }
 
 
 def chunk_of(stored: Mapping[str, Any]) -> Chunk:
     """Return the chunk of a row; `vector` and `search_text` are None where they were not read."""
-    fields = dict(zip(_SHOWN, orjson.loads(stored["payload"]), strict=True))
-    for name in _TIMES:
-        if fields[name] is not None:
-            fields[name] = _EPOCH + dt.timedelta(microseconds=fields[name])
-    return Chunk(**fields, vector=stored.get("vector"), search_text=stored.get("search_text"))  # type: ignore[arg-type]
+    return unpack(stored["payload"], stored.get("vector"), stored.get("search_text"))
 
 
 def opened(database: Any, kind: Kind, encoder: str) -> Any:
@@ -90,14 +81,3 @@ def _copied(old: pa.Table) -> Iterator[pa.RecordBatch]:
     for batch in old.to_batches(_BATCH):
         rows = [row_of(Chunk(**{name: read.get(name) for name in COLUMNS})) for read in batch.to_pylist()]
         yield from pa.Table.from_pylist(rows, schema=SCHEMA).to_batches()
-
-
-def _over_at(chunk: Chunk) -> int:
-    """Return when queries of the present stop to see a chunk, in microseconds since 1970."""
-    if chunk.withdrawn_at is not None or chunk.closed_position is not None:
-        return OVER
-    return min((micros(end) for end in (chunk.superseded_at, chunk.expires_at) if end is not None), default=NEVER_OVER)
-
-
-def _plain(name: str, value: Any) -> Any:
-    return micros(value) if name in _TIMES and value is not None else value

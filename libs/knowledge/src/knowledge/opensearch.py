@@ -13,7 +13,7 @@ from knowledge.index import Entry, Hit, Holding, IndexMissingError
 from knowledge.opensearch_client import Connection, NotThereError, TooManyWordsError
 from knowledge.opensearch_templates import NEVER, physical, prefix, read_alias, write_alias
 from knowledge.opensearch_writing import COMMITS, Writer, groups, pages
-from knowledge.schema import COLUMNS, Chunk, Kind
+from knowledge.schema import Chunk, Kind
 from knowledge.visibility import Visibility
 
 _KEYS_AT_ONCE = 1000
@@ -71,12 +71,30 @@ class OpenSearchIndex:
             found = self._connection.search(self._all, queries.lexical(query, visible, limit))
         except TooManyWordsError:
             found = self._connection.search(self._all, queries.lexical(query[: queries.MOST_CHARACTERS], visible, limit))
-        return [Hit(queries.chunk_of(hit["_source"]), float(hit["_score"])) for hit in found["hits"]["hits"]]
+        return _by_words(found)
 
     def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both indices by cosine with a unit vector (384,), best first."""
-        found = self._connection.search(self._all, queries.nearest(vector, visible, limit))
-        return [Hit(queries.chunk_of(hit["_source"]), queries.cosine(hit["_score"])) for hit in found["hits"]["hits"]]
+        return _by_cosine(self._connection.search(self._all, queries.nearest(vector, visible, limit)))
+
+    def both(self, query: str, vector: Vectors, visible: Visibility, limit: int) -> tuple[list[Hit], list[Hit]]:
+        """Return what `lexical` and `nearest` would, by one request."""
+        near = queries.nearest(vector, visible, limit)
+        try:
+            words, vectors = self._connection.searches(self._all, [queries.lexical(query, visible, limit), near])
+        except TooManyWordsError:
+            shorter = queries.lexical(query[: queries.MOST_CHARACTERS], visible, limit)
+            words, vectors = self._connection.searches(self._all, [shorter, near])
+        return _by_words(words), _by_cosine(vectors)
+
+    def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
+        """Return the cosines of these chunks with a unit vector (384,), by chunk id; those that wait for theirs are left out."""
+        found = dict[str, float]()
+        for first in range(0, len(chunks), _KEYS_AT_ONCE):
+            body = queries.cosines(vector, [chunk.chunk_id for chunk in chunks[first : first + _KEYS_AT_ONCE]])
+            answer = self._connection.search(self._all, body)
+            found |= {hit["sort"][1]: queries.cosine(hit["sort"][0]) for hit in answer["hits"]["hits"]}
+        return found
 
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""
@@ -84,8 +102,9 @@ class OpenSearchIndex:
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             scope = {"filter": [{"terms": {"document_key": list(keys[first : first + _KEYS_AT_ONCE])}}]}
             query = {"bool": {**scope, "must_not": [{"exists": {"field": "deleted_at"}}]}}
-            for row in self._rows(kind, query, _source=list(COLUMNS)):
-                found[row["_source"]["document_key"]].append(queries.chunk_of(row["_source"]))
+            for row in self._rows(kind, query, _source=queries.WHOLE):
+                chunk = queries.chunk_of(row["_source"])
+                found[chunk.document_key].append(chunk)
         return found
 
     def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]], positions: Mapping[str, int] | None = None) -> int:
@@ -104,6 +123,7 @@ class OpenSearchIndex:
         body = {
             "size": min(limit, queries.LARGEST_PAGE),
             "query": {"bool": {"filter": [{"term": {"embedded": False}}]}},
+            "_source": queries.WHOLE,
             "sort": [{"position": "asc"}, {"chunk_id": "asc"}],
             "track_total_hits": False,
         }
@@ -185,6 +205,14 @@ def _make(connection: Connection, kind: Kind, encoder: str) -> None:
     if mapping.get("dynamic") != "strict":
         connection.call("DELETE", f"/{name}", seconds=connection.settings.write_seconds)
         raise FailedPreconditionError("OpenSearch has no template for the indices; run `strata knowledge init`")
+
+
+def _by_words(answer: Mapping[str, Any]) -> list[Hit]:
+    return [Hit(chunk, score) for chunk, score in queries.hits(answer)]
+
+
+def _by_cosine(answer: Mapping[str, Any]) -> list[Hit]:
+    return [Hit(chunk, queries.cosine(score)) for chunk, score in queries.hits(answer)]
 
 
 def _entry(fields: Mapping[str, Any]) -> Entry:

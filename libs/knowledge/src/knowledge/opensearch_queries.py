@@ -2,22 +2,32 @@
 
 import datetime as dt
 import re
-from collections.abc import Mapping
+from base64 import b64decode, b64encode
+from collections.abc import Mapping, Sequence
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
 from encoders.encoder import Vectors
 from knowledge.opensearch_templates import NEVER
-from knowledge.schema import COLUMNS, LABEL_SEPARATOR, Chunk, metadata_pairs
-from knowledge.visibility import Visibility, micros
+from knowledge.payload import over_at, pack, unpack
+from knowledge.schema import LABEL_SEPARATOR, Chunk, metadata_pairs
+from knowledge.visibility import Visibility, micros, scope
 
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-_MICROSECOND = dt.timedelta(microseconds=1)
 _TIMES = ("effective_from", "superseded_at", "expires_at", "withdrawn_at")
 STATES = ("documents", "superseded", "expired", "withdrawn")
 _NOTHING = "."
-FOUND = [name for name in COLUMNS if name not in {"vector", "search_text"}]
+WHOLE = ["payload", "search_text", "vector"]
+# Columns of a chunk that are searched, filtered or listed; all others are in `payload` alone.
+_OWN = (
+    "chunk_id", "document_key", "collection", "tenant", "version", "metadata", "content_hash", "metadata_hash", "access_hash",
+    "position", "closed_position", "search_text", *_TIMES,
+)  # fmt: skip
+# The stored row of a hit is not touched: chunk id and score come with the sort.
+_BARE: dict[str, Any] = {"_source": False, "stored_fields": "_none_"}
+_BEST_FIRST = ["_score", {"chunk_id": "asc"}]
+_MOST_SCOPES = 512
 _MOST_WORDS = 900
 # At most as many pieces as the engine's tokenizer makes: one for each ideograph or sign, one for each run of letters.
 _PIECES = re.compile(r"[^\W\u2E80-\U0003FFFF]{1,255}|[\u2E80-\U0003FFFF]")
@@ -28,20 +38,29 @@ MOST_CHARACTERS = 900
 def predicate(visible: Visibility) -> dict[str, Any]:
     """Return the filter that leaves what the caller may see at that time."""
     moment = micros(visible.at)
-    clauses: list[dict[str, Any]] = [
-        {"terms": {"collection": list(visible.collections) or [_NOTHING]}},
-        {"terms": {"tenant": sorted({"", visible.tenant})}},
-        _labelled(visible.labels),
-        {"range": {"expires_at": {"gt": moment}}},
-        {"term": {"withdrawn_at": NEVER}},
-        _recorded(visible),
-    ]
-    if visible.version:
-        clauses.append({"term": {"version": visible.version}})
+    clauses = _scoped(visible)
+    past = {name: int(place) for name, place in visible.positions.items() if name in visible.collections}
+    if visible.version or past:
+        clauses += [{"range": {"expires_at": {"gt": moment}}}, {"term": {"withdrawn_at": NEVER}}, _recorded(past)]
+        if visible.version:
+            clauses.append({"term": {"version": visible.version}})
+        else:
+            clauses += [{"range": {"effective_from": {"lte": moment}}}, {"range": {"superseded_at": {"gt": moment}}}]
     else:
-        clauses += [{"range": {"effective_from": {"lte": moment}}}, {"range": {"superseded_at": {"gt": moment}}}]
+        # The same, by the column that holds the first of all ends.
+        clauses += [{"range": {"over_at": {"gt": moment}}}, {"range": {"effective_from": {"lte": moment}}}]
     clauses += [{"term": {"metadata": pair}} for pair in metadata_pairs(dict(visible.filters))]
     return {"bool": {"filter": clauses}}
+
+
+def _scoped(visible: Visibility) -> list[dict[str, Any]]:
+    """Return the filters for collection, tenant and labels: one list of values while that is short, else one for each of the three."""
+    collections, tenants = list(dict.fromkeys(visible.collections)), sorted({"", visible.tenant})
+    held = sorted(label for label in visible.labels if label and LABEL_SEPARATOR not in label)
+    if len(collections) * len(tenants) * 2 ** len(held) <= _MOST_SCOPES:
+        sets = [LABEL_SEPARATOR.join(some) for size in range(len(held) + 1) for some in combinations(held, size)]
+        return [{"terms": {"scope": [scope(*parts) for parts in product(collections, tenants, sets)] or [_NOTHING]}}]
+    return [{"terms": {"collection": collections or [_NOTHING]}}, {"terms": {"tenant": tenants}}, _labelled(visible.labels)]
 
 
 def _labelled(held: frozenset[str]) -> dict[str, Any]:
@@ -53,9 +72,8 @@ def _labelled(held: frozenset[str]) -> dict[str, Any]:
     return {"bool": {"should": [unlabelled, every], "minimum_should_match": 1}}
 
 
-def _recorded(visible: Visibility) -> dict[str, Any]:
+def _recorded(past: Mapping[str, int]) -> dict[str, Any]:
     """Return the filter over the source's own time axis."""
-    past = {name: int(place) for name, place in visible.positions.items() if name in visible.collections}
     present: dict[str, Any] = {"term": {"closed_position": NEVER}}
     if not past:
         return present
@@ -93,19 +111,26 @@ def lexical(query: str, visible: Visibility, limit: int) -> dict[str, Any]:
 
 def nearest(vector: Vectors, visible: Visibility, limit: int) -> dict[str, Any]:
     """Return the search by cosine with a unit vector (384,); the filter holds while the graph is walked."""
-    clause = {"vector": [float(value) for value in vector], "k": min(limit, LARGEST_PAGE), "filter": predicate(visible)}
+    clause = {"vector": vector.tolist(), "k": min(limit, LARGEST_PAGE), "filter": predicate(visible)}
     return _ranked({"knn": {"vector": clause}}, limit)
 
 
+def cosines(vector: Vectors, names: Sequence[str]) -> dict[str, Any]:
+    """Return the search for the cosines of these chunks; the engine is exact when it may return all that the filter leaves."""
+    size = min(len(names), LARGEST_PAGE)
+    clause = {"vector": vector.tolist(), "k": size, "filter": {"terms": {"chunk_id": list(names)}}}
+    return {"size": size, "query": {"knn": {"vector": clause}}, **_BARE, "sort": _BEST_FIRST, "track_total_hits": False}
+
+
+def hits(answer: Mapping[str, Any]) -> list[tuple[Chunk, float]]:
+    """Return the chunks of a ranked answer with the engine's scores."""
+    # The engine leaves the padding out.
+    return [(unpack(b64decode(hit["fields"]["payload"][0] + "==")), float(hit["sort"][0])) for hit in answer["hits"]["hits"]]
+
+
 def _ranked(query: dict[str, Any], limit: int) -> dict[str, Any]:
-    return {
-        "size": min(limit, LARGEST_PAGE),
-        "query": query,
-        "_source": FOUND,
-        "sort": ["_score", {"chunk_id": "asc"}],
-        "track_scores": True,
-        "track_total_hits": False,
-    }
+    size = min(limit, LARGEST_PAGE)
+    return {"size": size, "query": query, **_BARE, "docvalue_fields": ["payload"], "sort": _BEST_FIRST, "track_total_hits": False}
 
 
 def _bounded(query: str) -> str:
@@ -124,20 +149,17 @@ def cosine(score: float) -> float:
 
 def source(chunk: Chunk) -> dict[str, Any]:
     """Return the row of a chunk as OpenSearch stores it."""
-    row = chunk.row()
+    row = {name: getattr(chunk, name) for name in _OWN}
     row |= {name: None if row[name] is None else micros(row[name]) for name in _TIMES}
     labels = chunk.label_key.split(LABEL_SEPARATOR) if chunk.label_key else []
-    row |= {"labels": labels, "label_count": len(labels), "embedded": chunk.vector is not None}
-    if chunk.vector is None:
-        del row["vector"]
-    else:
+    row |= {"labels": labels, "label_count": len(labels), "embedded": chunk.vector is not None, "over_at": over_at(chunk)}
+    row |= {"scope": scope(chunk.collection, chunk.tenant, chunk.label_key), "payload": b64encode(pack(chunk)).decode()}
+    if chunk.vector is not None:
         # As float32, written with as many digits as tell it from its neighbours.
         row["vector"] = np.asarray(chunk.vector, dtype=np.float32)
     return row
 
 
 def chunk_of(stored: Mapping[str, Any]) -> Chunk:
-    """Return the chunk of a stored row; columns that were not asked for are None."""
-    row: dict[str, Any] = {name: stored.get(name) for name in COLUMNS}
-    row |= {name: None if row[name] is None else _EPOCH + int(row[name]) * _MICROSECOND for name in _TIMES}
-    return Chunk(**row)
+    """Return the chunk of a stored row with the columns of `WHOLE`."""
+    return unpack(b64decode(stored["payload"]), stored.get("vector"), stored["search_text"])

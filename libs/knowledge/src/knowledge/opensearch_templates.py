@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from encoders.encoder import DIMENSIONS
-from knowledge.schema import COLUMNS, SCHEMA_VERSION, Kind
+from knowledge.schema import SCHEMA_VERSION, Kind
 
 # Stands in for a time or place that has not come; no real one is as late.
 NEVER = 2**63 - 1
-_STORED = {"type": "keyword", "index": False, "doc_values": False}
 _LISTED = {"type": "keyword", "index": False, "doc_values": True}
 _KEYWORD = {"type": "keyword"}
-_NUMBER = {"type": "integer", "index": False, "doc_values": False}
 # Microseconds since 1970: `date` knows milliseconds, `date_nanos` nothing before 1970.
 _TIME = {"type": "long"}
 _OPEN_END = {"type": "long", "null_value": NEVER}
@@ -96,16 +94,15 @@ def _properties() -> dict[str, Any]:
         "method": {"name": "hnsw", "engine": "lucene", "parameters": {"m": 16, "ef_construction": 100}},
     }
     return {
-        # What is not searched, filtered or listed is stored and no more.
-        **dict.fromkeys(COLUMNS, _STORED),
-        **dict.fromkeys(("chunk_id", "document_key", "collection", "version", "tenant", "metadata", "labels"), _KEYWORD),
+        **dict.fromkeys(("chunk_id", "document_key", "scope", "collection", "version", "tenant", "metadata", "labels"), _KEYWORD),
         **dict.fromkeys(("content_hash", "metadata_hash", "access_hash"), _LISTED),
-        **dict.fromkeys(("start", "end"), _NUMBER),
+        # Everything that a hit shows, read without a look at the stored row.
+        "payload": {"type": "binary", "doc_values": True},
         "search_text": {"type": "text", "analyzer": "words", "similarity": "words", "index_options": "freqs"},
         "vector": vector,
         "embedded": {"type": "boolean"},
         "label_count": {"type": "integer"},
-        "effective_from": _TIME,
+        **dict.fromkeys(("effective_from", "over_at"), _TIME),
         "position": {"type": "long"},
         **dict.fromkeys(("superseded_at", "expires_at", "withdrawn_at", "closed_position"), _OPEN_END),
         # Rows that are no chunks: the counter of commits, and what is left of a deleted document.

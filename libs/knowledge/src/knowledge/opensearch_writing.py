@@ -12,6 +12,7 @@ from chassis.errors import FailedPreconditionError, InvalidArgumentError, Unavai
 from knowledge.opensearch_client import CONFLICT, MISSING, Connection, NotThereError, reasons
 from knowledge.opensearch_queries import LARGEST_PAGE, source
 from knowledge.schema import Chunk, digest
+from knowledge.visibility import OVER
 
 COMMITS = "commits"
 _KEYS_AT_ONCE = 500
@@ -22,7 +23,7 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_ID_BYTES = 500
 # Every column that is compared as a number has a value in every row, which spares searches a look at each row.
 _NO_CHUNK: dict[str, Any] = {
-    "effective_from": 0, "superseded_at": None, "expires_at": None, "withdrawn_at": None, "closed_position": None,
+    "effective_from": 0, "over_at": OVER, "superseded_at": None, "expires_at": None, "withdrawn_at": None, "closed_position": None,
 }  # fmt: skip
 _REFUSED = {401, 403}
 _OK = {200, 201}

@@ -9,7 +9,7 @@ from typing import Any
 
 LABEL_SEPARATOR = " "
 # Part of the names of indices on OpenSearch; another set of columns never meets an old index.
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 
 class Kind(StrEnum):

@@ -50,6 +50,10 @@ class Switchable:
         """Return the best visible chunks by cosine with a unit vector (384,), best first."""
         return self.current.index.nearest(vector, visible, limit)
 
+    def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
+        """Return the cosines of these chunks with a unit vector (384,), by chunk id."""
+        return self.current.index.cosines(vector, chunks)
+
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""
         return self.current.index.documents(kind, keys)

@@ -7,7 +7,6 @@ import numpy as np
 
 from encoders.encoder import Vectors
 from knowledge.index import Index
-from knowledge.schema import Kind
 from retriever import signals
 from retriever.fusion import Candidate
 from retriever.weighting import RerankSettings
@@ -17,11 +16,9 @@ def completed(index: Index, vector: Vectors, candidates: Sequence[Candidate]) ->
     """Return the candidates with the cosine of those that only the words found, where they have a vector yet."""
     missing = [candidate.chunk for candidate in candidates if candidate.vector == 0]
     known = {chunk.chunk_id: chunk.vector for chunk in missing if chunk.vector}
-    for kind in Kind:
-        keys = {chunk.document_key for chunk in missing if chunk.kind == kind and chunk.chunk_id not in known}
-        for chunks in index.documents(kind, sorted(keys)).values() if keys else ():
-            known.update((chunk.chunk_id, chunk.vector) for chunk in chunks if chunk.vector)
-    cosines = {chunk.chunk_id: _cosine(known[chunk.chunk_id], vector) for chunk in missing if chunk.chunk_id in known}
+    cosines = {name: _cosine(stored, vector) for name, stored in known.items()}
+    unknown = [chunk for chunk in missing if chunk.chunk_id not in known]
+    cosines |= index.cosines(vector, unknown) if unknown else {}
     return [replace(candidate, vector=cosines.get(candidate.chunk.chunk_id, candidate.vector)) for candidate in candidates]
 
 

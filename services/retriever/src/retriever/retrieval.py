@@ -5,12 +5,12 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 from prometheus_client import Counter
 
 from encoders.encoder import Vectors
-from knowledge.index import Hit, Index
+from knowledge.index import Hit, Index, Paired
 from knowledge.preparation import Embeds, search_text
 from knowledge.visibility import Visibility
 from retriever.compression import compress
@@ -26,6 +26,8 @@ from retriever.windows import edges_first, narrow, within
 
 T = TypeVar("T")
 LEGS = ("lexical", "vector")
+# Versions of the index from before the search, the query's vector, and the hits of both legs.
+Legs = tuple[dict[str, int], Vectors | None, list[Hit], list[Hit]]
 _PLAIN = Options()
 RERANKED = Counter("strata_retrieval_rerank_total", "Queries by what became of their reranking.", ["outcome"])
 
@@ -142,28 +144,41 @@ class Retrieval:
 
     async def rank(self, query: str, visible: Visibility, legs: Sequence[str] = LEGS, *, rerank: bool = True) -> Found:
         """Return every candidate of the legs, best first, however relevant; `rerank` off returns the fusion as it is."""
-        versions = await asyncio.to_thread(self._index.versions)
         latency: dict[str, float] = {}
-        limit = self._ranking.candidates
+        together = isinstance(self._index, Paired) and set(legs) == set(LEGS)
+        ask = self._together if together else self._apart
+        versions, vector, words, vectors = await ask(query, visible, legs, latency)
+        started = time.perf_counter()
+        found = Found(fuse(words, vectors, self._weights), versions, latency)
+        latency["fuse"] = _since(started)
+        found.vector = vector
+        if rerank and vector is not None and "lexical" in legs:
+            await self._rerank(query, vector, visible, found)
+        found.passages = aged(found.passages, visible.at, self._ranking.half_life_days, self._ranking.recency_weight)
+        return found
+
+    async def _together(self, query: str, visible: Visibility, _: Sequence[str], latency: dict[str, float]) -> Legs:
+        """Return what both legs found by one request; the query is encoded while the index says how far it is."""
+        index, limit = cast("Paired", self._index), self._ranking.candidates
+        encoding = _timed(latency, "encode", lambda: asyncio.to_thread(self._encode, query))
+        versions, vector = await asyncio.gather(asyncio.to_thread(self._index.versions), encoding)
+        words, vectors = await _timed(latency, "search", lambda: asyncio.to_thread(index.both, query, vector, visible, limit))
+        return versions, vector, words, vectors
+
+    async def _apart(self, query: str, visible: Visibility, legs: Sequence[str], latency: dict[str, float]) -> Legs:
+        """Return what each leg found; the words are searched while the query is encoded."""
+        versions, limit = await asyncio.to_thread(self._index.versions), self._ranking.candidates
         encoded: list[Vectors] = []
 
         async def lexical() -> list[Hit]:
             return await _timed(latency, "lexical", lambda: asyncio.to_thread(self._index.lexical, query, visible, limit))
 
         async def nearest() -> list[Hit]:
-            vector = await _timed(latency, "encode", lambda: asyncio.to_thread(self._encode, query))
-            encoded.append(vector)
-            return await _timed(latency, "vector", lambda: asyncio.to_thread(self._index.nearest, vector, visible, limit))
+            encoded.append(await _timed(latency, "encode", lambda: asyncio.to_thread(self._encode, query)))
+            return await _timed(latency, "vector", lambda: asyncio.to_thread(self._index.nearest, encoded[0], visible, limit))
 
         words, vectors = await asyncio.gather(lexical() if "lexical" in legs else _nothing(), nearest() if "vector" in legs else _nothing())
-        started = time.perf_counter()
-        found = Found(fuse(words, vectors, self._weights), versions, latency)
-        latency["fuse"] = _since(started)
-        found.vector = encoded[0] if encoded else None
-        if rerank and encoded and "lexical" in legs:
-            await self._rerank(query, encoded[0], visible, found)
-        found.passages = aged(found.passages, visible.at, self._ranking.half_life_days, self._ranking.recency_weight)
-        return found
+        return versions, encoded[0] if encoded else None, words, vectors
 
     async def _rerank(self, query: str, vector: Vectors, visible: Visibility, found: Found) -> None:
         """Order the candidates again where that is on and in time; otherwise the fused order stands and `found.rerank` says why."""
