@@ -268,3 +268,13 @@ def test_nothing_is_erased_while_a_hold_is_on(ledger: Ledger) -> None:
         assert disclosing.receipt(ledger, "req_ann", ANN)[0]["text_sha256"] == DIGEST
         assert ledger.vault.lift_hold("acme", subject)
     assert governing.erase(ledger, "acme", "ann").keys >= 2
+
+
+def test_a_held_users_requests_do_not_expire(ledger: Ledger) -> None:
+    """The hold covers what services recorded of ann's request without knowing her; bob's records go when their time is over."""
+    ledger.vault.hold("acme", "user/ann", reason="case 7", set_by="acme/eve")
+
+    assert governing.expire(ledger, "default", "2030-01") > 0
+    assert all(entry.record for entry in disclosing.of_request(ledger, "req_ann", AUDITOR))
+    assert not any(entry.record for entry in disclosing.of_request(ledger, "req_bob", AUDITOR))
+    assert _search(ledger, adapter="patient-answer@v1") == ["req_ann/generate"]

@@ -61,11 +61,21 @@ def _others(ledger: Ledger, tenant: str, requests: list[str]) -> set[str]:
     return found
 
 
+def _held_keys(ledger: Ledger) -> set[str]:
+    """Return the keys of all records of the requests of held users: not every service knows whom a record is about."""
+    query = (
+        "SELECT DISTINCT key FROM records WHERE tenant = ? AND request_id IN "
+        "(SELECT request_id FROM terms WHERE tenant = ? AND kind = ? AND value = ?)"
+    )
+    held = [(tenant, token) for tenant, token, *_ in ledger.vault.holds() if token]
+    return {row[0] for tenant, token in held for row in ledger.view.rows(query, (tenant, tenant, USER, token))}
+
+
 def expire(ledger: Ledger, retention: str, before: str) -> int:
     """Destroy the keys of a retention class of months before `before` (YYYY-MM) that no hold keeps; return how many."""
     began = datetime.now(UTC).isoformat()
     with ledger.exclusive():
-        count = ledger.vault.expire(retention, before)
+        count = ledger.vault.expire(retention, before, keep=_held_keys(ledger))
         if count:
             ledger.view.forget(ledger.vault.erased_since(began))
     return count

@@ -5,7 +5,7 @@ import hmac
 import os
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -157,11 +157,18 @@ class KeyVault:
         if row is not None:
             raise FailedPreconditionError(f"{subject!r} of tenant {tenant!r} is on legal hold: {row[0]}")
 
-    def expire(self, retention: str, before_period: str) -> int:
-        """Destroy the keys of a retention class of months (YYYY-MM) before `before_period` that are not held; return how many."""
+    def expire(self, retention: str, before_period: str, *, keep: Iterable[str] = ()) -> int:
+        """Destroy the keys of a retention class of months (YYYY-MM) before `before_period` that are not held; return how many.
+
+        `keep` names further keys that stay, such as those of a held user's requests.
+        """
         held = "NOT EXISTS (SELECT 1 FROM holds h WHERE h.tenant = data_keys.tenant AND h.subject IN (data_keys.subject, x''))"
         with self._database() as database:
-            count = _destroy(database, f"class = ? AND period < ? AND {held}", (retention, before_period))
+            database.execute("CREATE TEMP TABLE IF NOT EXISTS kept (id TEXT PRIMARY KEY)")
+            database.execute("DELETE FROM kept")
+            database.executemany("INSERT OR IGNORE INTO kept VALUES (?)", ((identifier,) for identifier in keep))
+            condition = f"class = ? AND period < ? AND {held} AND id NOT IN (SELECT id FROM kept)"  # noqa: S608 - our own words
+            count = _destroy(database, condition, (retention, before_period))
         self._forget_erased()
         return count
 
