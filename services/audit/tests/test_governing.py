@@ -74,6 +74,7 @@ async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) ->
         ("trace", "eve"), ("evidence", "eve"), ("search", "eve"), ("receipt", "ann"),
     ]  # fmt: skip
     assert reads[0].details["of"] == "req_ann"
+    assert '"ann"' not in json_format.MessageToJson(reads[2].details)
     with pytest.raises(PermissionDeniedError):
         await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(caller=ANN), timeout=5)
 

@@ -7,6 +7,7 @@ from audit import disclosing, governing, searching, wire
 from audit.access import AccessLog
 from audit.disclosing import ALL_TENANTS
 from audit.subscribers import Writer
+from audit.terms import user_subject
 from audit.verification import verify
 from chassis.errors import InvalidArgumentError, NotFoundError, ServiceError
 from chassis.rpc import Context
@@ -63,13 +64,13 @@ class AuditServicer(AuditServiceServicer):
 
     async def SearchRecords(self, request: pb.SearchRecordsRequest, context: Context) -> pb.SearchRecordsResponse:  # noqa: N802, ARG002 - grpc's names
         """Return one page of what is looked for."""
-        found, cursor = await asyncio.to_thread(searching.search, self._writer.ledger(), request)
-        asked = {
-            name.name: str(value)
-            for name, value in request.ListFields()
-            # Whom somebody looks for is sealed like everything else about them, in a record about the one who looks.
-            if name.name != "caller"
-        }
+        ledger = self._writer.ledger()
+        found, cursor = await asyncio.to_thread(searching.search, ledger, request)
+        asked = {field.name: str(value) for field, value in request.ListFields() if field.name not in {"caller", "user"}}
+        if request.user:
+            # Who was looked for must not outlive an erasure in a record about the one who looked.
+            subject = user_subject(request.user)
+            asked["user_token"] = await asyncio.to_thread(ledger.vault.token, request.tenant or request.caller.tenant, subject)
         await self._access.read(request.caller, "search", tenant=request.tenant, records=len(found), asked=asked)
         return pb.SearchRecordsResponse(records=[wire.to_chained(entry) for entry in found], next_cursor=cursor)
 
