@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chassis.provisioning import provision
-from cli import asking, attacking, auditing, demonstration, disclosing, evaluating, keys, knowledge, reviewing, stopping, webhooks
+from cli import asking, attacking, auditing, demonstration, disclosing, evaluating, fairness, keys, knowledge, reviewing, stopping, webhooks
 from cli.connection import Settings, declare
 from cli.place import Place, at
 from cli.processes import is_running
@@ -210,6 +210,7 @@ app.add_typer(evaluating.router_app, name="router")
 app.add_typer(knowledge.app, name="knowledge")
 app.add_typer(reviewing.app, name="review")
 app.add_typer(stopping.app, name="stop")
+app.add_typer(fairness.app, name="fairness")
 app.add_typer(webhooks.app, name="webhook")
 app.command("ask")(asking.ask)
 app.command("redteam")(attacking.redteam)
