@@ -2,12 +2,12 @@
 
 import datetime as dt
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 
 from chassis.errors import ConflictError, FailedPreconditionError, InvalidArgumentError
 from encoders import Encoder, EncoderUnavailableError
@@ -30,23 +30,37 @@ class Switched:
 
 
 class Awaited:
-    """An encoder that is still being loaded; whoever wants vectors waits for it, and everything else goes on."""
+    """An encoder that is loaded when `begin` says so; whoever wants vectors waits for it, and everything else goes on."""
 
     def __init__(self, generation: Generation, *, threads: int) -> None:
-        """Begin to load the encoder of a generation."""
-        # The threads of the encoder are as patient as the one that starts them.
-        starting = ThreadPoolExecutor(1, thread_name_prefix="loading", initializer=yield_to_others)
-        self.loading: Future[Encoder] = starting.submit(partial(_loaded, generation, threads))
-        starting.shutdown(wait=False)
+        """Load nothing yet."""
+        self._loading: Future[Encoder] = Future()
+        self._load, self._lock, self._begun = partial(_loaded, generation, threads), Lock(), False
+
+    def begin(self) -> Future[Encoder]:
+        """Load it, once; the future raises FailedPreconditionError where its weights are not there or are others."""
+        with self._lock:
+            begun, self._begun = self._begun, True
+        if not begun:
+            Thread(target=self._run, name="loading", daemon=True).start()
+        return self._loading
 
     def encode(self, texts: Sequence[str]) -> Vectors:
-        """Return float32 unit vectors (n, 384), one row per text, in order; raise what `load` raises."""
-        return self.loading.result().encode(texts)
+        """Return float32 unit vectors (n, 384), one row per text, in order; wait for `begin`, and raise what it raises."""
+        return self._loading.result().encode(texts)
+
+    def _run(self) -> None:
+        # The threads of the encoder are as patient as the one that starts them.
+        yield_to_others()
+        try:
+            self._loading.set_result(self._load())
+        except BaseException as error:  # noqa: BLE001 - whoever waits is told
+            self._loading.set_exception(error)
 
 
 def load(generation: Generation, *, threads: int) -> Encoder:
     """Return the encoder of a generation; raise FailedPreconditionError where its weights are not there or are others."""
-    return Awaited(generation, threads=threads).loading.result()
+    return Awaited(generation, threads=threads).begin().result()
 
 
 def _loaded(generation: Generation, threads: int) -> Encoder:

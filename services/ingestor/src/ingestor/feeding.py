@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from nats.aio.client import Client
@@ -20,6 +21,7 @@ from knowledge.index import Index
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged
 
 log = get_logger("ingestor")
+_HEAD_START_SECONDS = 1.0
 
 
 class Sources:
@@ -55,6 +57,15 @@ class Sources:
             tasks.create_task(self.feed.run())
             for source in self.replications.values():
                 tasks.create_task(source.run())
+
+    async def begun(self, seconds: float) -> None:
+        """Wait until every source is read, at most `seconds`, and a moment longer for what changed while nobody read it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                # States of what runs beside, asked for once in the life of a process.
+                while any(source.status().state != "streaming" for source in self.replications.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+        await asyncio.sleep(_HEAD_START_SECONDS)
 
     async def _resnapshot(self, source: str, reason: str) -> None:
         if source in self.replications:

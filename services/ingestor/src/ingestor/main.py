@@ -35,6 +35,7 @@ from strata.ingestor.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceSe
 
 NAME = "ingestor"
 LEDGER, SOURCES = "ledger.db", "sources.db"
+_FIRST_SECONDS = 2.0
 log = get_logger(NAME)
 
 
@@ -74,9 +75,12 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     try:
         sources = _sources(tables, store, settings, runtime) if tables else None
         async with _background([sources.run()] if sources else [], runtime):
-            await _load_folders(collections, tables, store, parser, settings)
+            if sources:
+                # What changed while nobody read comes before the encoder, whose loading stops everything else now and then.
+                await sources.begun(_FIRST_SECONDS)
             # Whoever cannot make vectors is not ready, and says why.
-            await asyncio.wrap_future(store.encoder.loading)
+            await asyncio.wrap_future(store.encoder.begin())
+            await _load_folders(collections, tables, store, parser, settings)
             async with _serving(collections, store, sources, parser, runtime):
                 yield
     finally:
@@ -167,7 +171,7 @@ async def _background(runs: Sequence[Coroutine[Any, Any, None]], runtime: Runtim
 def _open(generations: Generations, create: Callable[[str], Index], encoder: Awaited) -> Switchable:
     """Open what is served, which needs no encoder, or begin with the one that is installed."""
     state = generations.read()
-    key = state.serving.encoder if state else encoder.loading.result().identity.key()
+    key = state.serving.encoder if state else encoder.begin().result().identity.key()
     index = create(key)
     generations.begin(Generation(key))
     return Switchable(index, encoder)
