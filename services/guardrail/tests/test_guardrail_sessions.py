@@ -49,13 +49,17 @@ async def turn(
 
 
 async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_erased(
-    stub: GuardrailServiceStub,
+    stub: GuardrailServiceStub, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A value has one pseudonym over all turns, for its own user alone; nothing readable is stored; erasing forgets it."""
     first = await turn(stub, "My name is Angela Whitfield and I want to return boots.")
     assert "<PERSON_1>" in first.messages[0].content
     second = await turn(stub, "Send it to Peter Novak, not to Angela Whitfield.", request="r2")
     assert second.messages[0].content == "Send it to <PERSON_2>, not to <PERSON_1>."
+    tool = ChatMessage(role="tool", content='{"owner": "Peter Novak", "mail": "peter.novak@example.com"}')
+    asked = pb.CheckInputRequest(request_id="r2", trace_id="t", caller=ADA, messages=[tool], session_id="s1")
+    from_tool = (await call(stub.CheckInput, asked, timeout=30)).messages[0].content
+    assert from_tool == '{"owner": "<PERSON_2>", "mail": "<EMAIL_1>"}'
     quiet = await turn(stub, "Which boots are waterproof?", request="r3")
     assert (quiet.verdict.decision, quiet.clearance.sensitivity) == (pb.DECISION_ALLOW, "personal")
     assert (await turn(stub, "Which boots are waterproof?", caller=BOB)).clearance.sensitivity == "none"
@@ -73,6 +77,8 @@ async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_er
     assert [(await call(stub.EraseSession, erase, timeout=30)).erased for _ in range(2)] == [True, False]
     after = await turn(stub, "It is for Peter Novak.", request="r4")
     assert after.messages[0].content == "It is for <PERSON_1>."
+    logged = "".join(capfd.readouterr())
+    assert not any(word in logged for word in ("Angela", "Whitfield", "Novak", "example.com"))
 
 
 async def test_turns_at_once_never_share_a_pseudonym(bus: NatsServer) -> None:

@@ -63,6 +63,9 @@ async def test_later_steps_see_only_what_was_screened(stack: Stack) -> None:
     assert "Angela" not in str(await stack.record("r1"))
     # Where the conversation may go is guardrail's word, and it reaches the model's gateway and the audit.
     assert later[3][0].clearance.deployments == ["local"]
+    assert "Angela" not in str(await stack.all_audits())
+    # What a tool returned is for templates; no model sees it.
+    assert "quantity" not in str(stack.script.requests["Generate"])
     audited = {s.step: s for s in await stack.audit("r1")}["screen"].details["clearance"]
     assert (audited["sensitivity"], list(audited["policy_ids"])) == ("personal", ["cleared"])
 

@@ -8,6 +8,8 @@ import structlog
 from opentelemetry import trace
 from structlog.contextvars import bind_contextvars, bound_contextvars, clear_contextvars
 
+from chassis.redaction import redact_event
+
 __all__ = ["bind_contextvars", "bound_contextvars", "clear_contextvars", "configure", "get_logger"]
 
 
@@ -31,6 +33,8 @@ def configure(service: str, level: str) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
+            # Behind the traceback, whose lines may quote what failed.
+            redact_event,
             structlog.processors.JSONRenderer(),
         ],
     )
