@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from guardrail.checks.base import Answer, Piece, Source
 from guardrail.checks.grounding import GroundingCheck
 from guardrail.checks.injection import InjectionCheck
 from guardrail.checks.safety import SafetyInputCheck
-from guardrail.personal.detection import Mention
+from guardrail.personal.detection import Mention, Quasi
 from guardrail.settings import Settings
 
 # What a data set calls a thing, and what the product does; other names are compared as they are.
@@ -192,7 +192,9 @@ def _spans(value: object) -> str | None:
 def _settings(options: Mapping[str, str]) -> Settings:
     settings = load_settings(Settings)
     if quasi := options.get("quasi"):
-        return Settings(**{**settings.model_dump(), "pii_quasi": quasi, "pii_reported": "always" if quasi == "always" else "linked"})
+        if quasi not in get_args(Quasi):
+            raise ValueError(f"option 'quasi' is {quasi!r}; known: {get_args(Quasi)}")
+        return settings.model_copy(update={"pii_quasi": quasi, "pii_reported": "always" if quasi == "always" else "linked"})
     return settings
 
 

@@ -75,7 +75,11 @@ class Settings(ServiceSettings):
         description="The product's own words that may stand beside quotations.",
     )
     default_deadline_seconds: PositiveFloat = Field(default=3600.0, description="Time for a person where no rule names one.")
-    config_file: Path | None = Field(default=None, description="File of deployments; default deploy/config/models.yaml.")
+    config_file: Path | None = Field(
+        default=None,
+        validation_alias="STRATA_INFERENCE_CONFIG_FILE",
+        description="File of deployments, the same that inference reads; default deploy/config/models.yaml.",
+    )
     session_purpose: str = Field(
         default="answer within a session", min_length=1, max_length=200, description="What the pseudonyms of a session are kept for."
     )
