@@ -109,6 +109,7 @@ async def test_a_full_disk_is_reported_and_survived(bus: NatsServer, admin: Clie
 
 async def test_the_bus_may_go_away_and_come_back(bus: NatsServer, admin: Client) -> None:
     """While the bus is away nothing can be recorded; when it is back the log goes on by itself."""
+    await until_lease_short(admin)
     settings = Settings(min_free_bytes=0, lease_seconds=0.6)
     async with running("audit", settings, start) as runtime:
         await publish(admin, 1, 20)
