@@ -25,6 +25,10 @@ class Guardrail(GuardrailServiceServicer):
             verdict=verdict, categories={"hate": 0.9 if bad else 0.1}, flagged_categories=["hate"] if bad else [], redacted=text
         )
 
+    async def EraseSession(self, request: pb.EraseSessionRequest, context: object) -> pb.EraseSessionResponse:  # noqa: N802 - grpc's name
+        """Know one session."""
+        return pb.EraseSessionResponse(erased=request.session_id == "visit 7")
+
     async def ListChecks(self, request: object, context: object) -> pb.ListChecksResponse:  # noqa: N802 - grpc's name
         """Return one card."""
         return pb.ListChecksResponse(cards=[pb.Card(name="safety", stage=pb.STAGE_INPUT, measured={"auprc": "as the card says"})])
@@ -52,6 +56,21 @@ async def test_the_official_client_reads_moderations(stack, guardrail) -> None:
         await asyncio.sleep(0.05)
     assert "hate you" not in str(records)
     assert list(records[0].details["decisions"]) == ["block"]
+
+
+async def test_a_session_is_forgotten_on_demand(stack, guardrail) -> None:
+    """What is kept of a session goes once, on record without its name; what is not there is not found."""
+    async with stack.http() as http:
+        gone = await http.delete("/v1/sessions/visit%207")
+        assert (gone.status_code, gone.json()["deleted"]) == (200, True)
+        assert (await http.delete("/v1/sessions/other")).status_code == 404
+        assert (await http.get("/v1/sessions/other")).status_code == 404
+    for _ in range(20):
+        if len(records := await scripted.records(stack.admin, "session_erased")) > 1:
+            break
+        await asyncio.sleep(0.05)
+    assert sorted(record.outcome for record in records) == ["failed", "succeeded"]
+    assert "visit" not in str(records)
 
 
 async def test_any_stage_can_be_checked_and_checks_have_cards(stack, guardrail) -> None:

@@ -29,6 +29,7 @@ from gateway.http.lookups import Lookups
 from gateway.http.moderation import GUARDRAILS, MODERATIONS, Moderation
 from gateway.http.receipts import AUDIT_RECORDS, RECEIPTS, Receipts
 from gateway.http.reviews import REVIEWS, Reviews
+from gateway.http.sessions import SESSIONS_PATH, Sessions
 from gateway.http.stops import STOPS_PATH, StopDesk
 from gateway.http.webhooks import WEBHOOKS, Webhooks
 from gateway.idempotency import Idempotency
@@ -145,11 +146,13 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
             every_seconds=settings.models_refresh_seconds,
             timeout_seconds=settings.rpc_timeout_seconds,
         )
-        moderation = Moderation(parts, GuardrailServiceStub(guardrail))
+        guard = GuardrailServiceStub(guardrail)
+        moderation = Moderation(parts, guard)
         areas: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             KNOWLEDGE: Knowledge(parts, KnowledgeServiceStub(ingestor)),
             STOPS_PATH: StopDesk(parts),
             MODERATIONS: moderation,
+            SESSIONS_PATH: Sessions(parts, guard),
             WEBHOOKS: Webhooks(parts, WebhooksServiceStub(webhooks)),
             GUARDRAILS: moderation,
             **dict.fromkeys((RECEIPTS, AUDIT_RECORDS), Receipts(parts, AuditServiceStub(audit))),
