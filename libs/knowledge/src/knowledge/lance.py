@@ -9,7 +9,6 @@ from threading import Lock
 from typing import Any, Self
 
 import lancedb
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
@@ -87,8 +86,8 @@ class LanceIndex:
 
         def leg(kind: Kind) -> pa.Table:
             search = self._tables[kind].search(query, query_type="fts", fts_columns="search_text")
-            # With their vectors, so that whoever reranks need not look them up.
-            return self._seen(search, kind, visible).select(["payload", "vector", "_score"]).limit(limit).to_arrow()
+            # Without their vectors, which cost more than the search itself and are of use to reranking alone.
+            return self._seen(search, kind, visible).select(["payload", "_score"]).limit(limit).to_arrow()
 
         return self._merged(leg, limit, lambda found: found["_score"].to_pylist())
 
@@ -107,13 +106,14 @@ class LanceIndex:
 
     def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
         """Return the cosines of these chunks with a unit vector (384,), by chunk id; those that wait for theirs are left out."""
-        names, found = {chunk.chunk_id for chunk in chunks}, dict[str, float]()
-        for kind in self._tables:
-            keys = sorted({chunk.document_key for chunk in chunks if chunk.kind == kind})
-            for stored in self.documents(kind, keys).values() if keys else ():
-                found |= {
-                    c.chunk_id: float(np.dot(np.asarray(c.vector, np.float32), vector)) for c in stored if c.vector and c.chunk_id in names
-                }
+        found = dict[str, float]()
+        for kind, table in self._tables.items():
+            names = [chunk.chunk_id for chunk in chunks if chunk.kind == kind]
+            for some in (names[at : at + _KEYS_AT_ONCE] for at in range(0, len(names), _KEYS_AT_ONCE)):
+                rows = table.search().where(f"chunk_id IN ({literals(some)})").select(["chunk_id", "vector"]).limit(None).to_arrow()
+                rows = rows.filter(pc.is_valid(rows["vector"])).combine_chunks()
+                stored = rows["vector"].combine_chunks().flatten().to_numpy().reshape(-1, DIMENSIONS)
+                found.update(zip(rows["chunk_id"].to_pylist(), (stored @ vector).tolist(), strict=True))
         return found
 
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
@@ -268,15 +268,8 @@ class LanceIndex:
 def _best(part: pa.Table, scores: Sequence[float], least: float) -> list[tuple[Chunk, float]]:
     """Return the chunks that score at least that, with their scores; whole columns are read, which is far faster than values."""
     few = part.filter(pa.array([score >= least for score in scores], pa.bool_()))
-    payloads, vectors = few["payload"].to_pylist(), [None] * few.num_rows
-    if "vector" in few.column_names:
-        column = few["vector"].combine_chunks()
-        rows = iter(column.flatten().to_numpy().reshape(-1, DIMENSIONS).tolist())
-        vectors = [next(rows) if there else None for there in column.is_valid().to_pylist()]
     kept = [score for score in scores if score >= least]
-    return [
-        (chunk_of({"payload": payload, "vector": vector}), score) for payload, vector, score in zip(payloads, vectors, kept, strict=True)
-    ]
+    return [(chunk_of({"payload": payload}), score) for payload, score in zip(few["payload"].to_pylist(), kept, strict=True)]
 
 
 def _state(row: dict[str, Any], now: dt.datetime) -> str:

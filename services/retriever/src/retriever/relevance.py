@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 _WORD = re.compile(r"[a-z0-9]+(?:[-'][a-z0-9]+)*")
 _ENDINGS = ("ations", "ation", "ings", "ing", "edly", "ies", "ied", "ed", "es", "ly", "s", "e", "y")
@@ -34,6 +35,8 @@ def stem_weights(question: str, read: Sequence[set[str]]) -> dict[str, float]:
     return {stem: math.log(1 + len(read) / (1 + sum(stem in sentence for sentence in read))) for stem in stems(question)}
 
 
+# The same words come again and again in what is compared with a query.
+@lru_cache(maxsize=50_000)
 def _stem(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _SHORTEST_STEM:

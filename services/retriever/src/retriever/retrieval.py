@@ -206,6 +206,13 @@ class Retrieval:
             return self._ranking.coverage_alone_weight * share
         return candidate.vector + self._ranking.coverage_weight * share
 
+    def _is_relevant(self, query_stems: set[str], candidate: Candidate) -> bool:
+        """Say whether the relevance reaches the threshold; words are counted only where they decide it."""
+        threshold = self._ranking.relevance_threshold
+        if candidate.vector != 0 and not threshold - self._ranking.coverage_weight <= candidate.vector < threshold:
+            return candidate.vector >= threshold
+        return self.relevance(query_stems, candidate) >= threshold
+
     def _chosen(self, query: str, candidates: Sequence[Candidate], top_k: int) -> list[Candidate]:
         """Return the best `top_k` that are relevant, with at most a few of one document."""
         words, taken, chosen = stems(query), dict[str, int](), list[Candidate]()
@@ -215,7 +222,7 @@ class Retrieval:
             key = candidate.chunk.document_key
             if taken.get(key, 0) == self._ranking.chunks_per_document:
                 continue
-            if self.relevance(words, candidate) < self._ranking.relevance_threshold:
+            if not self._is_relevant(words, candidate):
                 continue
             taken[key] = taken.get(key, 0) + 1
             chosen.append(candidate)
