@@ -8,7 +8,7 @@ from google.protobuf.json_format import Parse
 from nats.aio.client import Client
 
 from chassis.errors import InvalidArgumentError, NotFoundError
-from chassis.provisioning import load_release_keys
+from chassis.provisioning import load_release_keys, retire_release_key, rotate_signing_key
 from chassis.rpc import call
 from contracts.releases import ReleaseInvalidError, verify
 from contracts.subjects import AUDIT, ESCALATION
@@ -241,3 +241,23 @@ async def test_checks_do_not_hold_up_the_loop(stub: GuardrailServiceStub) -> Non
     work = [asyncio.create_task(check_input(stub, PERSONAL, request_id=f"r{n}")) for n in range(16)]
     assert not (await evaluate(stub, {"route": {"intent": "administrative"}})).escalate
     assert all(response.verdict.decision == pb.DECISION_REDACT for response in await asyncio.gather(*work))
+
+
+async def test_the_signing_key_rotates_without_a_pause(stub: GuardrailServiceStub, bus: NatsServer) -> None:
+    """What is signed while the key changes is valid throughout; once the old key is retired its releases are not."""
+    before = await check_output(stub, "Rest.", origin=pb.ORIGIN_NOTICE)
+    rotating = asyncio.create_task(asyncio.to_thread(rotate_signing_key, bus.state_dir, pause_seconds=0.3))
+    until = asyncio.get_running_loop().time() + 2
+    signed_by = set()
+    while asyncio.get_running_loop().time() < until:
+        release = (await check_output(stub, "Rest.", origin=pb.ORIGIN_NOTICE)).release
+        verify(load_release_keys(bus.state_dir), release, request_id="r1", trace_id="t1", tenant="clinic")
+        signed_by.add(release.key_id)
+        await asyncio.sleep(0.05)
+    old, new = await rotating
+    assert signed_by == {old, new}
+    with pytest.raises(ValueError, match="signs now"):
+        retire_release_key(bus.state_dir, new)
+    retire_release_key(bus.state_dir, old)
+    with pytest.raises(ReleaseInvalidError):
+        verify(load_release_keys(bus.state_dir), before.release, request_id="r1", trace_id="t1", tenant="clinic")

@@ -6,6 +6,7 @@ import ipaddress
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -111,10 +112,39 @@ def _signing_key(credentials: Path) -> None:
     if path.exists():
         return
     key = Ed25519PrivateKey.generate()
-    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     write_private(path, _pem(key))
-    trusted = {key_id(key.public_key()): base64.b64encode(raw).decode()}
-    write_private(credentials / "release_keys.json", json.dumps(trusted).encode())
+    write_private(credentials / "release_keys.json", json.dumps(_trusted(key)).encode())
+
+
+def _trusted(key: Ed25519PrivateKey) -> dict[str, str]:
+    raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+    return {key_id(key.public_key()): base64.b64encode(raw).decode()}
+
+
+def rotate_signing_key(state_dir: Path, *, pause_seconds: float = 2.0) -> tuple[str, str]:
+    """Give guardrail a new release key and return the ids of the old and the new one; releases of both stay valid.
+
+    Whoever verifies learns the new public key before anything is signed with it.
+    """
+    credentials = state_dir / "credentials"
+    old, _ = load_signing_key(state_dir)
+    key = Ed25519PrivateKey.generate()
+    known: dict[str, str] = json.loads((credentials / "release_keys.json").read_text())
+    write_private(credentials / "release_keys.json", json.dumps({**known, **_trusted(key)}).encode())
+    time.sleep(pause_seconds)
+    write_private(credentials / "guardrail" / "signing.pem", _pem(key))
+    return old, key_id(key.public_key())
+
+
+def retire_release_key(state_dir: Path, name: str) -> None:
+    """Trust releases of an old key no more; raise ValueError for the current key or an unknown one."""
+    path = state_dir / "credentials" / "release_keys.json"
+    known: dict[str, str] = json.loads(path.read_text())
+    if name == load_signing_key(state_dir)[0]:
+        raise ValueError(f"{name} signs now; rotate first")
+    if name not in known:
+        raise ValueError(f"no key {name!r}; known: {sorted(known)}")
+    write_private(path, json.dumps({other: raw for other, raw in known.items() if other != name}).encode())
 
 
 def provision_log(credentials: Path) -> None:

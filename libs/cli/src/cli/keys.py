@@ -15,7 +15,7 @@ from nats.js.errors import KeyNotFoundError, NoKeysError
 from rich.console import Console
 from rich.table import Table
 
-from chassis.provisioning import write_bus_configuration, write_private
+from chassis.provisioning import retire_release_key, rotate_signing_key, write_bus_configuration, write_private
 from cli.connection import bus
 from cli.place import Place, at
 from contracts import keys
@@ -83,6 +83,28 @@ def _reload_bus(place: Place) -> None:
     for process in stack["processes"]:
         if process["name"] == "nats" and process["pid"]:
             os.kill(process["pid"], signal.SIGHUP)
+
+
+@app.command("rotate-signing")
+def rotate_signing(state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
+    """Give guardrail a new key for its releases, without a pause; releases of the old one stay valid until it is retired."""
+    old, new = rotate_signing_key(at(state).state_dir)
+    if as_json:
+        sys.stdout.write(json.dumps({"old": old, "new": new}) + "\n")
+    else:
+        out.print(
+            f"releases are signed by {new}; retire {old} when its answers are no longer read (a day)", highlight=False, soft_wrap=True
+        )
+
+
+@app.command("retire-signing")
+def retire_signing(key_id: Annotated[str, typer.Argument(help="Id of the old key.")], state: State = DEFAULT_STATE) -> None:
+    """Trust releases of an old key no more, within half a minute."""
+    try:
+        retire_release_key(at(state).state_dir, key_id)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    out.print(f"{key_id} is trusted no more", highlight=False)
 
 
 async def _records(place: Place) -> list[dict[str, Any]]:

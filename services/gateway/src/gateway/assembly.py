@@ -26,6 +26,7 @@ from strata.guardrail.v1.guardrail_service_pb2 import Release
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
 
 _REREAD_SECONDS = 1.0
+_REFRESH_SECONDS = 30.0
 _MAX_AHEAD = 256
 
 
@@ -62,8 +63,9 @@ class ReleaseKeys(dict[str, SodiumKey]):
         self.update({name: SodiumKey(key.public_bytes(Encoding.Raw, PublicFormat.Raw)) for name, key in keys.items()})
 
     def learn(self, key_id: str) -> None:
-        """Read the keys again for an unknown one, at most once a second."""
-        if key_id not in self and time.monotonic() - self._read_at > _REREAD_SECONDS:
+        """Read the keys again for an unknown one, at most once a second, and now and then for those that were retired."""
+        age = time.monotonic() - self._read_at
+        if age > _REFRESH_SECONDS or (key_id not in self and age > _REREAD_SECONDS):
             with suppress(OSError, ValueError):
                 self._read()
 

@@ -12,7 +12,6 @@ from chassis.clearing import deployments
 from chassis.logging import get_logger
 from chassis.policy import load_policies
 from chassis.process import Runtime, run
-from chassis.provisioning import load_signing_key
 from chassis.rpc import rpc_server
 from chassis.settings import load as load_settings
 from chassis.stops import Stops, following
@@ -71,7 +70,7 @@ async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncItera
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - `run` was given this type
     await record_changes(runtime.bus, settings.repository_dir / "domains", checks.rules.policies)
-    key_id, key = load_signing_key(settings.state_dir)
+    signer = Signer(settings.state_dir)
     vault = Vault.open_key(settings.state_dir / "credentials" / NAME / "vault.key")
     with ThreadPoolExecutor(settings.threads, thread_name_prefix="check") as pool:
         gate = Panel([c for c in checks.input if c.name == "size"], pool)
@@ -80,11 +79,11 @@ async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncItera
         moderator = Moderator(Panel(checks.input, pool), Panel(checks.output, pool))
         sessions = Sessions(runtime.bus, vault.key, purpose=settings.session_purpose, retention_seconds=settings.session_retention_seconds)
         servicer = GuardrailServicer(
-            screener, releaser, moderator, checks.rules, vault, sessions, checks.clearances, Signer(key_id, key), runtime.bus, stops
+            screener, releaser, moderator, checks.rules, vault, sessions, checks.clearances, signer, runtime.bus, stops
         )
         await asyncio.gather(screener.screen(_WARM_INPUT), releaser.judge(_WARM_OUTPUT, (), may_read=False))
         async with rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)):
-            log.info("checks_ready", input=[c.name for c in checks.input], output=[c.name for c in checks.output], key_id=key_id)
+            log.info("checks_ready", input=[c.name for c in checks.input], output=[c.name for c in checks.output], key_id=signer.key_id)
             yield
 
 

@@ -3,10 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from chassis.provisioning import load_signing_key
 from contracts import releases
 from guardrail.checks.base import Answer, Decision, Finding
 from guardrail.checks.grounding import Support
@@ -16,6 +17,7 @@ from guardrail.personal.pseudonyms import Edit, apply, moved, restorations
 from strata.gateway.v1.gateway_events_pb2 import ToolCall
 from strata.guardrail.v1.guardrail_service_pb2 import Release, ReleaseClaims
 
+_LOOK_SECONDS = 1.0
 _PASSES = {Decision.ALLOW, Decision.REDACT}
 
 
@@ -50,16 +52,27 @@ class Judged:
 
 
 class Signer:
-    """Holds the one key whose signature lets a text leave."""
+    """Holds the one key whose signature lets a text leave; a new one is taken up within a second."""
 
-    def __init__(self, key_id: str, key: Ed25519PrivateKey) -> None:
-        """Take the key that `load_signing_key` read."""
-        self._key_id, self._key = key_id, key
+    def __init__(self, state_dir: Path) -> None:
+        """Read the key; raise OSError or TypeError when there is none."""
+        self._state_dir = state_dir
+        self.key_id, self._key = load_signing_key(state_dir)
+        self._looked_at = time.monotonic()
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        # Half a change cannot be seen: the file is replaced whole. Whatever is wrong with it, the key in hand stays good.
+        with suppress(OSError, ValueError, TypeError):
+            self.key_id, self._key = load_signing_key(self._state_dir)
 
     def sign(self, claims: ReleaseClaims, judged: Judged) -> Release:
         """Return the release of a window that passes."""
+        self._look()
         claims.signed_at_ms = int(time.time() * 1000)
-        return releases.sign(self._key, self._key_id, claims, judged.text, judged.tool_calls)
+        return releases.sign(self._key, self.key_id, claims, judged.text, judged.tool_calls)
 
 
 class Releaser:

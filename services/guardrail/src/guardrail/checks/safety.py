@@ -56,8 +56,15 @@ class SafetyOutputCheck(_Safety):
     """Judges what a model wrote, with the end of what left before."""
 
     def run(self, subject: Answer, /) -> Finding:
-        """Judge this window; notices, templates and quoted passages are not a model's words."""
-        return self.find(subject.released[-_TAIL:] + subject.text) if subject.by_model else CLEAR
+        """Judge this window; notices, templates and quoted passages are not a model's words.
+
+        The head for self-harm is set to hear a person who means it; alone it would hand every dose of a medicine to somebody.
+        """
+        if not subject.by_model:
+            return CLEAR
+        found = self.find(subject.released[-_TAIL:] + subject.text)
+        alone = found.code == SELF_HARM and isinstance(found.detail, SafetyScore) and found.detail.probability < self.threshold
+        return Finding(found.score, reason=f"signal: {SELF_HARM}", detail=found.detail) if alone else found
 
 
 def _gravity(finding: Finding) -> tuple[bool, bool, float]:
