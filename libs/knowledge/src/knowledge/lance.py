@@ -106,15 +106,18 @@ class LanceIndex:
 
     def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
         """Return the cosines of these chunks with a unit vector (384,), by chunk id; those that wait for theirs are left out."""
-        found = dict[str, float]()
-        for kind, table in self._tables.items():
-            names = [chunk.chunk_id for chunk in chunks if chunk.kind == kind]
+
+        def leg(kind: Kind) -> dict[str, float]:
+            found, names = dict[str, float](), [chunk.chunk_id for chunk in chunks if chunk.kind == kind]
             for some in (names[at : at + _KEYS_AT_ONCE] for at in range(0, len(names), _KEYS_AT_ONCE)):
-                rows = table.search().where(f"chunk_id IN ({literals(some)})").select(["chunk_id", "vector"]).limit(None).to_arrow()
+                search = self._tables[kind].search().where(f"chunk_id IN ({literals(some)})")
+                rows = search.select(["chunk_id", "vector"]).limit(None).to_arrow()
                 rows = rows.filter(pc.is_valid(rows["vector"])).combine_chunks()
                 stored = rows["vector"].combine_chunks().flatten().to_numpy().reshape(-1, DIMENSIONS)
                 found.update(zip(rows["chunk_id"].to_pylist(), (stored @ vector).tolist(), strict=True))
-        return found
+            return found
+
+        return {name: cosine for part in self._pool.map(leg, self._tables) for name, cosine in part.items()}
 
     def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""
