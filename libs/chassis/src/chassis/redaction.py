@@ -1,6 +1,7 @@
 """A last guard for log lines: what can only be an e-mail address, a card or a social security number never gets into one."""
 
 import re
+from collections.abc import MutableMapping
 from typing import Any
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+%-]+@[\w-]+(?:\.[\w-]+)*\.[A-Za-z]{2,}\b")
@@ -35,6 +36,6 @@ def _clean(value: Any, depth: int = 0) -> Any:
     return value
 
 
-def redact_event(_: object, __: str, event: dict[str, Any]) -> dict[str, Any]:
+def redact_event(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Clean every field of a log line; structlog's signature of a processor."""
     return {key: _clean(value) for key, value in event.items()}

@@ -74,7 +74,7 @@ tablespoon 1 tablespoon tablespoons tbsp
 
 
 def _unit_table() -> dict[str, tuple[str, Decimal]]:
-    table = {}
+    table: dict[str, tuple[str, Decimal]] = {}
     for row in _UNIT_ROWS.strip().splitlines():
         base, factor, *names = row.split()
         table |= {name.replace("-", " "): (base, Decimal(factor)) for name in names}

@@ -20,7 +20,7 @@ def cards(inputs: Iterable[Check[Any]], outputs: Iterable[Check[Any]]) -> list[p
     return [_card(check, stage, written) for checks, stage in stages for check in checks]
 
 
-def _card(check: Check[Any], stage: "pb.Stage", written: dict[str, dict[str, Any]]) -> pb.Card:
+def _card(check: Check[Any], stage: pb.Stage.ValueType, written: dict[str, dict[str, Any]]) -> pb.Card:
     if isinstance(check, ForeignInputCheck | ForeignOutputCheck):
         summary, measured = check.declared.summary, check.declared.measured
     else:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from chassis.errors import InvalidArgumentError
 from encoders.safety import SafetyScore
@@ -17,6 +18,7 @@ from guardrail.wire import to_result, to_support
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
 
 MOST_TEXTS = 32
+S = TypeVar("S")
 # Who speaks at a stage, as the checks of conversations know it.
 _ROLES = {pb.STAGE_INPUT: "user", pb.STAGE_RETRIEVED: "document", pb.STAGE_TOOL: "tool"}
 
@@ -25,7 +27,7 @@ _ROLES = {pb.STAGE_INPUT: "user", pb.STAGE_RETRIEVED: "document", pb.STAGE_TOOL:
 class Order:
     """What is to be judged, where it stands, and what an output may rest on."""
 
-    stage: "pb.Stage"
+    stage: pb.Stage.ValueType
     texts: Sequence[str]
     checks: frozenset[str] = frozenset()
     sources: tuple[Source, ...] = ()
@@ -96,7 +98,7 @@ def _verdict(outcomes: Sequence[Outcome], redacted: str, mentions: Sequence[Ment
     return result
 
 
-def _chosen(panel: Panel, names: frozenset[str]) -> Panel:  # type: ignore[type-arg] - one or the other kind of subject
+def _chosen(panel: Panel[S], names: frozenset[str]) -> Panel[S]:
     known = {check.name for check in panel.checks}
     if unknown := names - known:
         raise InvalidArgumentError(f"unknown checks {sorted(unknown)}; this stage has {sorted(known)}")

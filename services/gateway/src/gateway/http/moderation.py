@@ -175,7 +175,7 @@ def _shown(verdict: pb.TextVerdict) -> dict[str, Any]:
     return {"decision": decision, "code": inner["code"], "checks": inner["checks"], "personal_data": inner["personal_data"], **found}
 
 
-def _stage_name(stage: "pb.Stage") -> str:
+def _stage_name(stage: pb.Stage.ValueType) -> str:
     return pb.Stage.Name(stage).removeprefix("STAGE_").lower()
 
 
