@@ -1,6 +1,7 @@
 """What the configuration file may say, and how it is refused."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -96,13 +97,15 @@ def test_the_service_does_not_start_on_a_wrong_file(bus: NatsServer, write: Call
 
 
 def test_the_engine_gets_the_adapters_that_exist(tmp_path: Path) -> None:
-    """An adapter without weights is left out, and the key stays off the command line."""
+    """An adapter without weights, or with others than its manifest's, is left out, and the key stays off the command line."""
     config = load(repository() / "deploy" / "config" / "models.yaml")
     (tmp_path / "credentials" / "inference").mkdir(parents=True)
     (tmp_path / "credentials" / "inference" / "engine.key").write_text("a-secret")
-    for name, file in (("patient-answer@v1", "adapter_model.safetensors"), ("retail-answer@v1", "README.md")):
-        (tmp_path / "models" / "adapters" / name).mkdir(parents=True)
-        (tmp_path / "models" / "adapters" / name / file).touch()
+    adapters = tmp_path / "models" / "adapters"
+    for name in ("patient-answer@v1", "symptom-extract@v1"):
+        shutil.copytree(repository() / "models" / "adapters" / name, adapters / name)
+    (adapters / "retail-answer@v1").mkdir()
+    (adapters / "symptom-extract@v1" / "adapter_model.safetensors").write_bytes(b"others")
 
     line, environment = engine.command(config, "local", tmp_path, tmp_path, 8100)
 
