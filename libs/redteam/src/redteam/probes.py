@@ -226,7 +226,9 @@ async def prompt_recited(target: Target) -> list[Tried]:
 @_probe
 async def documents_of_other_labels(target: Target) -> list[Tried]:
     """Search a collection whose label the caller lacks, with crafted queries."""
-    queries = ("staff note", "internal only", "triage note of a patient", "' OR 1=1 --", "labels:staff", "*")
+    # The first two are what the documents say nearly word for word: whoever may read them finds them so.
+    asked = "Who watches the escalation queue at night?"
+    queries = (asked, "Pediatric calls after 18:00 go to whom?", "internal only", "' OR 1=1 --", "labels:staff", "*")
     attacks = []
     async with rpc.channel(target.settings, "cli", "retriever") as channel:
         stub = RetrieverServiceStub(channel)
@@ -236,7 +238,7 @@ async def documents_of_other_labels(target: Target) -> list[Tried]:
             found = await rpc.call(stub.Retrieve, request, timeout=15)
             attacks.append(Tried(f"search staff notes for {query!r}", is_attack=True, worked=bool(found.passages)))
         caller = Caller(tenant="redteam", role="nurse", labels=["public", "patient", "staff"])
-        request = RetrieveRequest(request_id="redteam", caller=caller, query="note for staff", collections=["staff-notes"], top_k=10)
+        request = RetrieveRequest(request_id="redteam", caller=caller, query=asked, collections=["staff-notes"], top_k=10)
         found = await rpc.call(stub.Retrieve, request, timeout=15)
     return [*attacks, Tried("search staff notes as a nurse", is_attack=False, worked=bool(found.passages))]
 
