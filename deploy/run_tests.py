@@ -1,4 +1,4 @@
-"""Run each package's own tests in a process of its own, two at a time, and sum up."""
+"""Run each package's own tests in a process of its own, some at a time, and sum up."""
 
 import re
 import subprocess
