@@ -101,7 +101,7 @@ async def test_no_request_is_lost_when_a_process_is_killed(stack: Stack, victim:
 
 
 async def test_fifty_requests_survive_the_orchestrator(stack: Stack) -> None:
-    """With fifty in flight and the orchestrator killed, none is lost and no finished step runs again."""
+    """With fifty in flight and the orchestrator killed, none is lost and no finished step runs again; an attempt to release may."""
     await asyncio.to_thread(stack.wait_ready)
 
     answers = await _ask_while_killing(stack, "kill-fifty", 50, "orchestrator", after=1.0)
@@ -113,6 +113,8 @@ async def test_fifty_requests_survive_the_orchestrator(stack: Stack) -> None:
     for identifier in identifiers:
         records = await asyncio.to_thread(stack.trace, identifier, "request", "screen", "release", "response")
         succeeded = Counter(
-            r["step_id"] for r in records if r["service"] == "orchestrator" and r["outcome"] == "succeeded" and r.get("step_id")
+            r["step_id"]
+            for r in records
+            if r["service"] == "orchestrator" and r["outcome"] == "succeeded" and r.get("step_id") and r.get("phase") != "attempted"
         )
         assert max(succeeded.values()) == 1, succeeded

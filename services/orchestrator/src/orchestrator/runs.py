@@ -175,6 +175,8 @@ class Run:
         """Make a step done: the audit has its record and the run record its result, in one write."""
         result, audit = self._result(step, outcome, began, seconds), self._audit(step, outcome, began, seconds)
         if outcome.effect is not None:
+            # The record is there before the effect; whoever takes over between the two attempts it once more, under a record of its own.
+            audit.phase = "attempted"
             await self.tools.recorder.publish(audit)
             await outcome.effect()
             self._take(step, outcome, result)
