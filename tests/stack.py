@@ -1,5 +1,6 @@
 """A whole stack for tests from outside: started, asked, hurt and stopped by the same command that people use."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,6 +10,10 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from chassis.errors import ServiceError
+from cli.auditing import fetch
+from cli.place import at
 
 ROOT = Path(__file__).resolve().parents[1]
 GATEWAY_PORT = 8080
@@ -76,12 +81,15 @@ class Stack:
 
     def trace(self, identifier: str, *steps: str, seconds: float = 15) -> list[dict[str, Any]]:
         """Return the audit records of a request once they hold all of `steps`."""
-        deadline = time.monotonic() + seconds
+        # In this process: a start of the command takes two seconds, and some tests look at fifty traces.
+        deadline, problem = time.monotonic() + seconds, ""
         while True:
-            shown = self.strata("trace", "show", identifier, "--json", check=False)
-            records = [chained["record"] for chained in json.loads(shown.stdout)] if shown.returncode == 0 else []
+            try:
+                records = [chained["record"] for chained in asyncio.run(fetch(at(self.state), identifier))]
+            except ServiceError as error:
+                records, problem = [], str(error)
             if set(steps) <= {record["step"] for record in records}:
                 return records
             if time.monotonic() > deadline:
-                raise AssertionError(f"{identifier}: {[r['step'] for r in records]} lacks some of {steps}; {shown.stderr}")
+                raise AssertionError(f"{identifier}: {[r['step'] for r in records]} lacks some of {steps}; {problem}")
             time.sleep(0.3)
