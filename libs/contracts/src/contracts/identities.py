@@ -43,6 +43,7 @@ from contracts.subjects import (
     FRESHNESS,
     KNOWLEDGE,
     OUTDATED,
+    PASSAGE,
     RESPONSE,
     REVIEW,
     REVIEW_DUE,
@@ -95,7 +96,7 @@ SERVICES: tuple[Identity, ...] = (
     Identity(
         "orchestrator",
         9110,
-        publishes=(RESPONSE, DECISION, AUDIT),
+        publishes=(RESPONSE, DECISION, AUDIT, PASSAGE),
         # Answers that rest on what has changed are purged from their bucket, and from no other.
         publishes_raw=(f"$JS.API.STREAM.PURGE.KV_{ANSWERS}",),
         durables=(ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH, ORCHESTRATOR_REVIEWS, ORCHESTRATOR_KNOWLEDGE, ORCHESTRATOR_APPLIED),

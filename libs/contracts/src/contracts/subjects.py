@@ -9,7 +9,7 @@ from strata.audit.v1.audit_events_pb2 import AnswersOutdated, StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, RequestReceived
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated, FairnessMeasured
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied, KnowledgeChanged, ReviewDue
-from strata.orchestrator.v1.orchestrator_events_pb2 import DecisionReleased, ResponseReleased
+from strata.orchestrator.v1.orchestrator_events_pb2 import DecisionReleased, PassageFlagged, ResponseReleased
 from strata.review.v1.review_events_pb2 import ExampleCollected, ReviewDecided
 from strata.webhooks.v1.webhooks_events_pb2 import DeliveryQueued
 
@@ -146,6 +146,13 @@ FAIRNESS = Subject(
     json=True,
     summary="Outcomes or decisions were measured by group.",
 )
+PASSAGE = Subject(
+    "strata.v1.signal.passage",
+    "SIGNALS",
+    PassageFlagged,
+    json=True,
+    summary="A check objected to a passage that was found.",
+)
 
 WEBHOOK = Subject(
     "strata.v1.webhook.{tenant}.{webhook_id}",
@@ -170,6 +177,7 @@ SUBJECTS: tuple[Subject, ...] = (
     FRESHNESS,
     REVIEW_DUE,
     FAIRNESS,
+    PASSAGE,
     WEBHOOK,
 )
 

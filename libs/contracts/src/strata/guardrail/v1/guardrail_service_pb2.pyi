@@ -142,12 +142,15 @@ class CheckRequest(_message.Message):
     PASSAGES_FIELD_NUMBER: _builtins.int
     REQUIRE_GROUNDING_FIELD_NUMBER: _builtins.int
     SCHEMA_JSON_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     stage: Global___Stage.ValueType
     """Where the texts stand."""
     require_grounding: _builtins.bool
     """Whether claims of an output must be supported by the passages."""
     schema_json: _builtins.str
     """JSON Schema that an output must match; empty for free text."""
+    language: _builtins.str
+    """Language that an output must have, such as en; empty for any."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who asks."""
@@ -174,10 +177,11 @@ class CheckRequest(_message.Message):
         passages: _abc.Iterable[Global___Passage] | None = ...,
         require_grounding: _builtins.bool = ...,
         schema_json: _builtins.str = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "checks", b"checks", "passages", b"passages", "require_grounding", b"require_grounding", "schema_json", b"schema_json", "stage", b"stage", "texts", b"texts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "checks", b"checks", "language", b"language", "passages", b"passages", "require_grounding", b"require_grounding", "schema_json", b"schema_json", "stage", b"stage", "texts", b"texts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -670,8 +674,14 @@ class CheckInputResponse(_message.Message):
     MESSAGES_FIELD_NUMBER: _builtins.int
     VAULT_FIELD_NUMBER: _builtins.int
     CLEARANCE_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
     vault: _builtins.bytes
     """Pseudonyms and what they stand for, encrypted for guardrail alone."""
+    canary: _builtins.str
+    """Secret that a prompt may hold and no answer; the same for a tenant until it changes."""
+    language: _builtins.str
+    """Language of the last turn of the user, such as en; empty where it is too short to tell."""
     @_builtins.property
     def verdict(self) -> Global___Verdict:
         """Outcome of the checks."""
@@ -691,10 +701,12 @@ class CheckInputResponse(_message.Message):
         messages: _abc.Iterable[_gateway_events_pb2.ChatMessage] | None = ...,
         vault: _builtins.bytes = ...,
         clearance: Global___Clearance | None = ...,
+        canary: _builtins.str = ...,
+        language: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clearance", b"clearance", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clearance", b"clearance", "messages", b"messages", "vault", b"vault", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary", b"canary", "clearance", b"clearance", "language", b"language", "messages", b"messages", "vault", b"vault", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -770,6 +782,9 @@ class CheckOutputRequest(_message.Message):
     SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     TOOL_CALLS_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    COMPLETION_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    LANGUAGE_DECISION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it answers."""
     trace_id: _builtins.str
@@ -792,6 +807,12 @@ class CheckOutputRequest(_message.Message):
     """JSON Schema that the whole text must match; empty for free text."""
     status: _builtins.str
     """Status that the answer will carry: completed, pending_review, abstained, blocked."""
+    completion: _builtins.bytes
+    """Serialized strata.orchestrator.v1.Completion that leaves with the last window; an empty verdict in it means the one of this check."""
+    language: _builtins.str
+    """Language that the text must have, such as en; empty for any."""
+    language_decision: Global___Decision.ValueType
+    """What follows where the text has another language; unset only reports it."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who will read it."""
@@ -821,10 +842,13 @@ class CheckOutputRequest(_message.Message):
         schema_json: _builtins.str = ...,
         tool_calls: _abc.Iterable[_gateway_events_pb2.ToolCall] | None = ...,
         status: _builtins.str = ...,
+        completion: _builtins.bytes = ...,
+        language: _builtins.str = ...,
+        language_decision: Global___Decision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "final", b"final", "origin", b"origin", "passages", b"passages", "released_text", b"released_text", "request_id", b"request_id", "require_grounding", b"require_grounding", "schema_json", b"schema_json", "sequence", b"sequence", "status", b"status", "text", b"text", "tool_calls", b"tool_calls", "trace_id", b"trace_id", "vault", b"vault"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "completion", b"completion", "final", b"final", "language", b"language", "language_decision", b"language_decision", "origin", b"origin", "passages", b"passages", "released_text", b"released_text", "request_id", b"request_id", "require_grounding", b"require_grounding", "schema_json", b"schema_json", "sequence", b"sequence", "status", b"status", "text", b"text", "tool_calls", b"tool_calls", "trace_id", b"trace_id", "vault", b"vault"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -886,6 +910,7 @@ class ReleaseClaims(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     SIGNED_AT_MS_FIELD_NUMBER: _builtins.int
     REVIEWED_FIELD_NUMBER: _builtins.int
+    COMPLETION_SHA256_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request that the text answers."""
     trace_id: _builtins.str
@@ -906,6 +931,8 @@ class ReleaseClaims(_message.Message):
     """When it was signed, in milliseconds since 1970."""
     reviewed: _builtins.bool
     """Whether it is the decision of a review, which comes after the answer and on a subject of its own."""
+    completion_sha256: _builtins.bytes
+    """SHA-256 of the completion without its times, as JSON with sorted keys; empty for a window that is not the last."""
     def __init__(
         self,
         *,
@@ -919,10 +946,11 @@ class ReleaseClaims(_message.Message):
         status: _builtins.str = ...,
         signed_at_ms: _builtins.int = ...,
         reviewed: _builtins.bool = ...,
+        completion_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "request_id", b"request_id", "reviewed", b"reviewed", "sequence", b"sequence", "signed_at_ms", b"signed_at_ms", "status", b"status", "tenant", b"tenant", "text_sha256", b"text_sha256", "tool_calls_sha256", b"tool_calls_sha256", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completion_sha256", b"completion_sha256", "final", b"final", "request_id", b"request_id", "reviewed", b"reviewed", "sequence", b"sequence", "signed_at_ms", b"signed_at_ms", "status", b"status", "tenant", b"tenant", "text_sha256", b"text_sha256", "tool_calls_sha256", b"tool_calls_sha256", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from strata.gateway.v1 import gateway_events_pb2 as strata_dot_gateway_dot_v1_do
 from strata.guardrail.v1 import guardrail_service_pb2 as strata_dot_guardrail_dot_v1_dot_guardrail__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+strata/inference/v1/inference_service.proto\x12\x13strata.inference.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a&strata/gateway/v1/gateway_events.proto\x1a+strata/guardrail/v1/guardrail_service.proto\"\xaa\x03\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12\x0e\n\x06prompt\x18\x05 \x01(\t\x12*\n\tvariables\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x08messages\x18\x07 \x03(\x0b\x32\x1e.strata.gateway.v1.ChatMessage\x12*\n\x05tools\x18\x08 \x03(\x0b\x32\x1b.strata.gateway.v1.ToolSpec\x12\x18\n\x10tool_choice_json\x18\t \x01(\t\x12\x13\n\x0bschema_json\x18\n \x01(\t\x12-\n\x08sampling\x18\x0b \x01(\x0b\x32\x1b.strata.gateway.v1.Sampling\x12\x0e\n\x06prefix\x18\x0c \x01(\t\x12\x31\n\tclearance\x18\r \x01(\x0b\x32\x1e.strata.guardrail.v1.Clearance\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"\xa3\x02\n\tGenerated\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12)\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.strata.inference.v1.Usage\x12/\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1b.strata.gateway.v1.ToolCall\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\x12\x0e\n\x06prompt\x18\x08 \x01(\t\x12\x15\n\rprompt_sha256\x18\t \x01(\t\x12\x16\n\x0e\x66irst_token_ms\x18\n \x01(\x01\x12\x10\n\x08total_ms\x18\x0b \x01(\x01\x12\x10\n\x08\x63ost_usd\x18\x0c \x01(\x01\"[\n\x10GenerateResponse\x12\x0f\n\x05\x64\x65lta\x18\x01 \x01(\tH\x00\x12.\n\x04\x64one\x18\x02 \x01(\x0b\x32\x1e.strata.inference.v1.GeneratedH\x00\x42\x06\n\x04part\"\x13\n\x11ListModelsRequest\"l\n\nModelEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x0f\n\x07tenants\x18\x05 \x03(\t\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"+\n\x0bPromptEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"x\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.strata.inference.v1.ModelEntry\x12\x31\n\x07prompts\x18\x02 \x03(\x0b\x32 .strata.inference.v1.PromptEntry2\xcc\x01\n\x10InferenceService\x12Y\n\x08Generate\x12$.strata.inference.v1.GenerateRequest\x1a%.strata.inference.v1.GenerateResponse0\x01\x12]\n\nListModels\x12&.strata.inference.v1.ListModelsRequest\x1a\'.strata.inference.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+strata/inference/v1/inference_service.proto\x12\x13strata.inference.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a&strata/gateway/v1/gateway_events.proto\x1a+strata/guardrail/v1/guardrail_service.proto\"\xba\x03\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12)\n\x06\x63\x61ller\x18\x02 \x01(\x0b\x32\x19.strata.gateway.v1.Caller\x12\x0c\n\x04tier\x18\x03 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x04 \x01(\t\x12\x0e\n\x06prompt\x18\x05 \x01(\t\x12*\n\tvariables\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x30\n\x08messages\x18\x07 \x03(\x0b\x32\x1e.strata.gateway.v1.ChatMessage\x12*\n\x05tools\x18\x08 \x03(\x0b\x32\x1b.strata.gateway.v1.ToolSpec\x12\x18\n\x10tool_choice_json\x18\t \x01(\t\x12\x13\n\x0bschema_json\x18\n \x01(\t\x12-\n\x08sampling\x18\x0b \x01(\x0b\x32\x1b.strata.gateway.v1.Sampling\x12\x0e\n\x06prefix\x18\x0c \x01(\t\x12\x31\n\tclearance\x18\r \x01(\x0b\x32\x1e.strata.guardrail.v1.Clearance\x12\x0e\n\x06\x63\x61nary\x18\x0e \x01(\t\"P\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\"\xa3\x02\n\tGenerated\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x15\n\rfinish_reason\x18\x02 \x01(\t\x12)\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.strata.inference.v1.Usage\x12/\n\ntool_calls\x18\x04 \x03(\x0b\x32\x1b.strata.gateway.v1.ToolCall\x12\x12\n\ndeployment\x18\x05 \x01(\t\x12\r\n\x05model\x18\x06 \x01(\t\x12\x0f\n\x07\x61\x64\x61pter\x18\x07 \x01(\t\x12\x0e\n\x06prompt\x18\x08 \x01(\t\x12\x15\n\rprompt_sha256\x18\t \x01(\t\x12\x16\n\x0e\x66irst_token_ms\x18\n \x01(\x01\x12\x10\n\x08total_ms\x18\x0b \x01(\x01\x12\x10\n\x08\x63ost_usd\x18\x0c \x01(\x01\"[\n\x10GenerateResponse\x12\x0f\n\x05\x64\x65lta\x18\x01 \x01(\tH\x00\x12.\n\x04\x64one\x18\x02 \x01(\x0b\x32\x1e.strata.inference.v1.GeneratedH\x00\x42\x06\n\x04part\"\x13\n\x11ListModelsRequest\"l\n\nModelEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x0f\n\x07tenants\x18\x05 \x03(\t\x12\x0e\n\x06sha256\x18\x06 \x01(\t\"+\n\x0bPromptEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\"x\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.strata.inference.v1.ModelEntry\x12\x31\n\x07prompts\x18\x02 \x03(\x0b\x32 .strata.inference.v1.PromptEntry2\xcc\x01\n\x10InferenceService\x12Y\n\x08Generate\x12$.strata.inference.v1.GenerateRequest\x1a%.strata.inference.v1.GenerateResponse0\x01\x12]\n\nListModels\x12&.strata.inference.v1.ListModelsRequest\x1a\'.strata.inference.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'strata.inference.v1.inferen
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATEREQUEST']._serialized_start=184
-  _globals['_GENERATEREQUEST']._serialized_end=610
-  _globals['_USAGE']._serialized_start=612
-  _globals['_USAGE']._serialized_end=692
-  _globals['_GENERATED']._serialized_start=695
-  _globals['_GENERATED']._serialized_end=986
-  _globals['_GENERATERESPONSE']._serialized_start=988
-  _globals['_GENERATERESPONSE']._serialized_end=1079
-  _globals['_LISTMODELSREQUEST']._serialized_start=1081
-  _globals['_LISTMODELSREQUEST']._serialized_end=1100
-  _globals['_MODELENTRY']._serialized_start=1102
-  _globals['_MODELENTRY']._serialized_end=1210
-  _globals['_PROMPTENTRY']._serialized_start=1212
-  _globals['_PROMPTENTRY']._serialized_end=1255
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1257
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1377
-  _globals['_INFERENCESERVICE']._serialized_start=1380
-  _globals['_INFERENCESERVICE']._serialized_end=1584
+  _globals['_GENERATEREQUEST']._serialized_end=626
+  _globals['_USAGE']._serialized_start=628
+  _globals['_USAGE']._serialized_end=708
+  _globals['_GENERATED']._serialized_start=711
+  _globals['_GENERATED']._serialized_end=1002
+  _globals['_GENERATERESPONSE']._serialized_start=1004
+  _globals['_GENERATERESPONSE']._serialized_end=1095
+  _globals['_LISTMODELSREQUEST']._serialized_start=1097
+  _globals['_LISTMODELSREQUEST']._serialized_end=1116
+  _globals['_MODELENTRY']._serialized_start=1118
+  _globals['_MODELENTRY']._serialized_end=1226
+  _globals['_PROMPTENTRY']._serialized_start=1228
+  _globals['_PROMPTENTRY']._serialized_end=1271
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1273
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1393
+  _globals['_INFERENCESERVICE']._serialized_start=1396
+  _globals['_INFERENCESERVICE']._serialized_end=1600
 # @@protoc_insertion_point(module_scope)

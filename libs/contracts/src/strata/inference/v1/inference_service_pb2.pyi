@@ -40,6 +40,7 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
     CLEARANCE_FIELD_NUMBER: _builtins.int
+    CANARY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it belongs to."""
     tier: _builtins.str
@@ -54,6 +55,8 @@ class GenerateRequest(_message.Message):
     """JSON Schema that the text must match; empty for free text or the prompt's own."""
     prefix: _builtins.str
     """Text that is already released; the generation continues it."""
+    canary: _builtins.str
+    """Secret to put at the end of the prompt's system turn; empty for none."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who asks; decides which adapters are allowed."""
@@ -94,10 +97,11 @@ class GenerateRequest(_message.Message):
         sampling: _gateway_events_pb2.Sampling | None = ...,
         prefix: _builtins.str = ...,
         clearance: _guardrail_service_pb2.Clearance | None = ...,
+        canary: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "clearance", b"clearance", "sampling", b"sampling", "variables", b"variables"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "caller", b"caller", "clearance", b"clearance", "messages", b"messages", "prefix", b"prefix", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "schema_json", b"schema_json", "tier", b"tier", "tool_choice_json", b"tool_choice_json", "tools", b"tools", "variables", b"variables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adapter", b"adapter", "caller", b"caller", "canary", b"canary", "clearance", b"clearance", "messages", b"messages", "prefix", b"prefix", "prompt", b"prompt", "request_id", b"request_id", "sampling", b"sampling", "schema_json", b"schema_json", "tier", b"tier", "tool_choice_json", b"tool_choice_json", "tools", b"tools", "variables", b"variables"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

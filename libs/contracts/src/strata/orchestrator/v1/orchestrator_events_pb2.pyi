@@ -443,6 +443,78 @@ class DecisionReleased(_message.Message):
 Global___DecisionReleased: _TypeAlias = DecisionReleased  # noqa: Y015
 
 @_typing.final
+class PassageFlagged(_message.Message):
+    """PassageFlagged is published when a check objected to a passage that was found, before any prompt held it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    COLLECTION_FIELD_NUMBER: _builtins.int
+    DOCUMENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    CHUNK_ID_FIELD_NUMBER: _builtins.int
+    DOCUMENT_SHA256_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    FLAGGED_AT_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """Tenant whose request found it."""
+    request_id: _builtins.str
+    """Request that found it."""
+    trace_id: _builtins.str
+    """Trace it belongs to."""
+    collection: _builtins.str
+    """Collection it is in."""
+    document_id: _builtins.str
+    """Document it is part of."""
+    version: _builtins.str
+    """Version of the document."""
+    chunk_id: _builtins.str
+    """Identifier of the passage."""
+    document_sha256: _builtins.str
+    """SHA-256 of that version's text, hexadecimal."""
+    check: _builtins.str
+    """Check that objected, such as addressing."""
+    score: _builtins.float
+    """Its score, between 0 and 1."""
+    dropped: _builtins.bool
+    """Whether the passage was left out; otherwise it is only reported."""
+    reason: _builtins.str
+    """Why, in words without text of the passage."""
+    @_builtins.property
+    def flagged_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was found."""
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
+        collection: _builtins.str = ...,
+        document_id: _builtins.str = ...,
+        version: _builtins.str = ...,
+        chunk_id: _builtins.str = ...,
+        document_sha256: _builtins.str = ...,
+        check: _builtins.str = ...,
+        score: _builtins.float = ...,
+        dropped: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        flagged_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["flagged_at", b"flagged_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "chunk_id", b"chunk_id", "collection", b"collection", "document_id", b"document_id", "document_sha256", b"document_sha256", "dropped", b"dropped", "flagged_at", b"flagged_at", "reason", b"reason", "request_id", b"request_id", "score", b"score", "tenant", b"tenant", "trace_id", b"trace_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PassageFlagged: _TypeAlias = PassageFlagged  # noqa: Y015
+
+@_typing.final
 class HeldDraft(_message.Message):
     """HeldDraft is an answer that was made and held back for a person."""
 
