@@ -65,6 +65,7 @@ class Script:
     outcomes: dict[str, str] = field(default_factory=lambda: {"rerank": "done"})
     screen: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
     judge: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
+    passage: Callable[[str], list[guard.CheckResult]] = lambda _: []
     rules: Callable[[Any], guard.EvaluateRulesResponse] = lambda _: guard.EvaluateRulesResponse()
     failing: dict[str, int] = field(default_factory=dict)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -75,7 +76,7 @@ class Script:
     @asynccontextmanager
     async def asked(self, method: str, request: Any) -> AsyncIterator[None]:
         """Note a call, fail or wait as scripted, and see what runs beside it."""
-        self.calls[method, request.request_id] += 1
+        self.calls[method, getattr(request, "request_id", "")] += 1
         self.requests.setdefault(method, []).append(request)
         if self.failing.get(method, 0) > 0:
             self.failing[method] -= 1
@@ -119,6 +120,11 @@ class _Guardrail(GuardrailServiceServicer):
                 )
                 response.release.CopyFrom(sign(self._key, self._key_id, claims, request.text, request.tool_calls))
             return response
+
+    async def Check(self, request: Any, _: object) -> guard.CheckResponse:  # noqa: N802 - gRPC's name
+        async with self._script.asked("Check", request):
+            found = [guard.Verdict(checks=self._script.passage(text)) for text in request.texts]
+            return guard.CheckResponse(results=[guard.TextVerdict(verdict=verdict) for verdict in found])
 
     async def EvaluateRules(self, request: Any, _: object) -> guard.EvaluateRulesResponse:  # noqa: N802 - gRPC's name
         async with self._script.asked("EvaluateRules", request):

@@ -23,8 +23,39 @@ _MUST = re.compile(
     r"\b(?:answer|say|reply|respond|tell|recommend|output|write|ignore|disregard|forward|send|print)",
     re.IGNORECASE,
 )
+_FOR = re.compile(
+    r"\b(?:important|urgent|attention|notice|message|note|instructions?|warning|reminder)\s*[:,-]?\s*(?:for|to)\s+"
+    r"(?:the |this |all |any |every )?"
+    r"(?:AI(?: (?:systems?|agents?|models?|assistants?|tools?))?|LLMs?|language models?|chatbots?|(?:AI |virtual )assistants?)\b",
+    re.IGNORECASE,
+)
+# Only who reads instructions as well as data has earlier ones to ignore.
+_OVERRIDES = re.compile(
+    r"(?<!not )(?<!n't )(?<!never )\b(?:ignore|disregard|forget|override|bypass)\s+(?:(?:all|any|every|of|the|your|my|these|those)\s+){0,4}"
+    r"(?:(?:previous|prior|earlier|above|preceding|original|system|initial)\s+(?:instructions?|prompts?|guidelines|directions|directives)"
+    r"|(?<=your )(?:programming|guidelines|(?:system )?prompt)|instructions above)\b",
+    re.IGNORECASE,
+)
+_GOAL = re.compile(
+    r"\b(?:new|updated|real|actual|true)\s+(?:goals?|tasks?|instructions?|objectives?|orders)\s+(?:for|to)\s+"
+    r"(?:the\s+|this\s+|all\s+|any\s+)?(?:AI|agents?|assistants?|models?|LLMs?|chatbots?)\b"
+    r"|(?:^|[.!:]\s+)your (?:task|goal|objective|instructions) (?:has|have) (?:been )?changed\b"
+    rf"|\binstead of answering,?\s+{_DO}\b",
+    re.IGNORECASE,
+)
+# Marks with which chat formats begin and end turns.
+_TURN = re.compile(
+    r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|>|\[/?INST\]|<</?SYS>>"
+    r"|^\s*#{2,3}\s*(?:system|assistant)\s*:|</?(?:system|assistant)(?:[_ -](?:prompt|message|instructions?))?>",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 def speaks_to_a_machine(sentence: str) -> bool:
     """Return whether a sentence of a document or tool result gives an order to an assistant or model."""
-    return any(pattern.search(sentence) for pattern in (_ADDRESSED, _READS, _MUST))
+    return any(pattern.search(sentence) for pattern in (_ADDRESSED, _READS, _MUST, _FOR, _OVERRIDES, _GOAL, _TURN))
+
+
+def forges_a_turn(text: str) -> bool:
+    """Return whether a text holds marks that begin or end turns in the chat formats of models."""
+    return _TURN.search(text) is not None

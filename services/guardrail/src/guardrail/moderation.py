@@ -1,6 +1,8 @@
 """Judges texts for callers who run no model through us: any stage, each text alone, nothing signed."""
 
 import asyncio
+import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,6 +20,8 @@ from guardrail.wire import to_result, to_support
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
 
 MOST_TEXTS = 32
+# Verdicts of passages that are kept, some hundred bytes each.
+_REMEMBERED = 8192
 S = TypeVar("S")
 # Who speaks at a stage, as the checks of conversations know it.
 _ROLES = {pb.STAGE_INPUT: "user", pb.STAGE_RETRIEVED: "document", pb.STAGE_TOOL: "tool"}
@@ -41,6 +45,7 @@ class Moderator:
     def __init__(self, inputs: Panel[Conversation], outputs: Panel[Answer]) -> None:
         """Use the very panels that requests pass; raise KeyError for a check without a card."""
         self._inputs, self._outputs = inputs, outputs
+        self._known: OrderedDict[bytes, pb.Verdict] = OrderedDict()
         self.cards = cards(inputs.checks, outputs.checks)
 
     async def judge(self, order: Order) -> list[pb.TextVerdict]:
@@ -57,7 +62,22 @@ class Moderator:
             self._inputs if order.stage == pb.STAGE_INPUT else self._inputs.only([c.name for c in self._inputs.checks if c.name != "size"])
         )
         chosen = _chosen(known, order.checks)
-        return list(await asyncio.gather(*(_input(chosen, text, _ROLES[order.stage]) for text in order.texts)))
+        judged = [self._data(chosen, order, text) if order.stage == pb.STAGE_RETRIEVED else _input(chosen, text, _ROLES[order.stage])
+                  for text in order.texts]  # fmt: skip
+        return list(await asyncio.gather(*judged))
+
+    async def _data(self, panel: Panel[Conversation], order: Order, text: str) -> pb.TextVerdict:
+        """Judge a passage, which many requests find again: what was said of it without an error and a finding in it is remembered."""
+        key = hashlib.sha256("\0".join([*(check.name for check in panel.checks), text]).encode(errors="surrogatepass")).digest()
+        if (known := self._known.get(key)) is not None:
+            self._known.move_to_end(key)
+            return pb.TextVerdict(verdict=known, redacted=text)
+        result = await _input(panel, text, _ROLES[order.stage])
+        if result.redacted == text and not result.categories and not any(check.error for check in result.verdict.checks):
+            self._known[key] = result.verdict
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return result
 
     async def _output(self, panel: Panel[Answer], order: Order, text: str) -> pb.TextVerdict:
         answer = Answer(

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from chassis.messaging import Bus
-from contracts.subjects import AUDIT
+from contracts.subjects import AUDIT, PASSAGE
 from strata.audit.v1.audit_events_pb2 import StepRecorded
+from strata.orchestrator.v1.orchestrator_events_pb2 import PassageFlagged
 
 
 class Recorder:
@@ -19,6 +20,10 @@ class Recorder:
         """Publish a record and wait until the stream has it; raise UnavailableError otherwise."""
         at = AUDIT.at(tenant=record.tenant, step=record.step)
         await self._bus.publish(AUDIT, at, record, event_id=record.record_id, about=record.request_id)
+
+    async def signal(self, event: PassageFlagged, *, event_id: str) -> None:
+        """Publish that a check objected to a passage; raise UnavailableError when the stream does not take it."""
+        await self._bus.publish(PASSAGE, PASSAGE.at(), event, event_id=event_id, about=event.chunk_id)
 
 
 def build(

@@ -9,6 +9,7 @@ from encoders.grounding import SupportScorer
 from encoders.injection import InjectionDetector
 from encoders.reading import Reader
 from encoders.safety import SafetyDetector
+from guardrail.checks.addressing import AddressingCheck
 from guardrail.checks.base import Answer, Check, Conversation
 from guardrail.checks.canary import CanaryCheck
 from guardrail.checks.citations import CitationsCheck
@@ -70,6 +71,7 @@ class Parts:
 
 INPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Conversation]]] = {
     "size": lambda p: SizeCheck(p.settings.max_characters),
+    "addressing": lambda _: AddressingCheck(),
     "personal_data": lambda p: PersonalDataCheck(p.detector, p.settings.check_budget_ms),
     "injection": lambda p: InjectionCheck(p.injection, p.reader, p.settings.check_budget_ms),
     "safety": lambda p: SafetyInputCheck(p.safety, p.reader, p.settings.safety_blocked, p.settings.check_budget_ms),

@@ -3,6 +3,7 @@
 from typing import Any
 
 from chassis import rpc
+from orchestrator.passages import screened
 from orchestrator.questions import question_of
 from orchestrator.runs import Outcome, Run
 from orchestrator.workflows import Step
@@ -39,6 +40,7 @@ async def retrieve(run: Run, step: Step) -> Outcome:
     if run.request.HasField("as_of"):
         request.as_of.CopyFrom(run.request.as_of)
     response: RetrieveResponse = await rpc.call(run.tools.peers.retriever.Retrieve, request, timeout=run.timeout(step))
+    kept, flagged = await screened(run, step, response.passages)
     knowledge: dict[str, Any] = {
         "encoder": response.encoder,
         "index_versions": dict(response.index_versions),
@@ -59,12 +61,13 @@ async def retrieve(run: Run, step: Step) -> Outcome:
             }
             for p in response.passages
         ],
+        "flagged": flagged,
         **knowledge,
         "queries": response.queries,
         "tokens": {"before": response.tokens_before, "after": response.tokens_after},
         "latency_ms": {name: round(value, 3) for name, value in response.latency_ms.items()},
     }
-    return Outcome({"items": [_item(passage) for passage in response.passages], **knowledge}, details=details)
+    return Outcome({"items": [_item(passage) for passage in kept], **knowledge}, details=details)
 
 
 def _options(step: Step) -> dict[str, Any]:
