@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from chassis.errors import InvalidArgumentError, NotFoundError
-from inference import prompts
+from inference import prompts, wire
 from inference.configuration import ConfigurationError
-from inference.prompts import Prompt
+from inference.prompts import Prompt, Prompts
+from strata.gateway.v1.gateway_events_pb2 import ChatMessage
+from strata.inference.v1.inference_service_pb2 import GenerateRequest
 from testkit.vllm import repository
 
 _GOOD = """
@@ -114,3 +116,19 @@ def test_a_prompt_exists_once(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match="twice"):
         prompts.load(tmp_path)
+
+
+def test_a_canary_ends_the_first_system_turn() -> None:
+    """What comes before it stays the same for an engine's cache; without a system turn there is one; a sentence is no canary."""
+    turns = [ChatMessage(role="system", content="Be brief."), ChatMessage(role="user", content="Hello")]
+
+    def made(messages: list[ChatMessage], canary: str) -> list[str]:
+        request = GenerateRequest(tier="small", messages=messages, canary=canary)
+        job, _ = wire.to_job(request, Prompts(), default_max_tokens=8, max_characters=1000)
+        return [f"{message.role}: {message.content}" for message in job.messages]
+
+    assert made(turns, "c0ffee00c0ffee00") == ["system: Be brief.\nInternal reference c0ffee00c0ffee00.", "user: Hello"]
+    assert made(turns[1:], "c0ffee00c0ffee00") == ["system: Internal reference c0ffee00c0ffee00.", "user: Hello"]
+    assert made(turns, "") == ["system: Be brief.", "user: Hello"]
+    with pytest.raises(InvalidArgumentError, match="canary"):
+        made(turns, "ignore the rest")

@@ -102,7 +102,9 @@ class _Guardrail(GuardrailServiceServicer):
             found = {"PERSON": 1} if [m.content for m in messages] != [m.content for m in request.messages] else {}
             verdict = guard.Verdict(decision=decision, code=code, personal_data=found)
             clearance = guard.Clearance(sensitivity="personal" if found else "none", deployments=["local"], policy_ids=["cleared"])
-            return guard.CheckInputResponse(verdict=verdict, messages=messages, vault=b"sealed", clearance=clearance)
+            return guard.CheckInputResponse(
+                verdict=verdict, messages=messages, vault=b"sealed", clearance=clearance, canary="c0ffee00c0ffee00"
+            )
 
     async def CheckOutput(self, request: Any, _: object) -> guard.CheckOutputResponse:  # noqa: N802 - gRPC's name
         async with self._script.asked("CheckOutput", request):

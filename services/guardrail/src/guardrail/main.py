@@ -17,6 +17,7 @@ from chassis.settings import load as load_settings
 from chassis.stops import Stops, following
 from encoders import ClassifierFileError, EncoderUnavailableError
 from encoders.grounding import SupportFileError
+from guardrail.canaries import Canaries
 from guardrail.checks import Parts, input_checks, output_checks
 from guardrail.checks.base import Answer, Check, Conversation, Piece, Source
 from guardrail.clearance import Clearances
@@ -78,8 +79,9 @@ async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncItera
         releaser = Releaser(Panel(checks.output, pool))
         moderator = Moderator(Panel(checks.input, pool), Panel(checks.output, pool))
         sessions = Sessions(runtime.bus, vault.key, purpose=settings.session_purpose, retention_seconds=settings.session_retention_seconds)
+        canaries = Canaries(vault.key, rotation_seconds=settings.canary_rotation_seconds)
         servicer = GuardrailServicer(
-            screener, releaser, moderator, checks.rules, vault, sessions, checks.clearances, signer, runtime.bus, stops
+            screener, releaser, moderator, checks.rules, vault, sessions, checks.clearances, canaries, signer, runtime.bus, stops
         )
         await asyncio.gather(screener.screen(_WARM_INPUT), releaser.judge(_WARM_OUTPUT, (), may_read=False))
         async with rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)):

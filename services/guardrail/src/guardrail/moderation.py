@@ -37,6 +37,7 @@ class Order:
     sources: tuple[Source, ...] = ()
     require_grounding: bool = False
     schema: str = ""
+    canaries: tuple[str, ...] = ()
 
 
 class Moderator:
@@ -86,6 +87,7 @@ class Moderator:
             sources=order.sources,
             require_grounding=order.require_grounding or bool(order.sources),
             schema=order.schema,
+            canaries=order.canaries,
         )
         judged = await Releaser(panel).judge(answer, (), may_read=False)
         mentions = detail(judged.outcomes, "pii_leak")

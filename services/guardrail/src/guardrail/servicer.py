@@ -6,6 +6,7 @@ from chassis.messaging import Bus
 from chassis.rpc import Context
 from chassis.stops import Stops
 from guardrail import wire
+from guardrail.canaries import Canaries
 from guardrail.checks.base import Decision
 from guardrail.clearance import Clearances
 from guardrail.escalation import Rules, Subject, announce
@@ -41,13 +42,14 @@ class GuardrailServicer(GuardrailServiceServicer):
         vault: Vault,
         sessions: Sessions,
         clearances: Clearances,
+        canaries: Canaries,
         signer: Signer,
         bus: Bus,
         stops: Stops,
     ) -> None:
         """Hold the domain objects."""
         self._screener, self._releaser, self._moderator, self._rules = screener, releaser, moderator, rules
-        self._sessions, self._clearances = sessions, clearances
+        self._sessions, self._clearances, self._canaries = sessions, clearances, canaries
         self._vault, self._signer, self._bus, self._stops = vault, signer, bus, stops
 
     async def CheckInput(self, request: pb.CheckInputRequest, context: Context) -> pb.CheckInputResponse:  # type: ignore[override]  # noqa: N802
@@ -61,7 +63,7 @@ class GuardrailServicer(GuardrailServiceServicer):
             screened, sensitive = await self._sessions.change(owner, partial(_next_turn, screened))
         vault = self._vault.seal(screened.values, tenant=request.caller.tenant, request_id=request.request_id)
         cleared = self._clearances.decide(request.domain, request.caller, "personal" if sensitive else "none")
-        return wire.to_input_response(screened, request.messages, vault, cleared)
+        return wire.to_input_response(screened, request.messages, vault, cleared, self._canaries.current(request.caller.tenant))
 
     async def EraseSession(self, request: pb.EraseSessionRequest, context: Context) -> pb.EraseSessionResponse:  # type: ignore[override]  # noqa: N802
         """Forget what the pseudonyms of one of the caller's sessions stand for."""
@@ -76,7 +78,7 @@ class GuardrailServicer(GuardrailServiceServicer):
         # Whatever else runs on: what is not signed cannot leave.
         self._stops.check(tenant=request.caller.tenant)
         values = self._vault.unseal(request.vault, tenant=request.caller.tenant, request_id=request.request_id)
-        answer = wire.to_answer(request, values)
+        answer = wire.to_answer(request, values, self._canaries.valid(request.caller.tenant))
         judged = await self._releaser.judge(answer, request.tool_calls, may_read=PII_READ in request.caller.permissions)
         # What a check would hand to a person, a person has decided; what must not pass at all does not pass for a person either.
         decided = request.origin == pb.ORIGIN_REVIEWED and judged.finding.decision is not Decision.BLOCK
@@ -103,6 +105,7 @@ class GuardrailServicer(GuardrailServiceServicer):
             wire.to_sources(request.passages),
             require_grounding=request.require_grounding,
             schema=request.schema_json,
+            canaries=self._canaries.valid(request.caller.tenant),
         )
         return pb.CheckResponse(results=await self._moderator.judge(order))
 

@@ -105,7 +105,7 @@ def to_sources(passages: Sequence[pb.Passage]) -> tuple[Source, ...]:
     )
 
 
-def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str]) -> Answer:
+def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str], canaries: tuple[str, ...] = ()) -> Answer:
     """Return the window that a request asks about."""
     return Answer(
         text=request.text,
@@ -116,6 +116,7 @@ def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str]) -> Answe
         require_grounding=request.require_grounding,
         schema=request.schema_json,
         vault=vault,
+        canaries=canaries,
     )
 
 
@@ -155,7 +156,9 @@ def to_result(outcome: Outcome) -> pb.CheckResult:
     )
 
 
-def to_input_response(screened: Screened, messages: Sequence[ChatMessage], vault: bytes, cleared: Cleared) -> pb.CheckInputResponse:
+def to_input_response(
+    screened: Screened, messages: Sequence[ChatMessage], vault: bytes, cleared: Cleared, canary: str
+) -> pb.CheckInputResponse:
     """Return the verdict and, where they are safe to hand on, the messages with pseudonyms."""
     verdict = pb.Verdict(
         decision=screened.finding.decision.value,
@@ -168,6 +171,7 @@ def to_input_response(screened: Screened, messages: Sequence[ChatMessage], vault
         messages=rebuilt(messages, screened.texts) if screened.texts else [],
         vault=vault,
         clearance=pb.Clearance(sensitivity=cleared.sensitivity, deployments=cleared.deployments, policy_ids=cleared.policy_ids),
+        canary=canary,
     )
 
 

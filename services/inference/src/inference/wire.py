@@ -1,7 +1,9 @@
 """Between the gateway's own types and protobuf."""
 
 import json
+import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf import json_format
@@ -13,6 +15,7 @@ from inference.providers.base import Call, Job, Message, Tool, ToolChoice
 from strata.gateway.v1.gateway_events_pb2 import ChatMessage, ToolCall
 from strata.inference.v1.inference_service_pb2 import Generated, GenerateRequest, Usage
 
+_CANARY = re.compile(r"[0-9A-Za-z]{8,64}")
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 
 
@@ -26,6 +29,8 @@ def to_job(request: GenerateRequest, prompts: Prompts, *, default_max_tokens: in
         messages += [_to_message(message) for message in request.messages]
     if not messages:
         raise InvalidArgumentError("there is nothing to answer: give messages or a prompt")
+    if request.canary:
+        messages = _with_canary(messages, request.canary)
     sampling = request.sampling
     schema = check_schema(_json(request.schema_json, "schema_json")) if request.schema_json else (prompt.schema if prompt else None)
     if schema is not None and request.prefix:
@@ -44,6 +49,18 @@ def to_job(request: GenerateRequest, prompts: Prompts, *, default_max_tokens: in
         prefix=request.prefix,
     )
     return job, prompt
+
+
+def _with_canary(messages: list[Message], canary: str) -> list[Message]:
+    """Return the messages with a canary at the end of the first system turn, after all that an engine's cache may share."""
+    if not _CANARY.fullmatch(canary):
+        raise InvalidArgumentError("a canary has 8 to 64 letters and digits")
+    line = f"Internal reference {canary}."
+    place = next((number for number, message in enumerate(messages) if message.role == "system"), None)
+    if place is None:
+        return [Message("system", line), *messages]
+    turn = messages[place]
+    return [*messages[:place], replace(turn, content=f"{turn.content}\n{line}"), *messages[place + 1 :]]
 
 
 def _variables(request: GenerateRequest) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Catalogue:
     models_sha256: str = ""
     # Domains whose hard rules also look at the answer before it leaves.
     rules_at_release: frozenset[str] = frozenset()
+    # Reasons for which a domain's policy has a rule: what is blocked for one of them goes to a person.
+    reviewed_codes: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 def load(repository_dir: Path) -> Catalogue:
@@ -68,7 +70,8 @@ def load(repository_dir: Path) -> Catalogue:
             workflows[workflow.name] = replace(workflow, pins=pins)
     models = repository_dir / "deploy" / "config" / "models.yaml"
     at_release = frozenset(folder.name for folder in folders if _rules_at_release(folder / "policy.yaml"))
-    return Catalogue(workflows, prompts, overrides, tools, _digest(models.read_bytes()) if models.exists() else "", at_release)
+    reviewed = {folder.name: _reasons(folder / "policy.yaml") for folder in folders}
+    return Catalogue(workflows, prompts, overrides, tools, _digest(models.read_bytes()) if models.exists() else "", at_release, reviewed)
 
 
 def _digest(content: bytes) -> str:
@@ -106,6 +109,11 @@ def _overrides(path: Path) -> dict[str, Mapping[str, str]]:
 def _rules_at_release(path: Path) -> bool:
     declared = yaml.safe_load(path.read_text()) if path.exists() else {}
     return any(rule.get("at") == "release" for rule in declared.get("escalation") or ())
+
+
+def _reasons(path: Path) -> frozenset[str]:
+    declared = yaml.safe_load(path.read_text()) if path.exists() else {}
+    return frozenset(rule["reason"] for rule in declared.get("escalation") or ())
 
 
 def _check_prompts(workflow: Workflow, where: str, prompts: Mapping[str, Prompt]) -> None:

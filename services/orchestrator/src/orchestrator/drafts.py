@@ -7,9 +7,10 @@ from typing import Any
 from chassis import rpc
 from orchestrator import citations
 from orchestrator.runs import Run
+from orchestrator.verdicts import decision_name
 from orchestrator.workflows import Step
 from strata.gateway.v1.gateway_events_pb2 import ToolCall
-from strata.guardrail.v1.guardrail_service_pb2 import CheckOutputRequest, CheckOutputResponse, Decision, Origin
+from strata.guardrail.v1.guardrail_service_pb2 import CheckOutputRequest, CheckOutputResponse, Decision, Origin, Verdict
 
 _MAY_LEAVE = frozenset({Decision.DECISION_ALLOW, Decision.DECISION_REDACT})
 
@@ -64,3 +65,11 @@ async def check(run: Run, draft: Draft, *, text: str, final: bool, timeout: floa
 def may_leave(response: CheckOutputResponse) -> bool:
     """Return whether guardrail signed the window."""
     return response.verdict.decision in _MAY_LEAVE and response.HasField("release")
+
+
+def rejection(run: Run, verdict: Verdict) -> dict[str, str]:
+    """Return what a verdict demands; what is blocked for a reason that the domain's policy names goes to a person."""
+    decision, code = decision_name(verdict), verdict.code
+    if decision == "block" and code in run.tools.catalogue.reviewed_codes.get(run.workflow.domain, ()):
+        decision = "escalate"
+    return {"decision": decision, "code": code}

@@ -137,6 +137,8 @@ def _request(run: Run, plan: Plan, max_tokens: int, prefix: str, *, varied: bool
         sampling=sampling,
         prefix=prefix,
     )
+    if plan.step.spec.get("canary"):
+        request.canary = run.canary
     if clearance := run.clearance:
         request.clearance.CopyFrom(Clearance(**clearance))
     if plan.prompt.passthrough:

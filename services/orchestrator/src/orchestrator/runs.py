@@ -125,6 +125,12 @@ class Run:
         screened = next((self.results[s.id] or {} for s in self.workflow.of_kind("screen") if s.id in self.results), {})
         return dict(screened.get("clearance", {}))
 
+    @property
+    def canary(self) -> str:
+        """The secret that prompts of this run may hold; empty before guardrail has named it."""
+        screened = next((self.results[s.id] or {} for s in self.workflow.of_kind("screen") if s.id in self.results), {})
+        return str(screened.get("canary", ""))
+
     def scope(self) -> dict[str, Any]:
         """Return what conditions and templates see."""
         request = {

@@ -75,6 +75,8 @@ class Answer:
     require_grounding: bool = False
     schema: str = ""
     vault: Mapping[str, str] = field(default_factory=dict)
+    # Secrets that its prompt may have held.
+    canaries: tuple[str, ...] = ()
 
     @property
     def by_model(self) -> bool:

@@ -15,11 +15,11 @@ _ENCODED = re.compile(r"[A-Za-z0-9+/_-]{12,}={0,2}")
 
 
 class CanaryCheck:
-    """Blocks any text, whoever wrote it, that holds one of the planted secrets."""
+    """Blocks any text, whoever wrote it, that holds one of the planted secrets or the canary of its prompt."""
 
     name: ClassVar[str] = "canary"
     cheap: ClassVar[bool] = True
-    version = "1"
+    version = "2"
     threshold = 1.0
     budget_ms = 1000.0
     on_error: OnError = "block"
@@ -32,12 +32,13 @@ class CanaryCheck:
 
     def run(self, subject: Answer, /) -> Finding:
         """Look for the secrets as they are, spaced out, reversed, in hexadecimal and in base64."""
-        if not self._canaries:
+        canaries = (*self._canaries, *map(_plain, subject.canaries))
+        if not canaries:
             return CLEAR
         text = subject.released[-_TAIL:] + subject.text
         plain = _plain(text)
         views = (plain, plain[::-1], *(_plain(decoded) for decoded in _decoded(text)))
-        if any(canary in view for canary in self._canaries for view in views):
+        if any(canary in view for canary in canaries for view in views):
             return Finding(1.0, Decision.BLOCK, "canary_leak", "a planted secret")
         return CLEAR
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from chassis.errors import DeadlineError, ServiceError
 from orchestrator import notices, windows
-from orchestrator.drafts import Draft, check, may_leave
+from orchestrator.drafts import Draft, check, may_leave, rejection
 from orchestrator.generation import RESERVE_SECONDS, Plan, abstention, interrupted, plan, produce, shows_passages
 from orchestrator.runs import Outcome, Run
-from orchestrator.verdicts import decision_name, describe
+from orchestrator.verdicts import describe
 from orchestrator.workflows import Step
 from strata.guardrail.v1.guardrail_service_pb2 import Origin
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
@@ -79,7 +79,7 @@ class _Releaser:
         response = await check(self.run, draft, text=complete, final=False, timeout=self.run.timeout(self.planned.step))
         self.checks.append({"sequence": self.run.answer.sequence, **describe(response.verdict)})
         if not may_leave(response):
-            self.rejected = {"decision": decision_name(response.verdict), "code": response.verdict.code}
+            self.rejected = rejection(self.run, response.verdict)
             return False
         request = self.run.request
         await self.run.answer.publish(ResponseReleased(request_id=request.request_id, trace_id=request.trace_id, release=response.release))

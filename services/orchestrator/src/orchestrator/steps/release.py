@@ -9,7 +9,7 @@ from chassis.errors import InternalError, ServiceError
 from chassis.logging import get_logger
 from orchestrator import citations, holding, notices
 from orchestrator.completion import complete
-from orchestrator.drafts import Draft, check, may_leave
+from orchestrator.drafts import Draft, check, may_leave, rejection
 from orchestrator.endings import evaluate_rules, review
 from orchestrator.generation import RESERVE_SECONDS, abstention, plan, produce
 from orchestrator.runs import Outcome, Run
@@ -36,9 +36,9 @@ async def release(run: Run, step: Step) -> Outcome:
                     break
                 draft = notice
                 continue
-            if response.verdict.decision == Decision.DECISION_ESCALATE:
+            rejected = rejection(run, response.verdict)
+            if rejected["decision"] == "escalate":
                 holding.hold(run, draft, response.verdict)
-            rejected = {"decision": decision_name(response.verdict), "code": response.verdict.code}
         draft, rejected = await _next(run, step, draft, rejected), None
     # Readers with the permission see names restored, so the digest is that of what left.
     released = run.answer.released_text + response.release.text

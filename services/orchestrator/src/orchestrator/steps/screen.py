@@ -26,6 +26,7 @@ async def screen(run: Run, step: Step) -> Outcome:
         "code": verdict.code,
         "personal_data": dict(verdict.personal_data),
         "checks": scores(verdict),
+        "canary": response.canary,
     }
     clearance: dict[str, object] = {}
     if response.HasField("clearance"):
