@@ -15,8 +15,9 @@ from lancedb.index import FTS, BTree
 
 from encoders.encoder import DIMENSIONS, Vectors
 from knowledge.index import Entry, Hit, Holding, IndexMissingError
-from knowledge.lance_rows import SCHEMA, WHOLE, chunk_of, opened, row_of, table_name
+from knowledge.lance_rows import WHOLE, chunks_of, opened, rows_of, table_name
 from knowledge.lance_structures import NEIGHBOURS, PARTITIONS_SEARCHED, Structures
+from knowledge.payload import unpack
 from knowledge.schema import Chunk, Kind
 from knowledge.visibility import Scopes, Visibility, literals
 
@@ -125,7 +126,7 @@ class LanceIndex:
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[first : first + _KEYS_AT_ONCE]
             rows = self._tables[kind].search().where(f"document_key IN ({literals(some)})").select(WHOLE).limit(None).to_arrow()
-            for chunk in map(chunk_of, rows.to_pylist()):
+            for chunk in chunks_of(rows):
                 found[chunk.document_key].append(chunk)
         return found
 
@@ -141,7 +142,7 @@ class LanceIndex:
         if not documents:
             return int(table.version)
         scope = f"document_key IN ({literals(documents)})"
-        rows = [row_of(chunk) for chunks in documents.values() for chunk in chunks]
+        rows = [chunk for chunks in documents.values() for chunk in chunks]
         if not rows:
             table.delete(scope)
             return int(table.version)
@@ -155,7 +156,7 @@ class LanceIndex:
         if chunks:
             # What was read before a later change came does not overwrite it.
             merge = table.merge_insert("chunk_id").when_matched_update_all(where="target.position <= source.position")
-            _execute(merge, [row_of(chunk) for chunk in chunks])
+            _execute(merge, chunks)
         return int(table.version)
 
     def without_vector(self, kind: Kind, limit: int) -> list[Chunk]:
@@ -165,8 +166,8 @@ class LanceIndex:
         first = waiting.sort_by([("position", "ascending"), ("chunk_id", "ascending")])["chunk_id"].slice(0, limit).to_pylist()
         found: list[Chunk] = []
         for some in (first[at : at + _KEYS_AT_ONCE] for at in range(0, len(first), _KEYS_AT_ONCE)):
-            rows = table.search().where(f"chunk_id IN ({literals(some)})").select(WHOLE).limit(None).to_arrow().to_pylist()
-            found += [chunk for chunk in map(chunk_of, rows) if chunk.vector is None]
+            rows = table.search().where(f"chunk_id IN ({literals(some)})").select(WHOLE).limit(None).to_arrow()
+            found += [chunk for chunk in chunks_of(rows) if chunk.vector is None]
         return sorted(found, key=lambda chunk: (chunk.position, chunk.chunk_id))
 
     def inventory(self, kind: Kind, collection: str) -> list[Entry]:
@@ -272,7 +273,7 @@ def _best(part: pa.Table, scores: Sequence[float], least: float) -> list[tuple[C
     """Return the chunks that score at least that, with their scores; whole columns are read, which is far faster than values."""
     few = part.filter(pa.array([score >= least for score in scores], pa.bool_()))
     kept = [score for score in scores if score >= least]
-    return [(chunk_of({"payload": payload}), score) for payload, score in zip(few["payload"].to_pylist(), kept, strict=True)]
+    return [(unpack(payload), score) for payload, score in zip(few["payload"].to_pylist(), kept, strict=True)]
 
 
 def _state(row: dict[str, Any], now: dt.datetime) -> str:
@@ -283,9 +284,9 @@ def _state(row: dict[str, Any], now: dt.datetime) -> str:
     return "superseded" if row["superseded_at"] is not None and row["superseded_at"] <= now else "current"
 
 
-def _execute(merge: Any, rows: list[dict[str, Any]]) -> None:
+def _execute(merge: Any, chunks: Sequence[Chunk]) -> None:
     # A chunk that waits for its vector has none, which is an error unless it is asked for.
-    merge.execute(pa.Table.from_pylist(rows, schema=SCHEMA), on_bad_vectors="null")
+    merge.execute(rows_of(chunks), on_bad_vectors="null")
 
 
 def _indexed(table: Any) -> set[str]:

@@ -88,8 +88,7 @@ class Applier:
         self._begin()
         after = replace(state, sequence=messages[-1].sequence)
         with self._rows.transaction():
-            for message in messages:
-                self._hear(message, group)
+            self._hear(messages, group)
             self._settle(group, into_index=after.sequence > state.rebuild)
             self._rows.set_stream(stream, after)
             reporter.report(group, f"{stream}/{state.created}", after.sequence)
@@ -164,33 +163,61 @@ class Applier:
         self._touched: dict[_Key, Row] = {}
         self._carriers: dict[_Key, Message] = {}
         self._committed: dict[_Key, int] = {}
+        # What the ledger knew when the group began, and the states of its tables; every question to it is a wait for the interpreter.
+        self._known: dict[_Key, Row] = {}
+        self._states: dict[tuple[str, str], tuple[int, int, int]] = {}
 
-    def _hear(self, message: Message, group: Group) -> None:
+    def _hear(self, messages: Sequence[Message], group: Group) -> None:
+        heard = [(message, self._read(message)) for message in messages]
+        self._recall([said for _, said in heard if isinstance(said, Change)])
+        for message, said in heard:
+            if isinstance(said, Change):
+                self._fold(said, message, group)
+            elif isinstance(said, Mark):
+                self._mark(said, group)
+            elif said is not None:
+                group.letters.append(Letter(message, message.subject.split(".")[1], said))
+
+    def _read(self, message: Message) -> Change | Mark | PoisonError | None:
         table = self._by_subject.get(message.subject)
         source = message.subject.split(".")[1]
         try:
             if table is not None:
-                change = parse_change(table, message.data)
-                if change is not None:
-                    self._fold(change, message, group)
-            elif source in self._sources and message.subject.split(".")[2] == _CONTROL:
-                mark = parse_mark(source, message.data)
-                if mark is not None:
-                    self._mark(mark, group)
+                return parse_change(table, message.data)
+            control = source in self._sources and message.subject.split(".")[2] == _CONTROL
+            return parse_mark(source, message.data) if control else None
         except PoisonError as error:
-            group.letters.append(Letter(message, source, error))
+            return error
+
+    def _recall(self, changes: Sequence[Change]) -> None:
+        """Read the rows of these changes, those that were never seen included."""
+        keys: dict[tuple[str, str], dict[str, None]] = {}
+        for change in changes:
+            keys.setdefault((change.table.source.name, change.table.name), {})[change.key] = None
+        for where, some in keys.items():
+            stored = self._rows.several(*where, list(some))
+            self._known |= {(*where, key): stored.get(key) or Row(*where, key) for key in some}
+
+    def _state(self, source: str, name: str) -> tuple[int, int, int]:
+        if (source, name) not in self._states:
+            self._states[source, name] = self._rows.table_state(source, name)
+        return self._states[source, name]
+
+    def _set_state(self, source: str, name: str, **values: int) -> None:
+        self._rows.set_table_state(source, name, **values)
+        self._states.pop((source, name), None)
 
     def _fold(self, change: Change, message: Message | None, group: Group) -> None:
         source, name = change.table.source.name, change.table.name
         group.settled[source] = max(group.settled.get(source, 0), change.settled if message is not None else 0)
         if change.op == "t":
-            self._rows.set_table_state(source, name, truncated=max(change.lsn, self._rows.table_state(source, name)[0]))
+            self._set_state(source, name, truncated=max(change.lsn, self._state(source, name)[0]))
             self._remove_below(source, name, change.lsn, change, group)
             return
         if change.op == "r" and message is not None:
             self._snapshot_by_flags(change, group)
         row = self._row(source, name, change.key)
-        after = folded(row, change, self._rows.table_state(source, name)[0])
+        after = folded(row, change, self._state(source, name)[0])
         if after is not None:
             self._touch(after, message, change.committed_ms)
             group.changes.setdefault(source, []).append(change)
@@ -202,9 +229,9 @@ class Applier:
         for name in mark.tables:
             if (mark.source, name) not in self.tables:
                 continue
-            begun = self._rows.table_state(mark.source, name)[1]
+            begun = self._state(mark.source, name)[1]
             if mark.phase == "begin":
-                self._rows.set_table_state(mark.source, name, begun=mark.lsn)
+                self._set_state(mark.source, name, begun=mark.lsn)
             elif begun == mark.lsn:
                 self._end_snapshot(mark.source, name, mark.lsn, group)
 
@@ -212,15 +239,15 @@ class Applier:
         """Follow a snapshot of Debezium, which says its beginning and end on the rows themselves."""
         source, name = change.table.source.name, change.table.name
         if change.snapshot in {"first", "first_in_data_collection"}:
-            self._rows.set_table_state(source, name, begun=change.lsn)
-        elif change.snapshot in {"last", "last_in_data_collection"} and self._rows.table_state(source, name)[1] == change.lsn:
+            self._set_state(source, name, begun=change.lsn)
+        elif change.snapshot in {"last", "last_in_data_collection"} and self._state(source, name)[1] == change.lsn:
             self._end_snapshot(source, name, change.lsn, group)
 
     def _end_snapshot(self, source: str, name: str, lsn: int, group: Group) -> None:
         """Remove what the snapshot did not have, just below its place, so that a row of it that comes late is still heard."""
         stale = Change(self.tables[source, name], "d", "", {}, lsn - 1, lsn - 1, 0, 0)
         self._remove_below(source, name, lsn, stale, group)
-        self._rows.set_table_state(source, name, complete=lsn)
+        self._set_state(source, name, complete=lsn)
         group.completed.add((source, name))
 
     def _remove_below(self, source: str, name: str, lsn: int, change: Change, group: Group) -> None:
@@ -238,7 +265,8 @@ class Applier:
         return [row for row in {**stored, **heard}.values() if not row.deleted]
 
     def _row(self, source: str, name: str, key: str) -> Row:
-        return self._touched.get((source, name, key)) or self._rows.get(source, name, key)
+        where = (source, name, key)
+        return self._touched.get(where) or self._known.get(where) or self._rows.get(*where)
 
     def _touch(self, row: Row, message: Message | None, committed_ms: int) -> None:
         key = (row.source, row.table, row.key)
@@ -272,8 +300,8 @@ class Applier:
                 group.applied.index_version = more.index_version
         elif upserts:
             group.applied.held = {upsert.document.key: self._library.measure(upsert) for upsert in upserts.values()}
+        self._rows.put([self._held(key, row, upserts[key], group) if key in upserts else row for key, row in self._touched.items()])
         for key, row in self._touched.items():
-            self._rows.put(self._held(key, row, upserts[key], group) if key in upserts else row)
             if key in upserts or row.collection:
                 group.collections.setdefault(row.source, set()).add(self.tables[key[:2]].collection.name)
         self._remember({upsert.document.key: self.tables[key[:2]] for key, upsert in upserts.items()}, group)

@@ -109,7 +109,7 @@ class Mender:
                 row = rows.get(key)
                 if row is not None and (row.chunks, row.hash) != (chunks, value):
                     row.chunks, row.hash = chunks, value
-                    self._rows.put(row)
+                    self._rows.put([row])
 
 
 def _hash(entries: Sequence[Entry]) -> str:

@@ -23,6 +23,10 @@ _NICENESS = 10
 _PORTION = 4
 # Every filling is a commit of the index, so that a few texts are gathered first.
 _GATHER_SECONDS = 0.25
+# A first lane that works for more than this share of its time falls behind beside an encoder. That rests until there was no such
+# group for a while, and is asked for one portion now and then, so that no text waits for ever.
+_HURRIED = 0.7
+_REST_SECONDS, _PATIENCE_SECONDS = 0.5, 1.0
 
 
 class EmbeddingLane:
@@ -39,6 +43,7 @@ class EmbeddingLane:
         self._changed = threading.Condition()
         # What a former process left without vectors is found in the index.
         self._more_in_index, self._stopping, self._busy = True, False, False
+        self._resting_until = 0.0
         self._encoder = ThreadPoolExecutor(1, thread_name_prefix="encoder", initializer=yield_to_others)
         self._thread = threading.Thread(target=self._run, name="embedding", daemon=True)
 
@@ -67,6 +72,11 @@ class EmbeddingLane:
                     self._more_in_index = True
             WAITING.set(len(self._waiting))
             self._changed.notify_all()
+
+    def give_way(self, worked: float, period: float) -> None:
+        """Hear for how many seconds the first lane worked on a group, and how long ago the one before began."""
+        if worked > _HURRIED * period:
+            self._resting_until = time.monotonic() + _REST_SECONDS
 
     def idle(self) -> bool:
         """Return whether nothing waits."""
@@ -135,6 +145,7 @@ class EmbeddingLane:
         vectors = self._spool.known(space, texts)
         missing = [text for text in texts if text not in vectors]
         for first in range(0, len(missing), _PORTION):
+            self._rest()
             portion = missing[first : first + _PORTION]
             embedded = self._encoder.submit(self._library.encode, portion).result()
             EMBEDDED.inc(len(portion))
@@ -143,6 +154,13 @@ class EmbeddingLane:
             self._spool.add(embedded)
             vectors |= embedded.vectors
         return Embedded(space, vectors)
+
+    def _rest(self) -> None:
+        """Leave the processor to the first lane while that is in a hurry, but not for long."""
+        most = time.monotonic() + _PATIENCE_SECONDS
+        with self._changed:
+            while not self._stopping and (left := min(self._resting_until, most) - time.monotonic()) > 0:
+                self._changed.wait(left)
 
 
 def yield_to_others() -> None:

@@ -208,9 +208,9 @@ class Feed:
                 # A wake-up may come before the stream has what it was for.
                 woken = await self._stream.wait(_SOON if woken else self._settings.idle_seconds)
                 continue
-            started = time.monotonic()
+            before, started, woken = started, time.monotonic(), True
             await self._apply(messages)
-            woken = True
+            self._lane.give_way(time.monotonic() - started, started - before)
 
     async def _at_end(self) -> None:
         if self._state.rebuild:

@@ -43,10 +43,10 @@ class Freshness:
 
     def saw(self, committed_ms: list[int]) -> None:
         """Count changes that are searchable now, by when they were committed; a snapshot is not among them."""
-        now = time.time()
+        now, histogram = time.time(), LAG.labels(source=self.source)
         for milliseconds in committed_ms:
             lag = max(now - milliseconds / 1000, 0.0)
-            LAG.labels(source=self.source).observe(lag)
+            histogram.observe(lag)
             self._recent.append(lag)
             self._at = now
 

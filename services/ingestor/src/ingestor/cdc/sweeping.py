@@ -22,7 +22,7 @@ def sweep(rows: Rows, library: Library) -> list[str]:
             library.apply([], {row.document_key: row.position for row in expired})
         for row in expired:
             EXPIRED.labels(collection=row.collection).inc()
-            rows.put(replace(row, hash="", chunks=0))
+            rows.put([replace(row, hash="", chunks=0)])
         old = rows.past_history(now_ms, AT_ONCE)
         if old:
             library.purge(old)
