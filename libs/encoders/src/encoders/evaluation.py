@@ -162,7 +162,7 @@ def evaluate_routing(
         "oos_recall": lambda index: _mean(right[index][outside[index]]),
         "ece": lambda index: metrics.calibration_error(confidence[index], right[index]) if len(index) else None,
     }
-    report = outcome.report("routing", versions) | _measured(measures, len(gold))
+    report = outcome.report("routing", versions) | measured(measures, len(gold))
     if difficulty is not None and outcome.rows and all("models" in row for row in outcome.rows):
         order = np.argsort([difficulty(prediction) for prediction in outcome.results], kind="stable")
         report["cost_at_quality"] = cost_at_quality([outcome.rows[index]["models"] for index in order])
@@ -272,7 +272,7 @@ def _binary_report(
         return measures((scores[index], flagged[index], positive[index]))
 
     names = list(at(np.zeros(0, dtype=np.int64)))
-    report = _measured({name: lambda index, name=name: at(index)[name] for name in names}, len(rows))  # type: ignore[misc]
+    report = measured({name: lambda index, name=name: at(index)[name] for name in names}, len(rows))  # type: ignore[misc]
     report["groups"] = {
         str(name): {"n": int((groups == name).sum())} | {key: _rounded(value) for key, value in at(groups == name).items()}
         for name in sorted(set(groups))
@@ -305,7 +305,7 @@ def cost_at_quality(ordered: Sequence[Mapping[str, Mapping[str, float]]], share:
     }
 
 
-def _measured(measures: Mapping[str, Callable[[Indices], float | None]], size: int) -> dict[str, Any]:
+def measured(measures: Mapping[str, Callable[[Indices], float | None]], size: int) -> dict[str, Any]:
     """Return every measure on all rows, and its bootstrap interval under `intervals`."""
     everything = np.arange(size, dtype=np.int64)
     report: dict[str, Any] = {name: _rounded(measure(everything)) for name, measure in measures.items()}

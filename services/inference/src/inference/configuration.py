@@ -69,6 +69,12 @@ class Deployment(_Strict):
     api_key_file: Path | None = None
     api_key_env: str | None = None
     tools: Literal["constrained", "native"] | None = Field(default=None, description="Default: constrained for vllm, native for openai.")
+    tool_relevance: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Cosine of question and tool below which none is called; default: the model decides.",
+    )
     engine: Engine | None = None
     cleared: bool | None = Field(default=None, description="Whether it may see personal data; default: on this machine.")
     region: str = Field(default="", description="Where it runs, for policies.")

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from chassis.errors import ResourceExhaustedError, ServiceError
 from chassis.logging import get_logger
+from encoders import Encoder
 from inference import signals
 from inference.configuration import Deployment, Models
 from inference.providers import create
 from inference.providers.base import Provider
 from inference.providers.streaming import ChatClient, Timeouts
+from inference.tool_selection import ToolSelector
 
 log = get_logger("deployments")
 
@@ -68,10 +70,13 @@ class Served:
 def connect(models: Models, *, port: int, state_dir: Path, timeouts: Timeouts) -> dict[str, Served]:
     """Return every deployment of the file; raise ConfigurationError for a key that cannot be read."""
     result = {}
+    # The encoder takes a second and some memory: only where a deployment wants it.
+    encoder = Encoder.load() if any(spec.tool_relevance is not None for spec in models.deployments.values()) else None
     for name, spec in models.deployments.items():
         client = ChatClient(spec.endpoint(port), spec.api_key(state_dir), timeouts, connections=spec.max_concurrency)
         decides = (spec.tools or ("native" if spec.kind == "openai" else "constrained")) == "native"
-        result[name] = Served(name, spec, create(client, decides_tools=decides, kind=spec.kind))
+        selector = None if encoder is None or spec.tool_relevance is None else ToolSelector(encoder, spec.tool_relevance)
+        result[name] = Served(name, spec, create(client, decides_tools=decides, kind=spec.kind, selector=selector))
     return result
 
 

@@ -1,5 +1,6 @@
 """vLLM: adapters by name, texts that are continued, and tools by constrained decoding where the model cannot be trusted with them."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -7,6 +8,7 @@ from inference import tool_decoding
 from inference.providers.base import Job, Message, Outcome
 from inference.providers.openai import OpenAIProvider, read_chunk, sampling, to_response_format
 from inference.providers.streaming import ChatClient
+from inference.tool_selection import ToolSelector
 
 # The white space of Python's json.dumps, in which adapters are trained: compact JSON made one leave every field null.
 _SPACED = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}}
@@ -15,9 +17,10 @@ _SPACED = {"x-guidance": {"whitespace_flexible": False, "item_separator": ", ", 
 class VllmProvider(OpenAIProvider):
     """Adds to the protocol what vLLM can do beyond it; tools are its own decision only with `native_tools`."""
 
-    def __init__(self, client: ChatClient, *, native_tools: bool) -> None:
+    def __init__(self, client: ChatClient, *, native_tools: bool, selector: ToolSelector | None = None) -> None:
         super().__init__(client)
         self._engine, self._native_tools = client, native_tools
+        self._selector = selector
 
     async def generate(self, model: str, job: Job, outcome: Outcome) -> AsyncGenerator[str, None]:
         """Yield the text, at once where it is part of a decision on tools."""
@@ -25,6 +28,8 @@ class VllmProvider(OpenAIProvider):
             async for text in super().generate(model, job, outcome):
                 yield text
             return
+        if self._selector is not None and job.tools:
+            job = await asyncio.to_thread(self._selector.narrow, job)
         plan = tool_decoding.plan(job)
         body: dict[str, Any] = sampling(model, job)
         body["messages"] = [{"role": _role(message), "content": tool_decoding.to_text(message)} for message in plan.messages]
