@@ -2,7 +2,7 @@
 
 import pytest
 
-from inference.call_scoring import Made, Wanted, same, score
+from inference.evaluation.call_scoring import Made, Wanted, same, score
 
 OFFERED = {"area": {"type": "object", "properties": {"base": {}, "height": {}, "unit": {}}}, "mass": {"type": "object"}}
 WANTED = [Wanted("area", {"base": [10], "height": [5], "unit": ["cm", ""]})]

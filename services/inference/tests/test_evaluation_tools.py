@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from encoders.evaluation import RowError
-from inference.evaluation import tools
+from inference.evaluation.tools import tools
 from testkit.vllm import Vllm, repository
 
 _TOOL = {

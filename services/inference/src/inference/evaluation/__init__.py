@@ -1,0 +1,1 @@
+"""The suites `tools` and `generation` of `strata eval`."""
