@@ -2,7 +2,9 @@
 
 import re
 
-_WHO = r"(?:AI|LLMs?|language models?|chatbots?|(?:AI |virtual |helpful )?assistants?|AI (?:systems?|agents?|models?|tools?))"
+_WHO = (
+    r"(?:AI|LLMs?|language (?:models?|assistants?)|chatbots?|(?:AI |virtual |helpful )?assistants?|AI (?:systems?|agents?|models?|tools?))"
+)
 _DO = (
     r"(?:do not|don't|never|always|please|disregard|ignore|forget|call|use|invoke|send|forward|e-?mail|tell|say|recommend|reply|respond"
     r"|answer|write|output|print|execute|run|stop|instead|append|include|insert|add|delete|transfer|visit|open|click"
@@ -18,7 +20,7 @@ _READS = re.compile(
     re.IGNORECASE,
 )
 _MUST = re.compile(
-    r"\b(?:AI(?: (?:systems?|models?|assistants?|agents?))?|LLMs?|language models?|chatbots?)\b[^.]{0,30}"
+    r"\b(?:AI(?: (?:systems?|models?|assistants?|agents?))?|LLMs?|language (?:models?|assistants?)|chatbots?)\b[^.]{0,30}"
     r"\b(?:must|should|shall|has to|have to|need to)\b[^.]{0,20}"
     r"\b(?:answer|say|reply|respond|tell|recommend|output|write|ignore|disregard|forward|send|print)",
     re.IGNORECASE,
@@ -26,7 +28,8 @@ _MUST = re.compile(
 _FOR = re.compile(
     r"\b(?:important|urgent|attention|notice|message|note|instructions?|warning|reminder)\s*[:,-]?\s*(?:for|to)\s+"
     r"(?:the |this |all |any |every )?"
-    r"(?:AI(?: (?:systems?|agents?|models?|assistants?|tools?))?|LLMs?|language models?|chatbots?|(?:AI |virtual )assistants?)\b",
+    r"(?:AI(?: (?:systems?|agents?|models?|assistants?|tools?))?|LLMs?|language (?:models?|assistants?)"
+    r"|chatbots?|(?:AI |virtual )assistants?)\b",
     re.IGNORECASE,
 )
 # Only who reads instructions as well as data has earlier ones to ignore.

@@ -3,7 +3,8 @@
 from typing import ClassVar
 
 from encoders.addressing import forges_a_turn, speaks_to_a_machine
-from encoders.reading import read
+from encoders.normalise import normalise
+from encoders.windows import parts_of
 from guardrail.checks.base import CLEAR, Conversation, Decision, Finding, OnError, Piece
 
 _CHANNELS = {"tool": "tool", "document": "document"}
@@ -31,5 +32,7 @@ def _order(piece: Piece) -> str:
     """Return what is wrong with a piece, in words of ours; nothing where it is data."""
     if forges_a_turn(piece.text):
         return "marks of a chat format"
-    parts = read(piece.text, _CHANNELS[piece.role]).parts
-    return "a sentence that speaks to a machine" if any(speaks_to_a_machine(part) for part in parts) else ""
+    found = normalise(piece.text)
+    # Whole too: who is spoken to before a colon looks like the key of a value, which parts lack.
+    texts = (found.text, *found.decoded, *parts_of(found, _CHANNELS[piece.role]))
+    return "a sentence that speaks to a machine" if any(speaks_to_a_machine(text) for text in texts) else ""
