@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+from chassis.json_mapping import to_json_bytes
 from chassis.messaging import Bus, cloud_event, connect, encode
 from chassis.provisioning import load_signing_key
 from chassis.settings import ServiceSettings
@@ -74,6 +75,8 @@ async def _mock(bus: Bus, state_dir: Path, chunks: dict[str, int]) -> None:
                 final=sequence == last,
                 status="completed",
             )
+            if sequence == last:
+                claims.completion_sha256 = releases.completion_digest(json.loads(to_json_bytes(_completion())))
             release = releases.sign(key, key_id, claims, _TEXT)
             response = ResponseReleased(request_id=request.request_id, trace_id=request.trace_id, release=release)
             if sequence == last:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from nats.aio.client import Client
 
 from chassis.errors import NotFoundError
+from chassis.json_mapping import to_json_bytes
 from chassis.messaging import Bus, Consumer, connect, decode
 from chassis.provisioning import load_signing_key
 from chassis.rpc import rpc_server
@@ -61,6 +62,11 @@ def completion(**changes: object) -> Completion:
     return Completion(**(values | changes))
 
 
+def digest(final: Completion) -> bytes:
+    """Return what guardrail signs of a completion."""
+    return releases.completion_digest(json.loads(to_json_bytes(final)))
+
+
 class Signer:
     """Signs as guardrail does."""
 
@@ -77,6 +83,8 @@ class Signer:
             final=final is not None,
             status=status if final is None else final.status,
         )
+        if final is not None:
+            claims.completion_sha256 = digest(final)
         release: Release = releases.sign(self.key, self.key_id, claims, text, calls)
         return ResponseReleased(request_id=request.request_id, trace_id=request.trace_id, release=release, completion=final)
 

@@ -160,6 +160,36 @@ async def test_a_status_that_was_not_signed_is_refused(bus) -> None:
         assembly.take(encode(RESPONSE, window))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "a-larger-one"},
+        {"prompt_tokens": 1},
+        {"cost_usd": 9.0},
+        {"verdict": "redact"},
+        {"finish_reason": "length"},
+        {"citations": []},
+    ],
+)
+async def test_a_completion_that_was_not_signed_is_refused(bus, change) -> None:
+    """Model, usage, verdict, reason and citations are covered by the signature; times, which nobody knows before it, are not."""
+    signer = scripted.Signer(bus.state_dir)
+    request = scripted.RequestAdmitted(request_id="r1", trace_id="t1")
+    request.caller.tenant = "acme"
+    window = signer.window(request, 0, "x", final=scripted.completion())
+    altered = scripted.ResponseReleased.FromString(window.SerializeToString())
+    altered.completion.CopyFrom(scripted.completion(**change))
+    bare = scripted.ResponseReleased.FromString(window.SerializeToString())
+    bare.ClearField("completion")
+    assembly = Assembly(ReleaseKeys(bus.state_dir), tenant="acme", request_id="r1", trace_id="t1")
+    for message in (altered, bare):
+        with pytest.raises(releases.ReleaseInvalidError, match="completion"):
+            assembly.take(encode(RESPONSE, message))
+
+    window.completion.latency_ms["total"] = 77.7
+    assert [taken.text for taken in assembly.take(encode(RESPONSE, window))] == ["x"]
+
+
 async def test_a_release_for_another_request_is_refused(bus) -> None:
     """A genuine release of one request, trace or tenant is worth nothing for another."""
     signer = scripted.Signer(bus.state_dir)

@@ -36,8 +36,9 @@ def decision(stack: Any, request: RequestAdmitted, text: str, *, reviewed: bool 
     claims = ReleaseClaims(
         request_id=request.request_id, trace_id=request.trace_id, tenant=request.caller.tenant, final=True, status=status, reviewed=reviewed
     )
-    release = releases.sign(signer.key, signer.key_id, claims, text)
     final = scripted.completion(status=status, origin="reviewed", model="", adapter="")
+    claims.completion_sha256 = scripted.digest(final)
+    release = releases.sign(signer.key, signer.key_id, claims, text)
     return DecisionReleased(
         request_id=request.request_id, trace_id=request.trace_id, release=release, completion=final, decision="correct", reviewers=1
     )

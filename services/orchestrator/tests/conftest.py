@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import textwrap
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -18,10 +19,11 @@ from nats.js.errors import NotFoundError
 
 from chassis import process
 from chassis.errors import UnavailableError
+from chassis.json_mapping import to_json_bytes
 from chassis.provisioning import load_signing_key
 from chassis.rpc import rpc_server
 from chassis.settings import ServiceSettings
-from contracts.releases import sign
+from contracts.releases import completion_digest, sign
 from contracts.subjects import ADMITTED, AUDIT, RESPONSE
 from orchestrator import catalogue
 from orchestrator.main import start
@@ -32,7 +34,7 @@ from strata.guardrail.v1 import guardrail_service_pb2 as guard
 from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceServicer, add_GuardrailServiceServicer_to_server
 from strata.inference.v1.inference_service_pb2 import Generated, GenerateResponse, Usage
 from strata.inference.v1.inference_service_pb2_grpc import InferenceServiceServicer, add_InferenceServiceServicer_to_server
-from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased, RunRecord
+from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, ResponseReleased, RunRecord
 from strata.retriever.v1.retriever_service_pb2 import RetrievedPassage, RetrieveResponse
 from strata.retriever.v1.retriever_service_pb2_grpc import RetrieverServiceServicer, add_RetrieverServiceServicer_to_server
 from strata.router.v1.router_service_pb2 import RouteResponse
@@ -76,7 +78,8 @@ class Script:
     @asynccontextmanager
     async def asked(self, method: str, request: Any) -> AsyncIterator[None]:
         """Note a call, fail or wait as scripted, and see what runs beside it."""
-        self.calls[method, getattr(request, "request_id", "")] += 1
+        if hasattr(request, "request_id"):
+            self.calls[method, request.request_id] += 1
         self.requests.setdefault(method, []).append(request)
         if self.failing.get(method, 0) > 0:
             self.failing[method] -= 1
@@ -120,6 +123,10 @@ class _Guardrail(GuardrailServiceServicer):
                     status=request.status,
                     reviewed=request.origin == guard.ORIGIN_REVIEWED,
                 )
+                if request.completion:
+                    completion = Completion.FromString(request.completion)
+                    completion.verdict = completion.verdict or "allow"
+                    claims.completion_sha256 = completion_digest(json.loads(to_json_bytes(completion)))
                 response.release.CopyFrom(sign(self._key, self._key_id, claims, request.text, request.tool_calls))
             return response
 

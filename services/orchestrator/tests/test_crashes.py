@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import os
 import signal
 import sys
@@ -9,9 +10,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from chassis.json_mapping import to_json_bytes
 from chassis.messaging import encode
 from chassis.provisioning import load_signing_key
-from contracts.releases import sign
+from contracts.releases import completion_digest, sign
 from contracts.subjects import RESPONSE
 from orchestrator import catalogue
 from strata.audit.v1.audit_events_pb2 import StepRecorded
@@ -159,7 +161,9 @@ async def test_two_owners_can_never_both_answer(stack: Stack) -> None:
     stack.script.delays = {"CheckOutput": 0.5}
     key_id, key = load_signing_key(stack.server.state_dir)
     claims = guard.ReleaseClaims(request_id="r1", trace_id="0" * 31 + "1", tenant="acme", final=True, status="completed")
-    other = ResponseReleased(request_id="r1", release=sign(key, key_id, claims, "Another."), completion=Completion(status="completed"))
+    final = Completion(status="completed")
+    claims.completion_sha256 = completion_digest(json.loads(to_json_bytes(final)))
+    other = ResponseReleased(request_id="r1", release=sign(key, key_id, claims, "Another."), completion=final)
     async with stack.orchestrator():
         await stack.ask("r1")
         await stack.until(lambda: stack.script.calls["CheckOutput", "r1"] > 0)

@@ -143,6 +143,7 @@ class Assembly:
             raise ReleaseInvalidError("the status is not the one that was released")
         if claims.final and completion is None:
             raise ReleaseInvalidError("the last window has no completion")
+        releases.verify_completion(claims, completion)
         self._trace_id = trace_id
         return Window(claims.sequence, release.text, tuple(release.tool_calls), claims.final, claims.status, completion)
 

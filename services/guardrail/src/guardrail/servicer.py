@@ -82,7 +82,7 @@ class GuardrailServicer(GuardrailServiceServicer):
         judged = await self._releaser.judge(answer, request.tool_calls, may_read=PII_READ in request.caller.permissions)
         # What a check would hand to a person, a person has decided; what must not pass at all does not pass for a person either.
         decided = request.origin == pb.ORIGIN_REVIEWED and judged.finding.decision is not Decision.BLOCK
-        release = self._signer.sign(wire.to_claims(request), judged) if judged.passes or decided else None
+        release = self._signer.sign(wire.to_claims(request, judged.finding.decision), judged) if judged.passes or decided else None
         return wire.to_output_response(judged, release)
 
     async def EvaluateRules(self, request: pb.EvaluateRulesRequest, context: Context) -> pb.EvaluateRulesResponse:  # type: ignore[override]  # noqa: N802

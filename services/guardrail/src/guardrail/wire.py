@@ -5,11 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
 
 from chassis.errors import InvalidArgumentError
+from chassis.json_mapping import to_json_bytes
 from chassis.policy import Escalation
+from contracts.releases import completion_digest
 from contracts.subjects import InvalidTokenError, token
-from guardrail.checks.base import Answer, Conversation, Origin, Piece, Source
+from guardrail.checks.base import Answer, Conversation, Decision, Origin, Piece, Source
 from guardrail.clearance import Cleared
 from guardrail.panel import Outcome
 from guardrail.personal.sessions import Owner
@@ -17,6 +20,7 @@ from guardrail.releasing import Highlight, Judged
 from guardrail.screening import Screened
 from strata.gateway.v1.gateway_events_pb2 import Caller, ChatMessage
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
+from strata.orchestrator.v1.orchestrator_events_pb2 import Completion
 
 _LONGEST_SESSION_ID = 128
 
@@ -120,8 +124,8 @@ def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str], canaries
     )
 
 
-def to_claims(request: pb.CheckOutputRequest) -> pb.ReleaseClaims:
-    """Return what a release of this window would assert."""
+def to_claims(request: pb.CheckOutputRequest, decision: Decision) -> pb.ReleaseClaims:
+    """Return what a release of this window would assert; raise InvalidArgumentError for a completion that is none."""
     return pb.ReleaseClaims(
         request_id=request.request_id,
         trace_id=request.trace_id,
@@ -130,7 +134,18 @@ def to_claims(request: pb.CheckOutputRequest) -> pb.ReleaseClaims:
         final=request.final,
         status=request.status or "completed",
         reviewed=request.origin == pb.ORIGIN_REVIEWED,
+        completion_sha256=_completion_digest(request.completion, decision) if request.final and request.completion else b"",
     )
+
+
+def _completion_digest(body: bytes, decision: Decision) -> bytes:
+    try:
+        completion = Completion.FromString(body)
+    except DecodeError as error:
+        raise InvalidArgumentError("the completion cannot be read") from error
+    # What this check has decided is not the caller's to say.
+    completion.verdict = completion.verdict or decision.name.lower()
+    return completion_digest(json.loads(to_json_bytes(completion)))
 
 
 def to_facts(request: pb.EvaluateRulesRequest) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from nats.js.errors import APIError, NoStreamResponseError
 
 from chassis import telemetry
 from chassis.errors import InvalidArgumentError, UnavailableError
+from chassis.json_mapping import to_json_bytes
 from chassis.logging import get_logger
 from chassis.messaging import Bus, cloud_event, decode, encode
 from chassis.provisioning import load_release_keys
-from contracts.releases import ReleaseInvalidError, verify
+from contracts.releases import ReleaseInvalidError, verify, verify_completion
 from contracts.subjects import DECISION, RESPONSE, Subject
 from orchestrator.records import EXPECTED_LAST, StaleOwnerError, is_wrong_last
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted
@@ -79,6 +80,7 @@ class Answer:
             return True
         try:
             claims = verify(keys, message.release, request_id=self._request_id, trace_id=self._trace_id, tenant=self._tenant)
+            verify_completion(claims, json.loads(to_json_bytes(message.completion)) if message.HasField("completion") else None)
         except ReleaseInvalidError as error:
             log.warning("window_ignored", request_id=self._request_id, reason=str(error))
             return False

@@ -11,8 +11,8 @@ from orchestrator.workflows import Step
 from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, StepUsage
 
 
-def complete(run: Run, step: Step, draft: Draft, text: str, *, verdict: str, seconds: float) -> Completion:
-    """Return the completion of an answer whose whole text is `text`; the release has taken `seconds` so far."""
+def complete(run: Run, draft: Draft, text: str) -> Completion:
+    """Return what guardrail signs of an answer whose whole text is `text`: all but times, and no verdict where none led to it."""
     route, generated = run.route, draft.generated or {}
     completion = Completion(
         status=draft.status,
@@ -24,7 +24,7 @@ def complete(run: Run, step: Step, draft: Draft, text: str, *, verdict: str, sec
         adapter=generated.get("adapter", ""),
         confidence=route.get("confidence", 0.0),
         citations=citations.cited(text, draft.passages),
-        verdict=verdict,
+        verdict=draft.verdict,
         code=draft.code,
         workflow=f"{run.workflow.name}@{run.workflow.version}",
         origin=draft.origin_name,
@@ -41,9 +41,17 @@ def complete(run: Run, step: Step, draft: Draft, text: str, *, verdict: str, sec
             if completion.retrieval.get(part) != "skipped":
                 completion.retrieval[part] = outcome
     _account(run, draft, completion)
+    return completion
+
+
+def finish(run: Run, step: Step, completion: Completion, *, verdict: str, seconds: float) -> None:
+    """Fill in the verdict where there is none, and how long everything took, the release `seconds`."""
+    completion.verdict = completion.verdict or verdict
     completion.steps.append(StepUsage(step_id=step.id, latency_ms=seconds * 1000))
     completion.latency_ms[step.id] = seconds * 1000
-    return completion
+    accepted = run.request.received_at.ToNanoseconds() or run.record.started_at.ToNanoseconds()
+    completion.latency_ms["queue"] = max(0, run.record.started_at.ToNanoseconds() - accepted) / 1e6
+    completion.latency_ms["total"] = (time.time_ns() - accepted) / 1e6
 
 
 def _account(run: Run, draft: Draft, completion: Completion) -> None:
@@ -66,6 +74,3 @@ def _account(run: Run, draft: Draft, completion: Completion) -> None:
         completion.latency_ms[name] = finished.latency_ms
     completion.prompt_tokens = sum(usage.prompt_tokens for usage in completion.steps)
     completion.completion_tokens = sum(usage.completion_tokens for usage in completion.steps)
-    accepted = run.request.received_at.ToNanoseconds() or run.record.started_at.ToNanoseconds()
-    completion.latency_ms["queue"] = max(0, run.record.started_at.ToNanoseconds() - accepted) / 1e6
-    completion.latency_ms["total"] = (time.time_ns() - accepted) / 1e6

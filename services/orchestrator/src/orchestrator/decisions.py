@@ -80,6 +80,7 @@ class Decisions:
     async def _tell(self, item: ReviewItem, caller: Caller, answer: Answer) -> None:
         status = "blocked" if item.decision == "reject" else "completed"
         text = notices.REVIEW_REJECTED if item.decision == "reject" else item.text
+        completion = _completion(item, status)
         check = CheckOutputRequest(
             request_id=item.request_id,
             trace_id=item.trace_id,
@@ -89,6 +90,7 @@ class Decisions:
             origin=Origin.ORIGIN_REVIEWED,
             vault=item.vault,
             status=status,
+            completion=completion.SerializeToString(),
         )
         try:
             checked: CheckOutputResponse = await rpc.call(self._guardrail.CheckOutput, check, timeout=_CHECK_SECONDS)
@@ -106,7 +108,8 @@ class Decisions:
         )
         if checked.HasField("release"):
             message.release.CopyFrom(checked.release)
-            message.completion.CopyFrom(_completion(item, status, checked))
+            completion.verdict = decision_name(checked.verdict)
+            message.completion.CopyFrom(completion)
         else:
             message.error_code = "output_blocked"
         await self._record(item, status, checked)
@@ -161,7 +164,7 @@ def _about(item: ReviewItem, step_id: str, outcome: str, code: str, details: Map
     return record
 
 
-def _completion(item: ReviewItem, status: str, checked: CheckOutputResponse) -> Completion:
+def _completion(item: ReviewItem, status: str) -> Completion:
     approved = item.decision == "approve"
     completion = Completion(
         status=status,
@@ -169,7 +172,6 @@ def _completion(item: ReviewItem, status: str, checked: CheckOutputResponse) -> 
         model=item.draft.model if approved else "",
         adapter=item.draft.adapter if approved else "",
         citations=item.draft.citations if approved else (),
-        verdict=decision_name(checked.verdict),
         code="review_rejected" if status == "blocked" else "",
         workflow=item.workflow,
         origin="reviewed",

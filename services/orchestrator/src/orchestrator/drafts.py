@@ -11,6 +11,7 @@ from orchestrator.verdicts import decision_name
 from orchestrator.workflows import Step
 from strata.gateway.v1.gateway_events_pb2 import ToolCall
 from strata.guardrail.v1.guardrail_service_pb2 import CheckOutputRequest, CheckOutputResponse, Decision, Origin, Verdict
+from strata.orchestrator.v1.orchestrator_events_pb2 import Completion
 
 _MAY_LEAVE = frozenset({Decision.DECISION_ALLOW, Decision.DECISION_REDACT})
 
@@ -40,8 +41,16 @@ class Draft:
         return Origin.Name(self.origin).removeprefix("ORIGIN_").lower()
 
 
-async def check(run: Run, draft: Draft, *, text: str, final: bool, timeout: float) -> CheckOutputResponse:  # noqa: ASYNC109 - for rpc
-    """Let guardrail check and sign the next window of a draft."""
+async def check(
+    run: Run,
+    draft: Draft,
+    *,
+    text: str,
+    final: bool,
+    timeout: float,  # noqa: ASYNC109 - for rpc
+    completion: Completion | None = None,
+) -> CheckOutputResponse:
+    """Let guardrail check and sign the next window of a draft, the last one with the completion."""
     request = CheckOutputRequest(
         request_id=run.request.request_id,
         trace_id=run.request.trace_id,
@@ -57,6 +66,7 @@ async def check(run: Run, draft: Draft, *, text: str, final: bool, timeout: floa
         schema_json=draft.schema_json,
         tool_calls=draft.tool_calls if final else (),
         status=draft.status,
+        completion=completion.SerializeToString() if completion is not None else b"",
     )
     response: CheckOutputResponse = await rpc.call(run.tools.peers.guardrail.CheckOutput, request, timeout=timeout)
     return response

@@ -8,7 +8,7 @@ from typing import Any
 from chassis.errors import InternalError, ServiceError
 from chassis.logging import get_logger
 from orchestrator import citations, holding, notices
-from orchestrator.completion import complete
+from orchestrator.completion import complete, finish
 from orchestrator.drafts import Draft, check, may_leave, rejection
 from orchestrator.endings import evaluate_rules, review
 from orchestrator.generation import RESERVE_SECONDS, abstention, plan, produce
@@ -29,7 +29,8 @@ async def release(run: Run, step: Step) -> Outcome:
     trail: list[dict[str, Any]] = []
     while True:
         if rejected is None:
-            response = await check(run, draft, text=draft.text, final=True, timeout=run.timeout(step))
+            completion = complete(run, draft, run.answer.released_text + draft.text)
+            response = await check(run, draft, text=draft.text, final=True, timeout=run.timeout(step), completion=completion)
             trail.append({"origin": draft.origin_name, **describe(response.verdict)})
             if may_leave(response):
                 if (notice := await holding.by_rules(run, step, draft, response.verdict)) is None:
@@ -42,9 +43,7 @@ async def release(run: Run, step: Step) -> Outcome:
         draft, rejected = await _next(run, step, draft, rejected), None
     # Readers with the permission see names restored, so the digest is that of what left.
     released = run.answer.released_text + response.release.text
-    completion = complete(
-        run, step, draft, released, verdict=draft.verdict or decision_name(response.verdict), seconds=time.perf_counter() - began
-    )
+    finish(run, step, completion, verdict=decision_name(response.verdict), seconds=time.perf_counter() - began)
     message = ResponseReleased(
         request_id=run.request.request_id, trace_id=run.request.trace_id, release=response.release, completion=completion
     )
