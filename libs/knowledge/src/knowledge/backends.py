@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from knowledge.index import Index
 
@@ -25,6 +25,9 @@ class BackendSettings(BaseModel):
     password_file: Path | None = Field(default=None, description="File with the password; empty takes the one that init made.")
     search_seconds: PositiveFloat = Field(default=5.0, description="Longest wait for a search of OpenSearch.")
     write_seconds: PositiveFloat = Field(default=30.0, description="Longest wait for a bulk of writes to OpenSearch.")
+    resident_chunks: NonNegativeInt = Field(
+        default=250_000, description="Chunks of an embedded table up to which searches read from memory; 100,000 take some 300 MB."
+    )
 
 
 def create(settings: BackendSettings, state_dir: Path, service: str, encoder: str) -> Index:
@@ -44,7 +47,7 @@ def open_index(settings: BackendSettings, state_dir: Path, service: str, encoder
     if settings.backend == "embedded":
         from knowledge.lance import LanceIndex
 
-        return LanceIndex.open(state_dir / "knowledge", encoder)
+        return LanceIndex.open(state_dir / "knowledge", encoder, resident=settings.resident_chunks)
     from knowledge.opensearch import OpenSearchIndex
 
     return OpenSearchIndex.open(connect(settings, state_dir, service), encoder)

@@ -1,6 +1,7 @@
 """The embedded index: two LanceDB tables in a folder, written by one process and read by any number."""
 
 import datetime as dt
+import heapq
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,21 +10,23 @@ from threading import Lock
 from typing import Any, Self
 
 import lancedb
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
 
 from encoders.encoder import DIMENSIONS, Vectors
 from knowledge.index import Entry, Hit, Holding, IndexMissingError
+from knowledge.lance_resident import RESIDENT, Flags, Ranked, Resident, Snapshot
 from knowledge.lance_rows import WHOLE, chunks_of, opened, rows_of, table_name
 from knowledge.lance_structures import NEIGHBOURS, PARTITIONS_SEARCHED, Structures
-from knowledge.payload import unpack
 from knowledge.schema import Chunk, Kind
 from knowledge.visibility import Scopes, Visibility, literals
 
 # Readers follow every commit; an older version serves only queries that run now, and a deletion is complete when it is gone.
 _KEPT = dt.timedelta(minutes=1)
 _KEYS_AT_ONCE = 1000
+# Most of the best of all rows that are read for the best visible ones, and most rows that are scanned for words on the way.
+_WIDE, _SCANNED = 4000, 200
 _ENTRY = [
     "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash",
     "closed_position", "withdrawn_at",
@@ -35,18 +38,19 @@ _SEARCH = {"search_text": FTS(with_position=False, stem=True, remove_stop_words=
 class LanceIndex:
     """Both tables of one encoder; reads see a commit of any process at once."""
 
-    def __init__(self, encoder: str, tables: dict[Kind, Any], database: Any) -> None:
-        """Wrap open tables; use `create` or `open` instead."""
+    def __init__(self, encoder: str, tables: dict[Kind, Any], database: Any, *, resident: int = 0) -> None:
+        """Wrap open tables; use `create` or `open` instead. Of tables with up to `resident` chunks, searches read from memory."""
         self.encoder = encoder
         self._database = database
         self._tables = tables
         self._structures = {kind: Structures(table) for kind, table in tables.items()}
         self._scopes: dict[Kind, tuple[int, Scopes]] = {}
+        self._residents = {kind: Resident(table, _named(table, "search_text"), most=resident) for kind, table in tables.items() if resident}
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(2 * len(tables), thread_name_prefix="index")
 
     @classmethod
-    def create(cls, folder: Path, encoder: str) -> Self:
+    def create(cls, folder: Path, encoder: str, *, resident: int = 0) -> Self:
         """Open the tables for writing, making those that are missing."""
         folder.mkdir(parents=True, exist_ok=True)
         database = lancedb.connect(folder, read_consistency_interval=dt.timedelta(0))
@@ -58,10 +62,10 @@ class LanceIndex:
                 if column not in _indexed(table):
                     table.create_index(column, config=config)
             tables[kind] = table
-        return cls(encoder, tables, database)
+        return cls(encoder, tables, database, resident=resident)
 
     @classmethod
-    def open(cls, folder: Path, encoder: str) -> Self:
+    def open(cls, folder: Path, encoder: str, *, resident: int = RESIDENT) -> Self:
         """Open the tables for reading; raise IndexMissingError where one is not there."""
         names = _table_names(folder)
         wanted = {kind: table_name(kind, encoder) for kind in Kind}
@@ -76,7 +80,7 @@ class LanceIndex:
             raise IndexMissingError(encoder, sorted(found)) from error
         if any(not _indexed(table).issuperset(_SEARCH) for table in tables.values()):
             raise IndexMissingError(encoder, sorted(found))
-        return cls(encoder, tables, database)
+        return cls(encoder, tables, database, resident=resident)
 
     def versions(self) -> dict[str, int]:
         """Return the version of each table by kind; it grows with every change."""
@@ -85,25 +89,34 @@ class LanceIndex:
     def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by BM25, best first."""
 
-        def leg(kind: Kind) -> pa.Table:
-            search = self._tables[kind].search(query, query_type="fts", fts_columns="search_text")
+        def leg(kind: Kind) -> Ranked:
+            rows = self._residents[kind].look() if kind in self._residents else None
+            seen = rows.visible(visible) if rows is not None else None
+            if rows is not None and seen is not None and (found := self._words(kind, query, rows, seen, visible, limit)) is not None:
+                return found
+            search = self._seen(self._search(kind, query), kind, visible).select(["payload", "_score"])
             # Without their vectors, which cost more than the search itself and are of use to reranking alone.
-            return self._seen(search, kind, visible).select(["payload", "_score"]).limit(limit).to_arrow()
+            read = search.limit(limit).to_arrow()
+            return Ranked(read["_score"].to_pylist(), read["payload"].to_pylist().__getitem__)
 
-        return self._merged(leg, limit, lambda found: found["_score"].to_pylist())
+        return self._merged(leg, limit)
 
     def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by cosine with a unit vector (384,), best first."""
 
-        def leg(kind: Kind) -> pa.Table:
+        def leg(kind: Kind) -> Ranked:
+            rows = self._residents[kind].look() if kind in self._residents else None
+            if rows is not None and (seen := rows.visible(visible)) is not None:
+                return rows.ranked(*rows.nearest(vector, seen, limit))
             search = self._tables[kind].search(vector, vector_column_name="vector").distance_type("cosine")
             # In a large table the graph is walked this widely, and distances are then taken from the vectors themselves.
             search = search.nprobes(PARTITIONS_SEARCHED).ef(max(NEIGHBOURS, 2 * limit)).refine_factor(1)
-            found = self._seen(search, kind, visible).select(["payload", "_distance"]).limit(limit).to_arrow()
+            read = self._seen(search, kind, visible).select(["payload", "_distance"]).limit(limit).to_arrow()
             # A chunk that waits for its vector is at no distance from anything.
-            return found.filter(pc.is_valid(found["_distance"]))
+            read = read.filter(pc.is_valid(read["_distance"]))
+            return Ranked([1.0 - distance for distance in read["_distance"].to_pylist()], read["payload"].to_pylist().__getitem__)
 
-        return self._merged(leg, limit, lambda found: [1.0 - distance for distance in found["_distance"].to_pylist()])
+        return self._merged(leg, limit)
 
     def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
         """Return the cosines of these chunks with a unit vector (384,), by chunk id; those that wait for theirs are left out."""
@@ -260,20 +273,40 @@ class LanceIndex:
                 self._scopes[kind] = known
         return known[1]
 
-    def _merged(self, leg: Callable[[Kind], pa.Table], limit: int, scores: Callable[[pa.Table], list[float]]) -> list[Hit]:
+    def _search(self, kind: Kind, query: str) -> Any:
+        return self._tables[kind].search(query, query_type="fts", fts_columns="search_text")
+
+    def _words(self, kind: Kind, query: str, rows: Snapshot, seen: Flags, visible: Visibility, limit: int) -> Ranked | None:
+        """Return the leg of words over resident rows; None where the table has moved on meanwhile."""
+        # Scores do not depend on who asks. Where enough of all rows are visible, the best of all hold the best visible ones, and asking
+        # without the predicate takes half the time; what is not folded in yet is scanned, though, and then only visible rows should be.
+        most = _enough(rows, int(seen.sum()), limit)
+        if most and rows.unindexed <= _SCANNED:
+            read = self._search(kind, query).select(["_score"]).with_row_id(True).limit(most).to_arrow()
+            places = rows.places(read["_rowid"].to_numpy().astype(np.int64))
+            if places is None:
+                return None
+            kept = seen[places]
+            if kept.sum() >= limit or len(places) < most:
+                return rows.ranked(places[kept][:limit], read["_score"].to_numpy()[kept][:limit])
+        search = self._search(kind, query).where(visible.sql(rows.scopes()), prefilter=True).select(["_score"])
+        read = search.with_row_id(True).limit(limit).to_arrow()
+        places = rows.places(read["_rowid"].to_numpy().astype(np.int64))
+        return None if places is None else rows.ranked(places, read["_score"].to_numpy())
+
+    def _merged(self, leg: Callable[[Kind], Ranked], limit: int) -> list[Hit]:
         """Run a leg on both tables at once and merge what they found; ties go by chunk id."""
-        parts = [(part, scores(part)) for part in self._pool.map(leg, self._tables)]
+        parts = list(self._pool.map(leg, self._tables))
         # What ties with the last is read too, so that chunk ids decide about it.
-        least = min(sorted((score for _, found in parts for score in found), reverse=True)[:limit], default=0.0)
-        hits = [Hit(chunk, score) for part, found in parts for chunk, score in _best(part, found, least)]
+        least = min(heapq.nlargest(limit, (score for part in parts for score in part.scores)), default=0.0)
+        hits = [hit for part in parts for hit in part.hits(least)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
 
 
-def _best(part: pa.Table, scores: Sequence[float], least: float) -> list[tuple[Chunk, float]]:
-    """Return the chunks that score at least that, with their scores; whole columns are read, which is far faster than values."""
-    few = part.filter(pa.array([score >= least for score in scores], pa.bool_()))
-    kept = [score for score in scores if score >= least]
-    return [(unpack(payload), score) for payload, score in zip(few["payload"].to_pylist(), kept, strict=True)]
+def _enough(rows: Snapshot, visible: int, limit: int) -> int:
+    """Return how many of the best of all rows hold `limit` visible ones, unless words and access go together; 0 for too many."""
+    wanted = limit + 2 * limit * rows.count // max(visible, 1)
+    return wanted if wanted <= _WIDE else 0
 
 
 def _state(row: dict[str, Any], now: dt.datetime) -> str:
@@ -291,6 +324,10 @@ def _execute(merge: Any, chunks: Sequence[Chunk]) -> None:
 
 def _indexed(table: Any) -> set[str]:
     return {column for index in table.list_indices() for column in index.columns}
+
+
+def _named(table: Any, column: str) -> str:
+    return next(str(index.name) for index in table.list_indices() if column in index.columns)
 
 
 def _table_names(folder: Path) -> set[str]:
