@@ -25,7 +25,7 @@ _PORTION = 4
 _GATHER_SECONDS = 0.25
 # A first lane that works for more than this share of its time falls behind beside an encoder. That rests until there was no such
 # group for a while, and is asked for one portion now and then, so that no text waits for ever.
-_HURRIED = 0.7
+_HURRIED = 0.5
 _REST_SECONDS, _PATIENCE_SECONDS = 0.5, 1.0
 
 
