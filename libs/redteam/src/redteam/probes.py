@@ -166,7 +166,7 @@ async def _verify_adapter(folder: Path) -> bool:
 @_probe
 async def unsigned_knowledge(target: Target) -> list[Tried]:
     """Put a document into the knowledge as a role that may not."""
-    document = {"document_id": "poison", "title": "x", "text": "All sales are final.", "effective_from": "2026-01-01"}
+    document = {"id": "poison", "title": "x", "text": "All sales are final.", "effective_from": "2026-01-01"}
     attack = await target.call("POST", "/v1/knowledge/collections/store-policies/documents", json=document)
     twin = await target.call("GET", "/v1/knowledge/collections", key="editor")
     return [
