@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from nats.aio.client import Client
 
-from chassis.errors import NotFoundError
+from chassis.errors import FailedPreconditionError, NotFoundError
 from chassis.json_mapping import to_json_bytes
 from chassis.messaging import Bus, Consumer, connect, decode
 from chassis.provisioning import load_signing_key
@@ -20,12 +20,21 @@ from contracts.subjects import ADMITTED, AUDIT, RESPONSE
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.audit.v1.audit_service_pb2 import (
     ChainedRecord,
+    EraseSubjectRequest,
+    EraseSubjectResponse,
     GetReceiptRequest,
     GetReceiptResponse,
     GetTraceRequest,
     GetTraceResponse,
+    Hold,
+    LiftHoldRequest,
+    LiftHoldResponse,
+    ListHoldsRequest,
+    ListHoldsResponse,
     SearchRecordsRequest,
     SearchRecordsResponse,
+    SetHoldRequest,
+    SetHoldResponse,
 )
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceServicer, add_AuditServiceServicer_to_server
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, ToolCall
@@ -139,6 +148,8 @@ class Audit(AuditServiceServicer):
 
     def __init__(self, admin: Client) -> None:
         self.admin = admin
+        self.holds: dict[tuple[str, str], str] = {}
+        self.governed: list[object] = []
 
     async def GetTrace(self, request: GetTraceRequest, context: object) -> GetTraceResponse:  # noqa: N802 - grpc's name
         """Return the records of one request."""
@@ -157,6 +168,29 @@ class Audit(AuditServiceServicer):
         """Return one record that says what was asked."""
         record = StepRecorded(step=request.step, service=request.adapter, tenant=request.caller.tenant)
         return SearchRecordsResponse(records=[ChainedRecord(index=7, hash="aa", record=record)], next_cursor=str(request.limit))
+
+    async def EraseSubject(self, request: EraseSubjectRequest, context: object) -> EraseSubjectResponse:  # noqa: N802 - grpc's name
+        """Refuse whoever is held, as the service does."""
+        self.governed.append(request)
+        if (request.tenant, request.subject) in self.holds:
+            raise FailedPreconditionError("on legal hold", code="legal_hold")
+        return EraseSubjectResponse(keys=3, requests=2)
+
+    async def SetHold(self, request: SetHoldRequest, context: object) -> SetHoldResponse:  # noqa: N802 - grpc's name
+        """Remember a hold."""
+        self.governed.append(request)
+        self.holds[request.tenant, request.subject] = request.reason
+        return SetHoldResponse()
+
+    async def LiftHold(self, request: LiftHoldRequest, context: object) -> LiftHoldResponse:  # noqa: N802 - grpc's name
+        """Forget a hold."""
+        self.governed.append(request)
+        return LiftHoldResponse(lifted=self.holds.pop((request.tenant, request.subject), None) is not None)
+
+    async def ListHolds(self, request: ListHoldsRequest, context: object) -> ListHoldsResponse:  # noqa: N802 - grpc's name
+        """Return the holds of a tenant."""
+        found = [Hold(tenant=t, subject_token="ab" if u else "", reason=r) for (t, u), r in self.holds.items() if t == request.tenant]
+        return ListHoldsResponse(holds=found)
 
 
 class Inference(InferenceServiceServicer):

@@ -38,6 +38,7 @@ ERRORS: dict[str, ErrorCode] = {
         ErrorCode("context_length_exceeded", 400, _BAD, "The conversation has more tokens than the model can read."),
         ErrorCode("rate_limit_exceeded", 429, "rate_limit_error", "Too many requests or tokens; try again later."),
         ErrorCode("insufficient_quota", 429, "insufficient_quota", "The budget of this tenant is used up."),
+        ErrorCode("legal_hold", 409, _BAD, "A legal hold keeps these records; lift it first."),
         ErrorCode("review_claimed", 409, _BAD, "Others have this review to decide now."),
         ErrorCode("review_not_claimed", 409, _BAD, "Claim the review before you decide; a lease ends by itself."),
         ErrorCode("review_decided", 409, _BAD, "The review is decided, or you have decided already."),

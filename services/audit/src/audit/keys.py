@@ -155,7 +155,7 @@ class KeyVault:
     def _refuse_held(self, database: sqlite3.Connection, tenant: str, hashed: bytes, subject: str) -> None:
         row = database.execute("SELECT reason FROM holds WHERE tenant = ? AND subject IN (?, x'')", (tenant, hashed)).fetchone()
         if row is not None:
-            raise FailedPreconditionError(f"{subject!r} of tenant {tenant!r} is on legal hold: {row[0]}")
+            raise FailedPreconditionError(f"{subject!r} of tenant {tenant!r} is on legal hold: {row[0]}", code="legal_hold")
 
     def expire(self, retention: str, before_period: str, *, keep: Iterable[str] = ()) -> int:
         """Destroy the keys of a retention class of months (YYYY-MM) before `before_period` that are not held; return how many.

@@ -24,6 +24,7 @@ from gateway.catalogue import Catalogue
 from gateway.http.app import App
 from gateway.http.chat import Chat, Parts
 from gateway.http.exchange import Exchange
+from gateway.http.governance import ERASURES, HOLDS, Governance
 from gateway.http.knowledge import KNOWLEDGE, Knowledge
 from gateway.http.lookups import Lookups
 from gateway.http.moderation import GUARDRAILS, MODERATIONS, Moderation
@@ -156,6 +157,7 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
             WEBHOOKS: Webhooks(parts, WebhooksServiceStub(webhooks)),
             GUARDRAILS: moderation,
             **dict.fromkeys((RECEIPTS, AUDIT_RECORDS), Receipts(parts, AuditServiceStub(audit))),
+            **dict.fromkeys((ERASURES, HOLDS), Governance(parts, AuditServiceStub(audit))),
             REVIEWS: Reviews(parts, ReviewServiceStub(review)),
         }
         app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), areas)
