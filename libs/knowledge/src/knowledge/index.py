@@ -126,6 +126,15 @@ class Paired(Protocol):
 
 
 @runtime_checkable
+class Remembering(Protocol):
+    """An index whose searches read from memory, which follows every commit with the next query."""
+
+    def refresh(self) -> None:
+        """Follow what has changed before a query has to, and forget what was deleted."""
+        ...
+
+
+@runtime_checkable
 class Fragmented(Protocol):
     """An index whose tables fall into pieces with every commit, until they are tidied."""
 

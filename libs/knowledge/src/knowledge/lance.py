@@ -25,8 +25,8 @@ from knowledge.visibility import Scopes, Visibility, literals
 # Readers follow every commit; an older version serves only queries that run now, and a deletion is complete when it is gone.
 _KEPT = dt.timedelta(minutes=1)
 _KEYS_AT_ONCE = 1000
-# Most of the best of all rows that are read for the best visible ones, and most rows that are scanned for words on the way.
-_WIDE, _SCANNED = 4000, 200
+# Most of the best of all rows that are read for the best visible ones.
+_WIDE = 4000
 _ENTRY = [
     "chunk_id", "document_key", "collection", "version", "position", "content_hash", "metadata_hash", "access_hash",
     "closed_position", "withdrawn_at",
@@ -85,6 +85,11 @@ class LanceIndex:
     def versions(self) -> dict[str, int]:
         """Return the version of each table by kind; it grows with every change."""
         return {kind.value: int(table.version) for kind, table in self._tables.items()}
+
+    def refresh(self) -> None:
+        """Follow what has changed before a query has to, and forget what was deleted."""
+        for resident in self._residents.values():
+            resident.look()
 
     def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both tables by BM25, best first."""
@@ -278,10 +283,10 @@ class LanceIndex:
 
     def _words(self, kind: Kind, query: str, rows: Snapshot, seen: Flags, visible: Visibility, limit: int) -> Ranked | None:
         """Return the leg of words over resident rows; None where the table has moved on meanwhile."""
-        # Scores do not depend on who asks. Where enough of all rows are visible, the best of all hold the best visible ones, and asking
-        # without the predicate takes half the time; what is not folded in yet is scanned, though, and then only visible rows should be.
+        # In the search structure scores do not depend on who asks. Where enough of all rows are visible, the best of all hold the best
+        # visible ones, and asking without the predicate takes half the time. Rows that are not folded in yet are scored among themselves.
         most = _enough(rows, int(seen.sum()), limit)
-        if most and rows.unindexed <= _SCANNED:
+        if most and not rows.unindexed:
             read = self._search(kind, query).select(["_score"]).with_row_id(True).limit(most).to_arrow()
             places = rows.places(read["_rowid"].to_numpy().astype(np.int64))
             if places is None:

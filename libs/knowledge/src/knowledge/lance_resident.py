@@ -132,7 +132,8 @@ class Snapshot:
             # Where thousands are alike, no order of chunk ids is worth reading them.
             best = np.flatnonzero(cosines >= least)[: 4 * limit]
             places, cosines = places[best], cosines[best]
-        return places, cosines
+        # The last digits depend on where a row is; the same text twice must be a tie, about which chunk ids decide.
+        return places, cosines.round(6)
 
     def scopes(self) -> Scopes:
         """Return which sets of labels the rows have."""

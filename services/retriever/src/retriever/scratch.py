@@ -10,6 +10,7 @@ from chassis.errors import ServiceError
 from knowledge.backends import BackendSettings, connect
 from knowledge.index import Index
 from knowledge.lance import LanceIndex
+from knowledge.lance_resident import RESIDENT
 from knowledge.opensearch import OpenSearchIndex
 from knowledge.opensearch_client import Connection
 
@@ -27,7 +28,8 @@ class Scratch:
         """Return a new index for vectors of `encoder`."""
         if self._cluster is None:
             (self.folder / name).mkdir(exist_ok=True)
-            return LanceIndex.create(self.folder / name, encoder)
+            # As the service opens it, so that latencies are its own.
+            return LanceIndex.create(self.folder / name, encoder, resident=RESIDENT)
         # A name that no service looks for, so that what it serves is never met.
         own = f"eval-{secrets.token_hex(4)}"
         self._made.append(own)

@@ -13,7 +13,7 @@ from chassis.logging import get_logger
 from encoders import Encoder, EncoderUnavailableError
 from knowledge.backends import BackendSettings, open_index
 from knowledge.generations import Generation, Generations
-from knowledge.index import Index, IndexMissingError
+from knowledge.index import Index, IndexMissingError, Remembering
 
 log = get_logger("retriever")
 VERSION = Gauge("strata_knowledge_index_version", "Version of the index that queries see.", ["kind"])
@@ -70,6 +70,8 @@ class Shelf:
         while True:
             with contextlib.suppress(UnavailableError, FailedPreconditionError):
                 opened = await asyncio.to_thread(self.look)
+                if isinstance(opened.index, Remembering):
+                    await asyncio.to_thread(opened.index.refresh)
                 for kind, version in (await asyncio.to_thread(opened.index.versions)).items():
                     VERSION.labels(kind=kind).set(version)
             with contextlib.suppress(TimeoutError):
