@@ -6,13 +6,15 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
+from chassis.clearing import Deployment
 from chassis.messaging import connect, decode
 from chassis.policy import load_policies
 from contracts.subjects import AUDIT, ESCALATION
 from guardrail.escalation import Rules, Subject, announce
-from guardrail.policy_changes import record_changes
+from guardrail.policy_changes import of_files, of_policies, of_process, record_changes
 from guardrail.settings import Settings
 from strata.gateway.v1.gateway_events_pb2 import Caller
+from strata.guardrail.v1 import guardrail_service_pb2 as pb
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated
 from testkit.nats import NatsServer
 
@@ -78,7 +80,7 @@ async def test_a_changed_policy_is_on_record_once(tmp_path: Path, bus: NatsServe
     connection = await connect(Settings(), "guardrail")
     for changes in ({}, {}, {"amount": 300}, {"amount": 300}, {"amount": 200, "version": "2"}):
         folder = write(tmp_path, **changes)
-        await record_changes(connection, folder, load_policies(folder))
+        await record_changes(connection, of_policies(folder, load_policies(folder)))
     await connection.drain()
     js = admin.jetstream()
     found = [
@@ -92,3 +94,36 @@ async def test_a_changed_policy_is_on_record_once(tmp_path: Path, bus: NatsServe
     ]
     assert found[1]["old_sha256"] == found[0]["new_sha256"]
     assert dict(found[2]["rules"]["amount"]) == {"version": "2", "owner": "desk"}
+
+
+async def test_cedar_roles_tools_settings_checks_and_clearances_are_policy_too(tmp_path: Path, bus: NatsServer, admin: Client) -> None:
+    """Each is on record at first, and again when it says something else, with the rule that changed; secrets are not among them."""
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    connection = await connect(Settings(), "guardrail")
+    cedar = '@id("cleared-only") permit (principal, action, resource) when {{ resource.cleared == {} }};'
+    for cleared, permissions, blocked, version in (("true", "[]", ["hate"], "1"), ("false", "[audit:erase]", [], "2")):
+        (folder / "policies.cedar").write_text(cedar.format(cleared))
+        (folder / "domain.yaml").write_text(f"name: shop\nroles: [{{name: clerk, permissions: {permissions}}}]\n")
+        (folder / "tools.yaml").write_text("tools: [{name: stock, version: '1', roles: [clerk]}]\n")
+        settings = Settings(safety_blocked=blocked, canaries=["a-planted-secret"])
+        cards = [pb.Card(name="injection", stage=pb.STAGE_INPUT, version=version, on_error="block")]
+        deployment = Deployment("local", "vllm", "", cleared == "true")
+        await record_changes(connection, {**of_files(tmp_path), **of_process(settings, cards, [deployment])})
+    await connection.drain()
+    js = admin.jetstream()
+    last = (await js.stream_info("AUDIT")).state.last_seq
+    found = [decode(AUDIT, (await js.get_msg("AUDIT", number)).data).details for number in range(1, last + 1)]
+    changed = {d["domain"]: (list(d["changed"]), list(d["changed_without_version"])) for d in found if d["old_sha256"]}
+
+    assert {d["domain"] for d in found if not d["old_sha256"]} == {*changed, "shop/tools.yaml"}
+    assert changed == {
+        "shop/policies.cedar": (["cleared-only"], []),
+        "shop/domain.yaml": (["clerk"], []),
+        "guardrail/settings": (["safety_blocked"], []),
+        "guardrail/checks": (["input.injection"], []),
+        "deployments/clearance": (["local"], []),
+    }
+    settings_record = next(d for d in found if d["domain"] == "guardrail/settings" and d["old_sha256"])
+    assert settings_record["rules"]["safety_blocked"]["says"] == "[]"
+    assert "a-planted-secret" not in str(found)

@@ -10,6 +10,7 @@ from audit.servicer import AuditServicer
 from audit.settings import Settings
 from audit.subscribers import Writer
 from chassis import process
+from chassis.policy_changes import described, record_change, rule
 from chassis.rpc import rpc_server
 from strata.audit.v1.audit_service_pb2_grpc import add_AuditServiceServicer_to_server
 
@@ -20,6 +21,8 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
     settings = runtime.settings
     if not isinstance(settings, Settings):
         raise TypeError(settings)
+    retention = {name: rule(days, shown=f"{days} days") for name, days in settings.retention_days.items()}
+    await record_change(runtime.bus, "audit/retention", described(retention))
     writer = Writer(runtime.bus, settings)
     task = asyncio.create_task(writer.run())
     # Without its writer the process is of no use, and whoever supervises it starts a new one.

@@ -26,7 +26,7 @@ from guardrail.moderation import Moderator
 from guardrail.panel import Panel
 from guardrail.personal.sessions import Sessions
 from guardrail.personal.vault import Vault
-from guardrail.policy_changes import record_changes
+from guardrail.policy_changes import of_files, of_policies, of_process, record_changes
 from guardrail.releasing import Releaser, Signer
 from guardrail.screening import Screener
 from guardrail.servicer import GuardrailServicer
@@ -70,7 +70,6 @@ async def start(checks: Checks, runtime: Runtime) -> AsyncIterator[None]:
 async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - `run` was given this type
-    await record_changes(runtime.bus, settings.repository_dir / "domains", checks.rules.policies)
     signer = Signer(settings.state_dir)
     vault = Vault.open_key(settings.state_dir / "credentials" / NAME / "vault.key")
     with ThreadPoolExecutor(settings.threads, thread_name_prefix="check") as pool:
@@ -78,6 +77,9 @@ async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncItera
         screener = Screener(Panel([c for c in checks.input if c.name != "size"], pool), gate)
         releaser = Releaser(Panel(checks.output, pool))
         moderator = Moderator(Panel(checks.input, pool), Panel(checks.output, pool))
+        domains = settings.repository_dir / "domains"
+        running = of_process(settings, moderator.cards, deployments(settings.models_file).values())
+        await record_changes(runtime.bus, {**of_policies(domains, checks.rules.policies), **of_files(domains), **running})
         sessions = Sessions(runtime.bus, vault.key, purpose=settings.session_purpose, retention_seconds=settings.session_retention_seconds)
         canaries = Canaries(vault.key, rotation_seconds=settings.canary_rotation_seconds)
         servicer = GuardrailServicer(

@@ -1,93 +1,101 @@
-"""Puts on record that a policy file is not what it was: which rules, in which versions, and who answers for them."""
+"""What of this installation is policy, and is put on record when it is not what it was at the last start."""
 
 import hashlib
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nats.errors import Error as NatsError
-from nats.js.errors import Error as JetStreamError
-from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
+import cedarpy
+import yaml
 
-from chassis.errors import UnavailableError
-from chassis.logging import get_logger
-from chassis.messaging import Bus, canonical_json
+from chassis.clearing import Deployment
+from chassis.messaging import Bus
 from chassis.policy import Policy
-from contracts.streams import POLICIES
-from contracts.subjects import AUDIT
-from strata.audit.v1.audit_events_pb2 import StepRecorded
+from chassis.policy_changes import described, record_change, rule, settings_described
+from guardrail.clearance import POLICIES, SCHEMA
+from guardrail.settings import Settings
+from strata.guardrail.v1.guardrail_service_pb2 import Card, Stage
 
-log = get_logger("policy_changes")
-STEP = "policy_changed"
-# Policies belong to the installation, not to a tenant.
-TENANT = "system"
+# Of the settings, those that say what passes; `canaries` are secrets and stay out.
+SETTINGS = (
+    "input_checks",
+    "output_checks",
+    "check_budget_ms",
+    "pii_threshold",
+    "pii_quasi",
+    "pii_reported",
+    "business_identifiers",
+    "leak_types",
+    "grounding_threshold",
+    "safety_blocked",
+    "link_hosts",
+    "canary_rotation_seconds",
+    "max_characters",
+    "max_answer_characters",
+    "prompt_leak_words",
+    "extract_notices",
+    "default_deadline_seconds",
+    "session_retention_seconds",
+    "session_purpose",
+)
+# Files of a domain that are policy, with the list in them whose entries have names.
+_LISTED = {"domain.yaml": "roles", "tools.yaml": "tools"}
 
 
-def described(content: bytes, policy: Policy) -> dict[str, Any]:
-    """Return what is remembered of a policy file: its digest, and each rule with version, owner and digest."""
-    rules = [*policy.overrides, *policy.escalation]
-    return {
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "version": policy.version,
-        "rules": {
-            rule.id: {
-                "version": getattr(rule, "version", policy.version),
-                "owner": getattr(rule, "owner", ""),
-                "sha256": hashlib.sha256(canonical_json(rule.model_dump(mode="json"))).hexdigest(),
-            }
-            for rule in rules
-        },
+def of_policies(domains: Path, policies: Mapping[str, Policy]) -> dict[str, dict[str, Any]]:
+    """Return what is remembered of every `policy.yaml`, by domain: escalations with version and owner, overrides with the file's."""
+    found = {}
+    for domain, policy in policies.items():
+        rules = {
+            one.id: rule(one.model_dump(mode="json"), version=getattr(one, "version", policy.version), owner=getattr(one, "owner", ""))
+            for one in (*policy.overrides, *policy.escalation)
+        }
+        content = (domains / domain / "policy.yaml").read_bytes()
+        found[domain] = described(rules, content=content, version=policy.version)
+    return found
+
+
+def of_files(domains: Path) -> dict[str, dict[str, Any]]:
+    """Return what is remembered of Cedar's policies and their schema, roles and tools, by `domain/file`."""
+    found = {}
+    for path in sorted(domains.glob(f"*/{POLICIES}")):
+        static = json.loads(cedarpy.policies_to_json_str(path.read_text()))["staticPolicies"]
+        rules = {policy.get("annotations", {}).get("id", number): rule(policy) for number, policy in static.items()}
+        found[f"{path.parent.name}/{POLICIES}"] = described(rules, content=path.read_bytes())
+    if (schema := domains / "schema" / SCHEMA).is_file():
+        found[f"schema/{SCHEMA}"] = described({"schema": rule(schema.read_text())}, content=schema.read_bytes())
+    for name, key in _LISTED.items():
+        for path in sorted(domains.glob(f"*/{name}")):
+            listed = (yaml.safe_load(path.read_text()) or {}).get(key) or ()
+            rules = {str(one["name"]): rule(one, version=str(one.get("version", ""))) for one in listed}
+            found[f"{path.parent.name}/{name}"] = described(rules, content=path.read_bytes())
+    return found
+
+
+def of_process(settings: Settings, cards: Iterable[Card], deployments: Iterable[Deployment]) -> dict[str, dict[str, Any]]:
+    """Return what is remembered of this process: its settings, its checks as they run, and what deployments are cleared for."""
+    checks = {
+        f"{Stage.Name(card.stage).removeprefix('STAGE_').lower()}.{card.name}": rule(
+            [card.version, card.threshold, card.budget_ms, card.on_error], version=card.version
+        )
+        for card in cards
     }
-
-
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the ids of the rules that are new, gone, or say something else; and those that do so under the same version."""
-    old, new = before.get("rules", {}), after["rules"]
-    changed = [name for name in sorted(old.keys() & new.keys()) if old[name]["sha256"] != new[name]["sha256"]]
-    return {
-        "added": sorted(new.keys() - old.keys()),
-        "removed": sorted(old.keys() - new.keys()),
-        "changed": changed,
-        "changed_without_version": [name for name in changed if old[name]["version"] == new[name]["version"]],
+    cleared = {
+        one.name: rule([one.kind, one.region, one.cleared], shown="cleared" if one.cleared else "not cleared") for one in deployments
     }
+    found = {
+        "guardrail/settings": settings_described(settings, SETTINGS),
+        "guardrail/checks": described(checks),
+        "deployments/clearance": described(cleared),
+    }
+    if settings.foreign_file is not None:
+        content = settings.foreign_file.read_bytes()
+        found["guardrail/foreign"] = described({"file": rule(hashlib.sha256(content).hexdigest())}, content=content)
+    return found
 
 
-async def record_changes(bus: Bus, domains: Path, policies: Mapping[str, Policy]) -> None:
-    """Compare every policy file with the last one on record and record the difference; raise UnavailableError when that fails."""
-    try:
-        bucket = await bus.js.key_value(POLICIES)
-        for domain, policy in policies.items():
-            after = described((domains / domain / "policy.yaml").read_bytes(), policy)
-            try:
-                entry = await bucket.get(domain)
-                before, revision = json.loads(entry.value or b"{}"), entry.revision
-            except KeyNotFoundError:
-                before, revision = {}, 0
-            if before.get("sha256") == after["sha256"]:
-                continue
-            # On record first: what is only remembered would never be told.
-            await _publish(bus, domain, before, after)
-            try:
-                await bucket.update(domain, canonical_json(after), revision)
-            except KeyWrongLastSequenceError:
-                log.info("policy_change_known", domain=domain)
-    except (TimeoutError, NatsError, JetStreamError) as error:
-        raise UnavailableError(f"the policies on record cannot be compared: {error!r}") from error
-
-
-async def _publish(bus: Bus, domain: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    old = str(before.get("sha256", ""))
-    changes = differences(before, after)
-    record_id = hashlib.sha256(f"policy/{domain}/{old}/{after['sha256']}".encode()).hexdigest()[:32]
-    record = StepRecorded(
-        record_id=record_id, tenant=TENANT, request_id=f"policy-{domain}", service="guardrail", step=STEP, attempt=1, outcome="succeeded"
-    )
-    record.started_at.FromDatetime(datetime.now(UTC))
-    rules = {name: {"version": rule["version"], "owner": rule["owner"]} for name, rule in after["rules"].items()}
-    record.details.update(
-        {"domain": domain, "old_sha256": old, "new_sha256": after["sha256"], "version": after["version"], "rules": rules, **changes}
-    )
-    await bus.publish(AUDIT, AUDIT.at(tenant=TENANT, step=STEP), record, event_id=record_id, about=record.request_id)
-    log.warning("policy_changed", domain=domain, old=old[:12], new=after["sha256"][:12], **changes)
+async def record_changes(bus: Bus, current: Mapping[str, Mapping[str, Any]]) -> None:
+    """Compare everything with the last on record and record the differences; raise UnavailableError when that fails."""
+    for label, after in current.items():
+        await record_change(bus, label, after)

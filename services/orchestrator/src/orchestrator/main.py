@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from chassis.logging import get_logger
+from chassis.policy_changes import record_change, settings_described
 from chassis.process import Runtime, run
 from chassis.settings import load as load_settings
 from chassis.stops import following
@@ -24,6 +25,8 @@ from orchestrator.subscribers import forgetting, reading
 from orchestrator.workflows import WorkflowError
 
 NAME = "orchestrator"
+# Of the settings, those that say what a prompt may hold.
+POLICY_SETTINGS = ("passage_drops", "passage_signals", "passages_unchecked")
 log = get_logger(NAME)
 
 
@@ -31,6 +34,7 @@ log = get_logger(NAME)
 async def start(declared: Catalogue, settings: Settings, runtime: Runtime) -> AsyncIterator[None]:
     """Run requests for as long as the block lasts."""
     log.info("workflows_declared", workflows={name: workflow.sha256[:12] for name, workflow in declared.workflows.items()})
+    await record_change(runtime.bus, "orchestrator/settings", settings_described(settings, POLICY_SETTINGS))
     async with peers.connect(settings) as connected, following(runtime) as stops:
         store = RunStore(runtime.bus, limit_bytes=settings.record_limit_bytes)
         tools = Tools(settings, declared, store, Recorder(runtime.bus), connected, AnswerCache(runtime.bus))
