@@ -106,7 +106,7 @@ class _Guardrail(GuardrailServiceServicer):
             verdict = guard.Verdict(decision=decision, code=code, personal_data=found)
             clearance = guard.Clearance(sensitivity="personal" if found else "none", deployments=["local"], policy_ids=["cleared"])
             return guard.CheckInputResponse(
-                verdict=verdict, messages=messages, vault=b"sealed", clearance=clearance, canary="c0ffee00c0ffee00"
+                verdict=verdict, messages=messages, vault=b"sealed", clearance=clearance, canary="c0ffee00c0ffee00", language="fr"
             )
 
     async def CheckOutput(self, request: Any, _: object) -> guard.CheckOutputResponse:  # noqa: N802 - gRPC's name

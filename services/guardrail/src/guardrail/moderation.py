@@ -10,7 +10,7 @@ from typing import TypeVar
 from chassis.errors import InvalidArgumentError
 from encoders.safety import SafetyScore
 from guardrail.cards import cards
-from guardrail.checks.base import Answer, Conversation, Origin, Piece, Source
+from guardrail.checks.base import Answer, Conversation, Decision, Origin, Piece, Source
 from guardrail.checks.personal_data import Mentions
 from guardrail.panel import Outcome, Panel, detail, gravest
 from guardrail.personal.detection import Mention
@@ -38,6 +38,7 @@ class Order:
     require_grounding: bool = False
     schema: str = ""
     canaries: tuple[str, ...] = ()
+    language: str = ""
 
 
 class Moderator:
@@ -88,6 +89,8 @@ class Moderator:
             require_grounding=order.require_grounding or bool(order.sources),
             schema=order.schema,
             canaries=order.canaries,
+            language=order.language,
+            language_decision=Decision.REGENERATE,
         )
         judged = await Releaser(panel).judge(answer, (), may_read=False)
         mentions = detail(judged.outcomes, "pii_leak")

@@ -106,6 +106,7 @@ class GuardrailServicer(GuardrailServiceServicer):
             require_grounding=request.require_grounding,
             schema=request.schema_json,
             canaries=self._canaries.valid(request.caller.tenant),
+            language=wire.to_language(request.language),
         )
         return pb.CheckResponse(results=await self._moderator.judge(order))
 

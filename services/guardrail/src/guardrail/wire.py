@@ -14,6 +14,7 @@ from contracts.releases import completion_digest
 from contracts.subjects import InvalidTokenError, token
 from guardrail.checks.base import Answer, Conversation, Decision, Origin, Piece, Source
 from guardrail.clearance import Cleared
+from guardrail.languages import LANGUAGES, language_of
 from guardrail.panel import Outcome
 from guardrail.personal.sessions import Owner
 from guardrail.releasing import Highlight, Judged
@@ -23,6 +24,8 @@ from strata.guardrail.v1 import guardrail_service_pb2 as pb
 from strata.orchestrator.v1.orchestrator_events_pb2 import Completion
 
 _LONGEST_SESSION_ID = 128
+# Of a question; a shorter one may be nothing but names.
+_LEAST_WORDS = 6
 
 
 def require(request_id: str, caller: Caller) -> None:
@@ -109,6 +112,20 @@ def to_sources(passages: Sequence[pb.Passage]) -> tuple[Source, ...]:
     )
 
 
+def to_language(code: str) -> str:
+    """Return a language that is known, or nothing; raise InvalidArgumentError for any other."""
+    if code and code not in LANGUAGES:
+        raise InvalidArgumentError(f"unknown language {code!r}; known: {sorted(LANGUAGES)}")
+    return code
+
+
+def _to_decision(number: int) -> Decision:
+    try:
+        return Decision(number or pb.DECISION_ALLOW)
+    except ValueError as error:
+        raise InvalidArgumentError(f"unknown decision {number}") from error
+
+
 def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str], canaries: tuple[str, ...] = ()) -> Answer:
     """Return the window that a request asks about."""
     return Answer(
@@ -121,6 +138,8 @@ def to_answer(request: pb.CheckOutputRequest, vault: Mapping[str, str], canaries
         schema=request.schema_json,
         vault=vault,
         canaries=canaries,
+        language=to_language(request.language),
+        language_decision=_to_decision(request.language_decision),
     )
 
 
@@ -187,6 +206,7 @@ def to_input_response(
         vault=vault,
         clearance=pb.Clearance(sensitivity=cleared.sensitivity, deployments=cleared.deployments, policy_ids=cleared.policy_ids),
         canary=canary,
+        language=language_of(next((m.content for m in reversed(messages) if m.role == "user"), ""), least_words=_LEAST_WORDS),
     )
 
 

@@ -66,10 +66,21 @@ async def check(
         schema_json=draft.schema_json,
         tool_calls=draft.tool_calls if final else (),
         status=draft.status,
+        **_language(run, draft),
         completion=completion.SerializeToString() if completion is not None else b"",
     )
     response: CheckOutputResponse = await rpc.call(run.tools.peers.guardrail.CheckOutput, request, timeout=timeout)
     return response
+
+
+def _language(run: Run, draft: Draft) -> dict[str, Any]:
+    """Return which language a model's text must have, and what follows where it has another, as the step declares it."""
+    spec = draft.step.spec if draft.step is not None else {}
+    declared = spec.get("language", "")
+    expected = run.language if declared == "request" else declared
+    action = spec.get("on_language", "report")
+    decision = Decision.DECISION_ALLOW if action == "report" else Decision.Value(f"DECISION_{action.upper()}")
+    return {"language": expected, "language_decision": decision} if expected else {}
 
 
 def may_leave(response: CheckOutputResponse) -> bool:

@@ -131,6 +131,12 @@ class Run:
         screened = next((self.results[s.id] or {} for s in self.workflow.of_kind("screen") if s.id in self.results), {})
         return str(screened.get("canary", ""))
 
+    @property
+    def language(self) -> str:
+        """The language of the last turn of the user; empty where it cannot be told."""
+        screened = next((self.results[s.id] or {} for s in self.workflow.of_kind("screen") if s.id in self.results), {})
+        return str(screened.get("language", ""))
+
     def scope(self) -> dict[str, Any]:
         """Return what conditions and templates see."""
         request = {

@@ -60,6 +60,7 @@ class _Check(BaseModel):
     passages: list[_Passage] = Field(default=[], max_length=50)
     require_grounding: bool = False
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    language: str = Field(default="", pattern="^([a-z]{2})?$")
 
 
 class Moderation:
@@ -114,6 +115,7 @@ class Moderation:
             passages=[pb.Passage(id=p.id, text=p.text, title=p.title, version=p.version) for p in body.passages],
             require_grounding=body.require_grounding,
             schema_json=json.dumps(body.schema_) if body.schema_ is not None else "",
+            language=body.language,
         )
         found = await self._judged(exchange, caller, request)
         data = {"object": "guardrail.check", "id": exchange.request_id, "stage": body.stage}

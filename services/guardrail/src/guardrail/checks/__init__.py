@@ -18,6 +18,7 @@ from guardrail.checks.foreign import ForeignInputCheck, ForeignOutputCheck, load
 from guardrail.checks.form import FormCheck
 from guardrail.checks.grounding import GroundingCheck
 from guardrail.checks.injection import InjectionCheck
+from guardrail.checks.language import LanguageCheck
 from guardrail.checks.links import LinksCheck
 from guardrail.checks.personal_data import PersonalDataCheck
 from guardrail.checks.pii_leak import PiiLeakCheck
@@ -80,6 +81,7 @@ INPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Conversation]]] = {
 OUTPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Answer]]] = {
     "form": lambda _: FormCheck(),
     "wording": lambda p: WordingCheck(p.settings.max_answer_characters),
+    "language": lambda _: LanguageCheck(),
     "links": lambda p: LinksCheck(p.settings.link_hosts),
     "canary": lambda p: CanaryCheck(p.settings.canaries),
     "pii_leak": lambda p: PiiLeakCheck(p.detector, p.settings.leak_types, p.settings.check_budget_ms),

@@ -77,6 +77,9 @@ class Answer:
     vault: Mapping[str, str] = field(default_factory=dict)
     # Secrets that its prompt may have held.
     canaries: tuple[str, ...] = ()
+    # Language that it must have, or nothing, and what follows where it has another.
+    language: str = ""
+    language_decision: Decision = Decision.ALLOW
 
     @property
     def by_model(self) -> bool:

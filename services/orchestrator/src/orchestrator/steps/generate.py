@@ -75,7 +75,7 @@ class _Releaser:
         complete, _ = windows.split(text[self.released_chars :])
         if not complete:
             return True
-        draft = Draft(complete, Origin.ORIGIN_MODEL, passages=self.planned.passages, grounded=self.planned.grounded)
+        draft = Draft(complete, Origin.ORIGIN_MODEL, passages=self.planned.passages, grounded=self.planned.grounded, step=self.planned.step)
         response = await check(self.run, draft, text=complete, final=False, timeout=self.run.timeout(self.planned.step))
         self.checks.append({"sequence": self.run.answer.sequence, **describe(response.verdict)})
         if not may_leave(response):

@@ -27,6 +27,7 @@ async def screen(run: Run, step: Step) -> Outcome:
         "personal_data": dict(verdict.personal_data),
         "checks": scores(verdict),
         "canary": response.canary,
+        "language": response.language,
     }
     clearance: dict[str, object] = {}
     if response.HasField("clearance"):
