@@ -124,6 +124,10 @@ class Paired(Protocol):
         """Return what `lexical` and `nearest` would."""
         ...
 
+    def versions_before(self, seconds: float) -> dict[str, int]:
+        """Return versions that were asked for at most so long ago; what is searched now is at least these."""
+        ...
+
 
 @runtime_checkable
 class Remembering(Protocol):

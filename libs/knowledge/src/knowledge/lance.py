@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import lancedb
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.index import FTS, BTree
 
@@ -19,6 +20,7 @@ from knowledge.index import Entry, Hit, Holding, IndexMissingError
 from knowledge.lance_resident import RESIDENT, Flags, Ranked, Resident, Snapshot
 from knowledge.lance_rows import WHOLE, chunks_of, opened, rows_of, table_name
 from knowledge.lance_structures import NEIGHBOURS, PARTITIONS_SEARCHED, Structures
+from knowledge.payload import unpack
 from knowledge.schema import Chunk, Kind
 from knowledge.visibility import Scopes, Visibility, literals
 
@@ -45,7 +47,8 @@ class LanceIndex:
         self._tables = tables
         self._structures = {kind: Structures(table) for kind, table in tables.items()}
         self._scopes: dict[Kind, tuple[int, Scopes]] = {}
-        self._residents = {kind: Resident(table, _named(table, "search_text"), most=resident) for kind, table in tables.items() if resident}
+        words = {kind: _named(table, "search_text") for kind, table in tables.items()} if resident else {}
+        self._residents = {kind: Resident(kind.value, tables[kind], name, most=resident) for kind, name in words.items()}
         self._lock = Lock()
         self._pool = ThreadPoolExecutor(2 * len(tables), thread_name_prefix="index")
 
@@ -102,7 +105,7 @@ class LanceIndex:
             search = self._seen(self._search(kind, query), kind, visible).select(["payload", "_score"])
             # Without their vectors, which cost more than the search itself and are of use to reranking alone.
             read = search.limit(limit).to_arrow()
-            return Ranked(read["_score"].to_pylist(), read["payload"].to_pylist().__getitem__)
+            return _ranked(read, read["_score"].to_pylist())
 
         return self._merged(leg, limit)
 
@@ -119,7 +122,7 @@ class LanceIndex:
             read = self._seen(search, kind, visible).select(["payload", "_distance"]).limit(limit).to_arrow()
             # A chunk that waits for its vector is at no distance from anything.
             read = read.filter(pc.is_valid(read["_distance"]))
-            return Ranked([1.0 - distance for distance in read["_distance"].to_pylist()], read["payload"].to_pylist().__getitem__)
+            return _ranked(read, [1.0 - distance for distance in read["_distance"].to_pylist()])
 
         return self._merged(leg, limit)
 
@@ -306,6 +309,11 @@ class LanceIndex:
         least = min(heapq.nlargest(limit, (score for part in parts for score in part.scores)), default=0.0)
         hits = [hit for part in parts for hit in part.hits(least)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.chunk.chunk_id))[:limit]
+
+
+def _ranked(read: pa.Table, scores: Sequence[float]) -> Ranked:
+    payloads = read["payload"].to_pylist()
+    return Ranked(scores, lambda number: unpack(payloads[number]))
 
 
 def _enough(rows: Snapshot, visible: int, limit: int) -> int:

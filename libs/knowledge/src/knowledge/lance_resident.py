@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from encoders.encoder import DIMENSIONS, Vectors
 from knowledge.index import Hit
-from knowledge.payload import unpack
-from knowledge.schema import metadata_pairs
+from knowledge.payload import unpack_later
+from knowledge.schema import Chunk, metadata_pairs
 from knowledge.visibility import Scopes, Visibility, micros
 
 Places = NDArray[np.int64]
 Flags = NDArray[np.bool_]
-_COLUMNS = ["scope", "over_at", "effective_from", "metadata", "vector", "payload"]
+_COLUMNS = ["chunk_id", "scope", "over_at", "effective_from", "metadata", "vector", "payload"]
 # A table of so many rows is read while a query waits for it; a larger one beside the queries, which the engine answers meanwhile.
 _SMALL = 10_000
 # New rows are taken one by one up to this share of all; of more, the table is read again.
@@ -55,9 +55,15 @@ class _Store:
         self.metadata = np.zeros(room, dtype=np.int32)
         self.embedded = np.zeros(room, dtype=np.bool_)
         self.matrix = np.zeros((room, DIMENSIONS), dtype=np.float32)
+        self.names: list[str] = []
         self.payloads: list[bytes | None] = []
         self.scopes, self.pairs = _Codes(), _Codes()
         self.named = Scopes(())
+
+    def vector(self, place: int) -> list[float] | None:
+        """Return a row's vector, for reranking."""
+        numbers: list[float] = self.matrix[place].tolist()
+        return numbers if self.embedded[place] else None
 
     def add(self, first: int, read: pa.Table) -> None:
         """Put rows behind the `first` ones; whoever reads those is not disturbed."""
@@ -73,29 +79,29 @@ class _Store:
             self.embedded[at : at + len(part)] = there
             self.matrix[at : at + len(part)][there] = part.drop_null().flatten().to_numpy().reshape(-1, DIMENSIONS)
             at += len(part)
-        self.payloads[first:] = read["payload"].to_pylist()
+        self.names[first:], self.payloads[first:] = read["chunk_id"].to_pylist(), read["payload"].to_pylist()
         if len(self.scopes.values) > named:
             self.named = Scopes(self.scopes.values)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a leg found in one table: scores, and what makes the chunks of those that count, by number."""
+    """What a leg found in one table: scores, and what makes the chunks of those that count, by number; None where one has gone."""
 
     scores: Sequence[float]
-    payload: Callable[[int], bytes | None]
-    vector: Callable[[int], list[float] | None] = lambda _: None
+    chunk: Callable[[int], Chunk | None]
 
     def hits(self, least: float) -> list[Hit]:
         """Return those that score at least that."""
-        found = [(number, score, self.payload(number)) for number, score in enumerate(self.scores) if score >= least]
-        return [Hit(unpack(payload, self.vector(number)), score) for number, score, payload in found if payload is not None]
+        chunks = ((score, self.chunk(number)) for number, score in enumerate(self.scores) if score >= least)
+        return [Hit(chunk, score) for score, chunk in chunks if chunk is not None]
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """The rows of one version. `at` below are places in its columns."""
 
+    kind: str
     version: int
     count: int
     # Rows that are in the table, not deleted or replaced.
@@ -150,19 +156,21 @@ class Snapshot:
         """Return the rows at places as hits; a row that was deleted a moment ago is none."""
         store, at = self.store, places.tolist()
 
-        def vector(number: int) -> list[float] | None:
-            numbers: list[float] = store.matrix[at[number]].tolist()
-            return numbers if store.embedded[at[number]] else None
+        def chunk(number: int) -> Chunk | None:
+            place = at[number]
+            # Held from now on, whatever happens to the row.
+            payload = store.payloads[place]
+            return None if payload is None else unpack_later(store.names[place], self.kind, lambda: payload, lambda: store.vector(place))
 
-        return Ranked(scores.tolist(), lambda number: store.payloads[at[number]], vector)
+        return Ranked(scores.tolist(), chunk)
 
 
 class Resident:
     """Follows one table; what was deleted there is forgotten here with the next look."""
 
-    def __init__(self, table: Any, words: str, *, most: int) -> None:
-        """Hold up to `most` rows of `table`, whose search structure of words has the name `words`; nothing is read yet."""
-        self._table, self._words, self._most = table, words, most
+    def __init__(self, kind: str, table: Any, words: str, *, most: int) -> None:
+        """Hold up to `most` rows of the table of one kind, whose search structure of words has the name `words`; nothing is read yet."""
+        self._kind, self._table, self._words, self._most = kind, table, words, most
         self._lock = Lock()
         self._loading: Thread | None = None
         self._known: Snapshot | None = None
@@ -218,13 +226,13 @@ class Resident:
         for place in np.flatnonzero(known.living & ~living[: known.count]):
             # Deleted is gone from memory too; a search that runs now passes it over.
             store.payloads[place], store.matrix[place] = None, 0.0
-        return Snapshot(version, len(living), living, self._unindexed(), store)
+        return Snapshot(self._kind, version, len(living), living, self._unindexed(), store)
 
     def _load(self, version: int) -> None:
         read = self._table.search().select(_COLUMNS).with_row_id(True).limit(None).to_arrow().sort_by(_ID)
         store = _Store(int(_ROOM * read.num_rows) + _FEW)
         store.add(0, read)
-        self._known = Snapshot(version, read.num_rows, np.ones(read.num_rows, dtype=np.bool_), self._unindexed(), store)
+        self._known = Snapshot(self._kind, version, read.num_rows, np.ones(read.num_rows, dtype=np.bool_), self._unindexed(), store)
 
     def _ids(self) -> Places:
         found: Places = np.sort(self._table.search().select([_ID]).limit(None).to_arrow()[_ID].to_numpy().astype(np.int64))

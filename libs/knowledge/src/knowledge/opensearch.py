@@ -35,6 +35,7 @@ class OpenSearchIndex:
         self._connection = connection
         self._read = dict(read)
         self._all = ",".join(self._read.values())
+        self._seen: tuple[float, dict[str, int]] = (0.0, {})
         self._writers = {kind: Writer(connection, alias) for kind, alias in write.items()}
 
     @classmethod
@@ -62,8 +63,15 @@ class OpenSearchIndex:
     def versions(self) -> dict[str, int]:
         """Return the number of the latest visible commit by kind; it grows with every change, across generations too."""
         body = {"docs": [{"_index": alias, "_id": COMMITS, "_source": ["position"]} for alias in self._read.values()]}
-        rows = self._connection.call("POST", "/_mget", body, realtime=False)["docs"]
-        return {kind.value: int(row["_source"]["position"]) if row.get("found") else 0 for kind, row in zip(self._read, rows, strict=True)}
+        asked, rows = time.monotonic(), self._connection.call("POST", "/_mget", body, realtime=False)["docs"]
+        found = {kind.value: int(row["_source"]["position"]) if row.get("found") else 0 for kind, row in zip(self._read, rows, strict=True)}
+        self._seen = (asked, found)
+        return found
+
+    def versions_before(self, seconds: float) -> dict[str, int]:
+        """Return versions that were asked for at most so long ago; what is searched now is at least these."""
+        asked, found = self._seen
+        return dict(found) if found and time.monotonic() - asked <= seconds else self.versions()
 
     def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both indices by BM25, best first."""

@@ -4,14 +4,15 @@ import datetime as dt
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 
 from encoders.encoder import Vectors
-from knowledge.opensearch_templates import NEVER
-from knowledge.payload import over_at, pack, unpack
+from knowledge.opensearch_templates import NEVER, kind_of
+from knowledge.payload import over_at, pack, unpack, unpack_later
 from knowledge.schema import LABEL_SEPARATOR, Chunk, metadata_pairs
 from knowledge.visibility import Visibility, micros, scope
 
@@ -123,9 +124,16 @@ def cosines(vector: Vectors, names: Sequence[str]) -> dict[str, Any]:
 
 
 def hits(answer: Mapping[str, Any]) -> list[tuple[Chunk, float]]:
-    """Return the chunks of a ranked answer with the engine's scores."""
+    """Return the chunks of a ranked answer with the engine's scores; what they say is decoded when somebody looks at it."""
+    return [
+        (unpack_later(hit["sort"][1], kind_of(hit["_index"]), partial(_payload, hit["fields"]["payload"][0])), float(hit["sort"][0]))
+        for hit in answer["hits"]["hits"]
+    ]
+
+
+def _payload(value: str) -> bytes:
     # The engine leaves the padding out.
-    return [(unpack(b64decode(hit["fields"]["payload"][0] + "==")), float(hit["sort"][0])) for hit in answer["hits"]["hits"]]
+    return b64decode(value + "==")
 
 
 def _ranked(query: dict[str, Any], limit: int) -> dict[str, Any]:

@@ -44,6 +44,11 @@ def prefix(kind: Kind) -> str:
     return f"strata-{kind.value}-{SCHEMA_VERSION}-"
 
 
+def kind_of(index: str) -> str:
+    """Return the kind of what an index holds, by its name."""
+    return index.split("-", 2)[1]
+
+
 def template(kind: Kind, bm25: Bm25) -> dict[str, Any]:
     """Return the index template of one kind: strict columns, words by BM25, vectors by cosine."""
     return {

@@ -89,6 +89,7 @@ def cut(document: Document, encoder: str, now: dt.datetime, encode: Encode | Non
             metadata_hash=metadata,
             access_hash=access,
             position=position,
+            closed_position=None,
         )
         for number, (start, end) in enumerate(chunk_spans(document.text, chunker, encode))
     ]

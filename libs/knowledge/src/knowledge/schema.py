@@ -82,7 +82,8 @@ class Chunk:
     metadata_hash: str
     access_hash: str
     position: int
-    closed_position: int | None = None
+    # Without a default: what is read later must not seem to be there already.
+    closed_position: int | None
 
     def row(self) -> dict[str, Any]:
         """Return the fields by column name."""

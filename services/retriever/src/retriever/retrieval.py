@@ -29,6 +29,7 @@ LEGS = ("lexical", "vector")
 # Versions of the index from before the search, the query's vector, and the hits of both legs.
 Legs = tuple[dict[str, int], Vectors | None, list[Hit], list[Hit]]
 _PLAIN = Options()
+_RECENT_SECONDS = 1.0
 RERANKED = Counter("strata_retrieval_rerank_total", "Queries by what became of their reranking.", ["outcome"])
 
 
@@ -158,10 +159,13 @@ class Retrieval:
         return found
 
     async def _together(self, query: str, visible: Visibility, _: Sequence[str], latency: dict[str, float]) -> Legs:
-        """Return what both legs found by one request; the query is encoded while the index says how far it is."""
+        """Return what both legs found by one request; the query is encoded while the index says how far it is.
+
+        That it was asked a moment ago is enough: whoever watches the index asks after every change.
+        """
         index, limit = cast("Paired", self._index), self._ranking.candidates
         encoding = _timed(latency, "encode", lambda: asyncio.to_thread(self._encode, query))
-        versions, vector = await asyncio.gather(asyncio.to_thread(self._index.versions), encoding)
+        versions, vector = await asyncio.gather(asyncio.to_thread(index.versions_before, _RECENT_SECONDS), encoding)
         words, vectors = await _timed(latency, "search", lambda: asyncio.to_thread(index.both, query, vector, visible, limit))
         return versions, vector, words, vectors
 
