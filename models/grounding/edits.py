@@ -10,6 +10,9 @@ Doc = Any
 Chance = random.Random
 
 _LOOSE = {"relcl", "appos", "advcl", "npadvmod", "advmod", "amod", "prep", "acl", "parataxis"}
+_CORE = set("nsubj nsubjpass aux auxpass neg dobj attr acomp dative agent prt oprd expl xcomp".split())
+_BESIDE = set("relcl appos advcl acl punct cc conj parataxis ccomp npadvmod".split())
+_HELPERS = set("is are was were do does did can could should will would has have may must".split())
 _KEPT_WORDS = frozenset(
     (
         "not never no only few little less fewer without unless if hardly rarely former fake alleged possible potential "
@@ -111,6 +114,42 @@ def extracted(doc: Doc, chance: Chance) -> str | None:
                 verb = "".join(t.text_with_ws for t in token.subtree)
                 found.append(f"{''.join(t.text_with_ws for t in subject.subtree)} {' '.join(helpers)} {verb}")
     return tidy(chance.choice(found)) if found else None
+
+
+def core(doc: Doc, chance: Chance) -> str | None:
+    """Return the main clause alone, with few of its modifiers."""
+    root = next((token for token in doc if token.dep_ == "ROOT"), None)
+    if root is None or root.pos_ not in {"VERB", "AUX"}:
+        return None
+    rate = chance.choice([0.2, 0.5, 0.8])
+    whole = any(token.dep_ in {"dobj", "attr", "acomp"} for token in root.children)
+    first = [t for t in root.children if t.dep_ in _CORE or (t.dep_ == "prep" and (not whole or chance.random() < rate))]
+    found = {token.dep_ for token in first}
+    if not found & {"nsubj", "nsubjpass"} or not found & {"dobj", "attr", "acomp", "prep", "agent", "xcomp", "oprd"}:
+        return None
+    kept, open_ = {root.i}, first
+    while open_:
+        token = open_.pop()
+        kept.add(token.i)
+        tied = token.pos_ == "ADP" or token.lemma_ in {"part", "one", "member", "type", "kind", "number"}
+        open_ += [
+            inner
+            for inner in token.children
+            if (inner.text == "-" or inner.dep_ not in _BESIDE) and (inner.dep_ != "prep" or tied or chance.random() < rate)
+        ]
+    if not 4 <= len(kept) <= 22:
+        return None
+    return tidy("".join(token.text + (token.whitespace_ or " " * (token.i + 1 not in kept)) for token in doc if token.i in kept))
+
+
+def stated(doc: Doc) -> str | None:
+    """Return a yes-or-no question as the statement that "yes" would make."""
+    subject = next((t for t in doc if t.dep_ in {"nsubj", "nsubjpass"} and t.head.dep_ == "ROOT" and t.i), None)
+    if doc[0].lower_ not in _HELPERS or subject is None:
+        return None
+    end = subject.right_edge.i + 1
+    rest = doc[end:].text.rstrip(" ?.")
+    return tidy(f"{doc[1:end].text} {doc[0].lower_} {rest}") if rest else None
 
 
 def reworded(text: str, chance: Chance) -> str:

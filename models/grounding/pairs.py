@@ -4,8 +4,8 @@ import gzip
 import json
 import random
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -49,27 +49,42 @@ def cg2c(root: Path) -> Iterator[Pair]:
         yield Pair(row["claim"], (row["doc"],), bool(row["label"]), "cg2c", row["claim"])
 
 
-def public(root: Path) -> Iterator[Pair]:
-    """Yield the development sets that hold human judgements; a group is what shares a claim or a text."""
+def public(root: Path) -> list[Pair]:
+    """Return the development sets that hold human judgements; a group is what shares a claim or a text."""
+    return linked(_public(root))
+
+
+def _public(root: Path) -> Iterator[Pair]:
     folder = root / "factuality"
     for row in rows(folder, "wice/dev.jsonl.gz"):
-        yield Pair(row["claim"], (" ".join(row["evidence"]),), row["label"] == "supported", "wice", str(row["claim"]))
+        yield Pair(row["claim"], (" ".join(row["evidence"]),), row["label"] == "supported", "wice")
     for row in rows(folder, "scifact/dev.jsonl.gz"):
         yield Pair(row["claim"], (" ".join([row["title"], *row["abstract"]]),), row["label"] == "SUPPORT", "scifact", str(row["doc_id"]))
     for row in rows(folder, "fever_symmetric/dev.jsonl.gz"):
-        # Each claim stands beside two texts and each text beside two claims, so that words alone decide nothing.
-        yield Pair(row["claim"], (row["evidence"],), row["label"] == "SUPPORTS", "fever_symmetric", _subject(row["evidence"], row["claim"]))
+        # Each claim stands beside two texts and each text beside two claims, so that words alone decide nothing;
+        # the first words of the claim name the subject that all four share.
+        subject = " ".join(row["claim"].split()[:2]).lower()
+        yield Pair(row["claim"], (row["evidence"],), row["label"] == "SUPPORTS", "fever_symmetric", subject)
     for row in rows(folder, "begin_wow/dev.jsonl.gz"):
-        supported = row["label"].lower().startswith("fully")
-        yield Pair(row["response"], (row["knowledge"],), supported, "begin_wow", row["knowledge"])
+        yield Pair(row["response"], (row["knowledge"],), row["label"].lower().startswith("fully"), "begin_wow")
     for row in rows(folder, "factcheck_gpt/stance_dev.jsonl.gz"):
-        yield Pair(row["claim"], (row["evidence"],), row["stance"].startswith("completely"), "factcheck_gpt", row["claim"])
+        yield Pair(row["claim"], (row["evidence"],), row["stance"].startswith("completely"), "factcheck_gpt")
 
 
-def _subject(evidence: str, claim: str) -> str:
-    """Return the first name in the claim, which the four members of a quadruple share."""
-    del evidence
-    return " ".join(claim.split()[:2]).lower()
+def linked(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return pairs whose group is the first claim of all that hang together by a claim, a text or their own group."""
+    found, above = list(pairs), dict[str, str]()
+
+    def top(key: str) -> str:
+        while (higher := above.setdefault(key, key)) != key:
+            key = higher
+        return key
+
+    for pair in found:
+        keys = [pair.claim.lower(), *(text.lower() for text in pair.passages), *([f"{pair.source}|{pair.group}"] if pair.group else [])]
+        tops = sorted(top(key) for key in keys)
+        above.update(dict.fromkeys(tops, tops[0]))
+    return [replace(pair, group=top(pair.claim.lower())) for pair in found]
 
 
 def who(root: Path, most: int) -> Iterator[Pair]:
@@ -100,6 +115,22 @@ def papers(root: Path) -> Iterator[Pair]:
             yield Pair(claim, (texts[own],), True, "papers", own)
         else:
             yield Pair(fault, (texts[own],), False, "papers", own)
+
+
+def beliefs(root: Path) -> Iterator[Pair]:
+    """Yield true and false answers to a question of TruthfulQA, each over other true answers to it."""
+    chance = random.Random(4)
+    for row in json.loads(gzip.decompress((root / "factuality/truthfulqa/mc_task.json.gz").read_bytes())):
+        answers = row["mc2_targets"].items()
+        right = [text for text, good in answers if good and "comment" not in text]
+        wrong = [text for text, good in answers if not good]
+        chance.shuffle(right)
+        chance.shuffle(wrong)
+        for own, false in list(zip(right, wrong, strict=False))[: 2 if len(right) > 1 else 0]:
+            others = [text for text in right if text != own]
+            evidence = (" ".join(text.rstrip(".") + "." for text in chance.sample(others, min(3, len(others)))),)
+            yield Pair(own, evidence, True, "beliefs", row["question"])
+            yield Pair(false, evidence, False, "beliefs", row["question"])
 
 
 def near_copies(root: Path, *, test: bool) -> Iterator[Pair]:

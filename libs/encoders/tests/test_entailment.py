@@ -5,13 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load
-from tokenizers import Tokenizer
 
+from encoders.alignment import Aligner
 from encoders.encoder import default_directory
 from encoders.entailment import WEIGHTS_FILE, EntailmentFileError, EntailmentModel
 from encoders.pair_tokens import KINDS, MAX_TOKENS, PairTokenizer
 
 PAIRS = [("The clinic opens at 8 am.", "The clinic opens at 9 am on weekdays."), ("It rains.", "Rain falls " * 90)]
+
+
+@pytest.fixture(scope="module")
+def tokens() -> PairTokenizer:
+    """What turns pairs into rows, with the encoder's own words."""
+    return Aligner.load().tokens
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +35,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_pair_alone_and_in_a_batch_has_the_same_logit(directory: Path) -> None:
+def test_a_pair_alone_and_in_a_batch_has_the_same_logit(directory: Path, tokens: PairTokenizer) -> None:
     """Padding changes nothing, and no pair reads another."""
-    model = EntailmentModel.load(directory)
+    model = EntailmentModel.load(directory, tokens)
 
     together = model.logits(PAIRS)
 
@@ -40,23 +46,22 @@ def test_a_pair_alone_and_in_a_batch_has_the_same_logit(directory: Path) -> None
     assert model.logits([]).shape == (0,)
 
 
-def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path, tokens: PairTokenizer) -> None:
     """The error carries the path."""
     with pytest.raises(EntailmentFileError, match=r"entailment.npz"):
-        EntailmentModel.load(tmp_path)
+        EntailmentModel.load(tmp_path, tokens)
 
 
-def test_pieces_that_both_sides_share_are_marked() -> None:
-    """The kinds tell claim from evidence and shared from alone; a long evidence is cut, the claim is not."""
-    tokenizer = Tokenizer.from_file(str(default_directory() / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    tokens = PairTokenizer(tokenizer)
-
-    ids, kinds, length = tokens.row("the clinic opens", "the clinic closes")
+def test_what_both_sides_share_is_marked(tokens: PairTokenizer) -> None:
+    """The kinds tell claim from evidence, and alone from alike, same and same beside the same; a long evidence is cut."""
+    ids, kinds, length = tokens.row("the clinic opens in rome", "rome has a film where the clinic closes")
+    alike, _ = tokens.row("a movie", "the film")[1:]
     long_ids, _, long_length = tokens.row(*PAIRS[1])
 
-    assert (length, kinds) == (3, [0, 1, 1, 0, 0, 3, 3, 2, 2])
-    assert len(ids) == len(kinds) == 9
+    assert (length, len(ids)) == (5, len(kinds))
+    assert kinds[1:3] == [3, 3]
+    assert kinds[5] == 2
+    assert kinds[7] == 4 + 2
+    assert 1 in alike
     assert len(long_ids) == MAX_TOKENS
-    assert long_length == 3
+    assert long_length < 10

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from encoders.encoder import EncoderUnavailableError, default_directory
-from encoders.pair_tokens import PairTokenizer
+from encoders.pair_tokens import PairTokenizer, Table, unit_vectors
 
 ALIGNMENT = (
     "soft_coverage",
@@ -32,7 +32,6 @@ _FIRST_WORD = 1996
 _LOST = 2.0
 _EXACT = 0.999
 Numbers = NDArray[np.float64]
-Table = NDArray[np.float32]
 
 
 class Aligner:
@@ -40,8 +39,8 @@ class Aligner:
 
     def __init__(self, table: Table, tokens: PairTokenizer) -> None:
         """Take unit vectors (pieces, size) and the tokeniser that numbers the pieces."""
-        self._table = table
-        self._tokens = tokens
+        self.table = table
+        self.tokens = tokens
         # The vocabulary is sorted by frequency, which serves as well as counts do.
         rank = np.maximum(0, np.arange(len(table)) - _FIRST_WORD)
         self._weight = 0.1 + np.log1p(rank) * 0.6
@@ -58,20 +57,19 @@ class Aligner:
             raise EncoderUnavailableError(f"word vectors in {str(folder)!r} cannot be read: {error}") from error
         tokenizer.no_padding()
         tokenizer.no_truncation()
-        table -= table.mean(axis=0)
-        table /= np.linalg.norm(table, axis=1, keepdims=True) + 1e-6
-        return cls(table, PairTokenizer(tokenizer))
+        table = unit_vectors(table)
+        return cls(table, PairTokenizer(tokenizer, table))
 
     def features(self, claim: str, evidence: str) -> Numbers:
         """Return ALIGNMENT of a claim and its window."""
-        ids, _, length = self._tokens.row(claim, evidence)
-        return self.of_ids(np.array(ids[1 : 1 + length], dtype=np.int64), np.array(ids[2 + length : -1], dtype=np.int64))
+        first, second = self.tokens.pieces(claim, evidence)
+        return self.of_ids(np.array(first, dtype=np.int64), np.array(second, dtype=np.int64))
 
     def of_ids(self, claim: NDArray[np.int64], evidence: NDArray[np.int64]) -> Numbers:
         """Return ALIGNMENT of two rows of pieces."""
         if not len(claim) or not len(evidence):
             return np.zeros(len(ALIGNMENT))
-        likeness = self._table[claim] @ self._table[evidence].T
+        likeness = self.table[claim] @ self.table[evidence].T
         best = np.clip(likeness.max(axis=1), 0, 1).astype(np.float64)
         weight, other = self._weight[claim], self._weight[evidence]
         lost = np.append(np.sort((1 - best) * weight)[::-1], np.zeros(3))
@@ -91,6 +89,6 @@ class Aligner:
         return np.asarray((one @ two.T).max(axis=1), dtype=np.float64)
 
     def _pairs(self, ids: NDArray[np.int64]) -> Table:
-        vectors = self._table[ids]
+        vectors = self.table[ids]
         joined = vectors[:-1] + vectors[1:] if len(ids) > 1 else vectors
         return np.asarray(joined / (np.linalg.norm(joined, axis=1, keepdims=True) + 1e-6), dtype=np.float32)

@@ -9,7 +9,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from safetensors.numpy import load
-from tokenizers import Tokenizer
 
 from encoders.encoder import default_directory
 from encoders.graph import BertShape
@@ -33,8 +32,8 @@ class EntailmentModel:
         self._tokens = tokens
 
     @classmethod
-    def load(cls, directory: Path, encoder_directory: Path | None = None, *, threads: int = 1) -> Self:
-        """Read `entailment.npz` of a folder, and words and tokenizer of the encoder; raise EntailmentFileError."""
+    def load(cls, directory: Path, tokens: PairTokenizer, encoder_directory: Path | None = None, *, threads: int = 1) -> Self:
+        """Read `entailment.npz` of a folder, and the words of the encoder; raise EntailmentFileError."""
         folder = default_directory() if encoder_directory is None else encoder_directory
         path = directory / WEIGHTS_FILE
         try:
@@ -45,16 +44,13 @@ class EntailmentModel:
             layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
             shape = BertShape(layers=layers, heads=config["num_attention_heads"], epsilon=config["layer_norm_eps"])
             model = build_pair_model(weights, shape)
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise EntailmentFileError(f"{str(path)!r} cannot be used: {error}") from error
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return cls(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), PairTokenizer(tokenizer))
+        return cls(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), tokens)
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
         """Return the logit of entailment of each (claim, evidence), in one run."""

@@ -14,7 +14,7 @@ from encoders.alignment import ALIGNMENT, Aligner
 from encoders.claims import Reading, coverage, longest_copy, read, without_citations
 from encoders.encoder import Encoder, EncoderUnavailableError
 from encoders.entailment import EntailmentModel
-from encoders.evidence import Line, choose, read_lines
+from encoders.evidence import WINDOW_WORDS, Line, choose, read_lines
 from encoders.overreach import Overreach, extrapolated
 from encoders.quantities import Figures, Quantity, missing
 
@@ -41,12 +41,12 @@ WORD_FEATURES = (
     "coverage_squared",
 )
 FEATURES = (*WORD_FEATURES, *ALIGNMENT)
-# What decides where the entailment model has read the pair: what words say, its logit, and that logit where the words agree.
-LOGIT_FEATURES = ("words", "logit", "logit_covered")
+# What decides where the entailment model has read the pair: what words say, its logit, and both by how much of the evidence it saw.
+LOGIT_FEATURES = ("words", "logit", "words_whole", "logit_whole")
 _CANDIDATES = 4
 _LONGEST_CLAIM = 120
-_FABRICATED = 0.05
-_CONTRADICTED = 0.1
+FABRICATED = 0.05
+CONTRADICTED = 0.1
 _NEAR_COPY = 0.7
 _WHOLE = 0.6
 # Reading one pair costs some 20 ms of CPU.
@@ -125,7 +125,8 @@ def features(evidence: Evidence, aligner: Aligner) -> Numbers:
 
 def with_logit(words: float, values: Numbers, logit: float) -> Numbers:
     """Return LOGIT_FEATURES."""
-    return np.array([words, logit, logit * values[FEATURES.index("window_coverage")]])
+    whole = min(1.0, WINDOW_WORDS / max(1.0, float(np.expm1(values[FEATURES.index("evidence_length")]))))
+    return np.array([words, logit, words * whole, logit * whole])
 
 
 @dataclass(frozen=True)
@@ -235,8 +236,8 @@ class SupportScorer:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             cascade, version = Cascade.read(content), str(content["version"])
-            model = EntailmentModel.load(directory) if cascade.full is not None else None
             aligner = Aligner.load()
+            model = EntailmentModel.load(directory, aligner.tokens) if cascade.full is not None else None
         except (OSError, KeyError, TypeError, ValueError, EncoderUnavailableError) as error:
             raise SupportFileError(f"{str(path)!r} cannot be used: {error}") from error
         if content["encoder"] != encoder.identity.key():
@@ -272,9 +273,9 @@ class SupportScorer:
 
     def _said(self, case: Case, chance: float) -> SupportScore:
         if case.missing or not case.any_passage:
-            chance = min(chance, _FABRICATED)
-        elif _turned_round(case.evidence):
-            chance = min(chance, _CONTRADICTED)
+            chance = min(chance, FABRICATED)
+        elif turned_round(case.evidence):
+            chance = min(chance, CONTRADICTED)
         best = case.evidence.sentences[0]
         return SupportScore(
             chance,
@@ -287,7 +288,7 @@ class SupportScorer:
         )
 
 
-def _turned_round(evidence: Evidence) -> bool:
+def turned_round(evidence: Evidence) -> bool:
     """Return whether the claim is nearly its best sentence, but for a negation or an opposite word."""
     claim, best = evidence.claim, evidence.best
     if coverage(claim.content, best.content) < _NEAR_COPY or len(claim.tokens) < _WHOLE * len(best.tokens):

@@ -10,11 +10,20 @@ from tokenizers import Tokenizer
 
 MAX_TOKENS = 112
 MAX_CLAIM_TOKENS = 40
-# Four kinds of token: of claim or evidence, and whether the other side has the same piece.
-KINDS = 4
-_CLAIM, _EVIDENCE, _SHARED = 0, 2, 1
+# Kinds of token, of the claim and again of the evidence: the other side has nothing like it, something like it, the same piece, or
+# the same piece beside the same neighbour.
+KINDS = 8
+_EVIDENCE = 4
 _CLS, _SEP = 101, 102
+_ALIKE = 0.4
 Ints = NDArray[np.int32]
+Table = NDArray[np.float32]
+
+
+def unit_vectors(table: Table) -> Table:
+    """Return word vectors (pieces, size) without what all have in common, each of length one."""
+    centred = table - table.mean(axis=0)
+    return np.asarray(centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-6), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -28,22 +37,36 @@ class PairBatch:
 
 
 class PairTokenizer:
-    """Cuts pairs to MAX_TOKENS; marks which pieces both sides share, so that a small model need not find out."""
+    """Cuts pairs to MAX_TOKENS; marks what both sides share, so that a small model need not find out."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        """Use a tokenizer that neither pads nor truncates."""
+    def __init__(self, tokenizer: Tokenizer, table: Table) -> None:
+        """Use a tokenizer that neither pads nor truncates, and the unit vectors of its pieces."""
         self._tokenizer = tokenizer
+        self._table = table
+
+    def pieces(self, claim: str, evidence: str) -> tuple[list[int], list[int]]:
+        """Return the ids of the claim and of the evidence, cut to what the model reads."""
+        encoded: list[Any] = self._tokenizer.encode_batch([claim, evidence], add_special_tokens=False)
+        first = encoded[0].ids[:MAX_CLAIM_TOKENS]
+        return first, encoded[1].ids[: MAX_TOKENS - 3 - len(first)]
 
     def row(self, claim: str, evidence: str) -> tuple[list[int], list[int], int]:
         """Return ids, kinds and the number of claim tokens of one pair."""
-        encoded: list[Any] = self._tokenizer.encode_batch([claim, evidence], add_special_tokens=False)
-        first = encoded[0].ids[:MAX_CLAIM_TOKENS]
-        second = encoded[1].ids[: MAX_TOKENS - 3 - len(first)]
-        in_first, in_second = set(first), set(second)
-        ids = [_CLS, *first, _SEP, *second, _SEP]
-        kinds = [_CLAIM, *(_CLAIM + _SHARED * (token in in_second) for token in first), _CLAIM]
-        kinds += [*(_EVIDENCE + _SHARED * (token in in_first) for token in second), _EVIDENCE]
-        return ids, kinds, len(first)
+        first, second = self.pieces(claim, evidence)
+        own, other = self._kinds(np.array(first, dtype=np.int64), np.array(second, dtype=np.int64))
+        kinds = [0, *own, 0, *(_EVIDENCE + kind for kind in other), _EVIDENCE]
+        return [_CLS, *first, _SEP, *second, _SEP], kinds, len(first)
+
+    def _kinds(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+        if not len(first) or not len(second):
+            return [0] * len(first), [0] * len(second)
+        alike = self._table[first] @ self._table[second].T > _ALIKE
+        same = first[:, None] == second[None, :]
+        phrase = np.zeros_like(same)
+        phrase[1:, 1:] |= same[:-1, :-1]
+        phrase[:-1, :-1] |= same[1:, 1:]
+        level = np.where(same & phrase, 3, np.where(same, 2, alike))
+        return level.max(axis=1).tolist(), level.max(axis=0).tolist()
 
     def batch(self, pairs: Sequence[tuple[str, str]]) -> PairBatch:
         """Return pairs as padded arrays."""
