@@ -12,6 +12,8 @@ from chassis.errors import InternalError
 from inference.providers.base import Call, Job, Message, Tool
 
 _ANSWER_MAX_CHARACTERS = 1200
+_PARTS = frozenset({"items", "prefixItems", "anyOf", "oneOf"})
+_OPEN = frozenset({"additionalProperties", "patternProperties", "unevaluatedProperties", "allOf", "$ref", "anyOf", "oneOf"})
 
 
 @dataclass(frozen=True)
@@ -37,13 +39,28 @@ def plan(job: Job) -> Plan:
 
 
 def _call_schema(tool: Tool) -> dict[str, Any]:
-    parameters = tool.parameters or {"type": "object", "properties": {}}
+    parameters = closed(tool.parameters or {"type": "object", "properties": {}})
     return {
         "type": "object",
         "properties": {"tool": {"const": tool.name}, "arguments": parameters},
         "required": ["tool", "arguments"],
         "additionalProperties": False,
     }
+
+
+def closed(schema: Any) -> Any:
+    """Return the schema without fields that it does not name: a schema that leaves them open gets made-up arguments."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {name: closed(part) if name in _PARTS else part for name, part in schema.items()}
+    if isinstance(fields := result.get("properties"), dict):
+        result["properties"] = {name: closed(part) for name, part in fields.items()}
+        # Parts that are put together by `allOf` would each forbid the fields of the others.
+        if not _OPEN & result.keys():
+            result["additionalProperties"] = False
+    return result
 
 
 def _answer_schema(schema: dict[str, Any] | None) -> dict[str, Any]:
