@@ -51,6 +51,8 @@ class Given:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return the given vectors (n, 384)."""
         if self._encoder is not None:
+            # It would know the same query again, which a service rarely meets.
+            self._encoder._cache.clear()  # noqa: SLF001
             self._encoder.encode(texts)
         return np.stack([self._vectors[text] for text in texts])
 
