@@ -186,7 +186,7 @@ def first_stage(model: CrossEncoder, pairs: Sequence[Pair], rows: Sequence[Row],
     short = [place for place, row in enumerate(rows) if len(row[0]) <= _LONGEST_GENERAL]
     gold = np.array([pairs[place].supported for place in short], dtype=np.float32)
     rows = [rows[place] for place in short]
-    fit(model, gold, rows, Plan(2, _RATE, out / "stop_general", fall=1), out / "general.part")
+    fit(model, gold, rows, Plan(1, _RATE, out / "stop_general", fall=1), out / "general.part")
     torch.save(model.state_dict(), out / "general.pt")
 
 
@@ -206,7 +206,6 @@ _ALL = {"fever_symmetric": 2, "begin_wow": 2, "factcheck_gpt": 1, "scifact": 1, 
 _STAGES = (
     Stage("short", {"fever_symmetric": 3, "begin_wow": 3, "factcheck_gpt": 1}, 800, _RATE, 120),
     Stage("public", _ALL, 200, _RATE * 0.8, 250),
-    Stage("again", _ALL, 500, _RATE * 0.6, 400),
 )
 LAST = _STAGES[-1].name
 # The last stage before which a set is unseen.
@@ -230,7 +229,7 @@ def later_stage(
     seen = [
         place
         for place, pair in enumerate(judged[0])
-        if not pair.held_out and (pair.supported or pair.source != "factcheck_gpt" or place % 2 == (stage.name == "again"))
+        if not pair.held_out and (pair.supported or pair.source != "factcheck_gpt" or place % 2)
         for _ in range(stage.times.get(pair.source, 0))
     ]
     pairs = [judged[0][place] for place in seen] + [general[0][place] for place in replay]
