@@ -1,89 +1,16 @@
-"""What training scripts of attack and safety heads share: texts embedded and counted once, heads fitted, sources reported."""
+"""What scripts that train attack and safety heads share: thresholds at a share of harmless texts, and reports per source."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pools import Item
 
-from encoders import Encoder, TextClassifier
-from encoders.encoder import Vectors
-from encoders.features import NgramHasher, SparseRows
-from encoders.fitting import Recipe, fit
 from encoders.metrics import auroc, recall_at_fpr, threshold_at_fpr
-from encoders.normalise import normalise
-from encoders.reading import read
-from encoders.vector_cache import VectorCache
 
 Scores = NDArray[np.float64]
-HASHER = NgramHasher(buckets=32768, low=4, longest=1200)
-
-
-@dataclass(frozen=True)
-class Table:
-    """Texts with their vectors and n-grams."""
-
-    texts: Sequence[str]
-    vectors: Vectors
-    grams: SparseRows
-
-    def take(self, places: Sequence[int]) -> "Table":
-        """Return the rows at `places`."""
-        return Table([self.texts[place] for place in places], self.vectors[list(places)], self.grams.take(places))
-
-
-@dataclass(frozen=True)
-class Readings:
-    """Texts cut into parts as in service; text i owns the parts before `ends[i]`."""
-
-    items: Sequence[Item]
-    table: Table
-    ends: Sequence[int]
-
-    def scores(self, head: TextClassifier, label: str) -> Scores:
-        """Return the worst part's probability of every text."""
-        shares = head.probabilities(self.table.texts, self.table.vectors, self.table.grams)[:, head.config.labels.index(label)]
-        return self.worst(np.asarray(shares, dtype=np.float64))
-
-    def worst(self, shares: Scores) -> Scores:
-        """Return the highest of every text's parts."""
-        starts = [0, *self.ends[:-1]]
-        return np.array([shares[start:end].max() for start, end in zip(starts, self.ends, strict=True)], dtype=np.float64)
-
-
-class Laboratory:
-    """The encoder with its cache on disk."""
-
-    def __init__(self, data: Path, cache: Path, hasher: NgramHasher = HASHER) -> None:
-        """Open the cache."""
-        self.data, self._hasher = data, hasher
-        self.encoder = Encoder.load()
-        self.cache = VectorCache(self.encoder, cache)
-
-    def table(self, texts: Sequence[str]) -> Table:
-        """Embed and count texts."""
-        return Table(texts, self.cache.encode(texts), self._hasher.rows(texts))
-
-    def readings(self, items: Iterable[Item], channel: str) -> Readings:
-        """Read texts as the detectors do."""
-        listed = list(items)
-        parts = [read(item.text, channel).parts for item in listed]
-        return Readings(
-            listed, self.table([part for group in parts for part in group]), np.cumsum([len(group) for group in parts]).tolist()
-        )
-
-    def fit(self, name: str, table: Table, labels: Sequence[str], recipe: Recipe, weights: Sequence[float] | None = None) -> TextClassifier:
-        """Fit a head on the rows of a table."""
-        return fit(self.encoder, name, table.texts, labels, recipe, vectors=table.vectors, grams=table.grams, weights=weights)
-
-
-def readable(text: str) -> str:
-    """Return what heads are trained on of a text."""
-    return normalise(text).everything()
 
 
 def at_fpr(scores: Scores, fpr: float) -> float:

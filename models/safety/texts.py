@@ -101,11 +101,16 @@ def mentions(root: Path) -> Iterator[Text]:
             yield harmless(str(row["context"]), "bbq")
 
 
+def about_oneself(text: str) -> bool:
+    """Return whether a text may speak of harm to oneself, so that it is no harmless traffic."""
+    return _ABOUT_ONESELF.search(text) is not None
+
+
 def ordinary(root: Path, *, held_out: bool) -> Iterator[Text]:
     """Yield ordinary traffic and sentences of medical answers."""
     for number, item in enumerate(pools.traffic(root, held_out=held_out)):
         mine = held_out or number % 4 == 0 or item.source in {"desks", "mts_dialog", "medquad"}
-        if mine and not _ABOUT_ONESELF.search(item.text):
+        if mine and not about_oneself(item.text):
             yield harmless(item.text, item.source)
     for number, row in enumerate(pools.rows(root, "retrieval/medquad/corpus.jsonl.gz")):
         if number % 40 == (7 if held_out else 3):

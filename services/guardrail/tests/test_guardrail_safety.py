@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from encoders import Encoder
+from encoders.guard import Guard
 from encoders.reading import Reader
 from encoders.safety import SafetyDetector
 from guardrail.checks.base import Answer, Conversation, Decision, Origin, Piece
@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(scope="module")
 def detector() -> SafetyDetector:
     """Load the shipped weights."""
-    return SafetyDetector.load(ROOT / "models" / "safety", Encoder.load())
+    return SafetyDetector.load(ROOT / "models" / "safety", Guard.load(ROOT / "models" / "guard"))
 
 
 @pytest.fixture(scope="module")
 def reader() -> Reader:
-    """Embed with the shared encoder."""
-    return Reader(Encoder.load())
+    """Read with the shared guard."""
+    return Reader(Guard.load(ROOT / "models" / "guard"))
 
 
 @pytest.fixture(scope="module")

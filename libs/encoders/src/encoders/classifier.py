@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from encoders.encoder import Encoder, Vectors
+from encoders.encoder import Embedder, Vectors
 from encoders.features import NgramHasher, SparseRows
 
 WEIGHTS_FILE = "classifier.npz"
@@ -63,8 +63,8 @@ class ClassifierConfig:
 class TextClassifier:
     """Multinomial logistic regression over an embedding and hashed n-grams."""
 
-    def __init__(self, encoder: Encoder, config: ClassifierConfig, dense: Matrix, sparse: Matrix, bias: Matrix) -> None:
-        """Hold weights: `dense` (384, classes), `sparse` (buckets, classes), `bias` (classes)."""
+    def __init__(self, encoder: Embedder, config: ClassifierConfig, dense: Matrix, sparse: Matrix, bias: Matrix) -> None:
+        """Hold weights: `dense` (width of the encoder, classes), `sparse` (buckets, classes), `bias` (classes)."""
         self.config = config
         self._encoder = encoder
         self._dense = dense
@@ -72,7 +72,7 @@ class TextClassifier:
         self._bias = bias
 
     @classmethod
-    def load(cls, path: Path, encoder: Encoder) -> Self:
+    def load(cls, path: Path, encoder: Embedder) -> Self:
         """Read a file, or `classifier.npz` of a folder; raise ClassifierFileError."""
         file = path / WEIGHTS_FILE if path.is_dir() else path
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,19 @@ class EncoderIdentity:
         """Return a short slug that changes whenever vectors stop being comparable."""
         text = "|".join(str(part) for part in vars(self).values())
         return f"minilm-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+class Embedder(Protocol):
+    """Turns texts into rows of numbers that name what made them: the sentence encoder, or the guard."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What the numbers depend on."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Return float32 rows (n, width), one per text, in order."""
+        ...
 
 
 def default_directory() -> Path:
@@ -133,7 +146,7 @@ class Encoder:
         parts: list[Vectors] = []
         start = 0
         while start < len(order):
-            stop = _batch_end(order, ids, start)
+            stop = batch_end(order, ids, start)
             parts.append(self._forward([ids[index] for index in order[start:stop]]))
             start = stop
         vectors = np.concatenate(parts)
@@ -153,7 +166,7 @@ class Encoder:
         return np.asarray(vectors, dtype=np.float32)
 
 
-def _batch_end(order: Sequence[int], ids: Sequence[Sequence[int]], start: int) -> int:
+def batch_end(order: Sequence[int], ids: Sequence[Sequence[int]], start: int) -> int:
     """Return where the batch from `start` must end so that it stays within the token budget."""
     stop = start + 1
     while stop < len(order) and (stop + 1 - start) * len(ids[order[stop]]) <= _BATCH_TOKENS:

@@ -10,7 +10,7 @@ import numpy as np
 
 from encoders.addressing import speaks_to_a_machine
 from encoders.classifier import ClassifierFileError, TextClassifier
-from encoders.encoder import Encoder, Vectors
+from encoders.encoder import Embedder, Vectors
 from encoders.reading import Reading, read
 from encoders.windows import CHANNELS, DOCUMENT, TOOL, USER
 
@@ -40,7 +40,7 @@ class InjectionDetector:
         self.version = version
 
     @classmethod
-    def load(cls, directory: Path, encoder: Encoder) -> Self:
+    def load(cls, directory: Path, encoder: Embedder) -> Self:
         """Read `user.npz`, `document.npz` and `detector.json`; raise ClassifierFileError."""
         try:
             settings = json.loads((directory / SETTINGS_FILE).read_text(encoding="utf-8"))
@@ -56,9 +56,10 @@ class InjectionDetector:
         return self.judge(read(text, channel))
 
     def judge(self, reading: Reading, vectors: Vectors | None = None) -> InjectionScore:
-        """Return the worst part of a reading; pass `vectors` (parts, 384) if its parts are already encoded."""
+        """Return the worst part of a reading; pass `vectors` (one row per part) if its parts are already encoded."""
         head = self._heads[reading.channel]
-        shares = head.probabilities(reading.parts, vectors)[:, head.config.labels.index(ATTACK)]
+        grams = reading.grams(head.config.hasher)
+        shares = head.probabilities(reading.parts, vectors, grams)[:, head.config.labels.index(ATTACK)]
         if reading.channel != USER:
             shares = np.where([speaks_to_a_machine(part) for part in reading.parts], np.maximum(shares, _SPOKEN_TO), shares)
         worst = int(shares.argmax())

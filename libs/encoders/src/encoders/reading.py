@@ -4,10 +4,11 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
-from encoders.encoder import Encoder, Vectors
+from encoders.encoder import Embedder, Vectors
+from encoders.features import NgramHasher, SparseRows
 from encoders.normalise import normalise
 from encoders.windows import CHANNELS, USER, parts_of
 
@@ -21,6 +22,15 @@ class Reading:
     channel: str
     parts: Sequence[str]
     invisible: int
+    _counted: dict[NgramHasher, SparseRows] = field(default_factory=dict, repr=False, compare=False)
+    _lock: Lock = field(default_factory=Lock, repr=False, compare=False)
+
+    def grams(self, hasher: NgramHasher) -> SparseRows:
+        """Return the n-grams of the parts; heads with the same hasher pay for them once."""
+        with self._lock:
+            if hasher not in self._counted:
+                self._counted[hasher] = hasher.rows(self.parts)
+            return self._counted[hasher]
 
 
 def read(text: str, channel: str = USER) -> Reading:
@@ -34,14 +44,14 @@ def read(text: str, channel: str = USER) -> Reading:
 class Reader:
     """Remembers the last 64 readings with their vectors, so that checks side by side pay for one pass."""
 
-    def __init__(self, encoder: Encoder) -> None:
+    def __init__(self, encoder: Embedder) -> None:
         """Embed with `encoder`."""
         self._encoder = encoder
         self._known: OrderedDict[bytes, Future[tuple[Reading, Vectors]]] = OrderedDict()
         self._lock = Lock()
 
     def read(self, text: str, channel: str = USER) -> tuple[Reading, Vectors]:
-        """Return the reading and its vectors (parts, 384); a second caller waits for the first; ValueError as `read`."""
+        """Return the reading and its vectors (one row per part); a second caller waits for the first; ValueError as `read`."""
         key = hashlib.sha256(f"{channel}:{text}".encode(errors="surrogatepass")).digest()
         with self._lock:
             mine = key not in self._known

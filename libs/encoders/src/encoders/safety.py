@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.classifier import ClassifierFileError, TextClassifier
-from encoders.encoder import Encoder, Vectors
+from encoders.encoder import Embedder, Vectors
 from encoders.features import SparseRows
 from encoders.reading import Reading, read
 
@@ -22,13 +22,18 @@ UNSAFE = "unsafe"
 _ONLY_NAMED = "harassment"
 # Log odds by which one category must exceed its own threshold to count as much as the head for everything; chosen on half of the
 # development part of the OpenAI moderation set.
-_CATEGORY_HANDICAP = 1.5
+_CATEGORY_HANDICAP = 2.5
 # Who says this of themselves is heard whatever the head makes of it.
 _SAID_OF_ONESELF = re.compile(
     r"\b(?:(?:kill|hang|drown|harm|starv)(?:e|ing)? myself|(?:end|ending|take|taking) my (?:own )?life"
     r"|(?:commit|committing|attempted) suicide|(?:i am|i['\u2019]?m|i feel|feeling) (?:so |really )?suicidal"
     r"|(?:i|been|started) self[- ]?harm(?:ing|ed)?|i (?:really |just )?(?:want|wanna) (?:to )?die|i wish i (?:was|were) dead"
-    r"|(?:don['\u2019]?t|do not) (?:want to|wanna) (?:live|be alive|exist)|better off (?:dead|without me)|slit(?:ting)? my wrists?)\b",
+    r"|(?:don['\u2019]?t|do not) (?:want to|wanna) (?:live|be alive|exist)|better off (?:dead|without me)|slit(?:ting)? my wrists?"
+    r"|(?:i|i['\u2019](?:m|ve|d)|me|my)\b(?![^.?!]{0,80}\b(?:never|denie[sd]|don['\u2019]?t|not|no)\b)"
+    r"[^.?!]{0,80}\bself[- ]?harm(?:ed|ing|s)?"
+    r"|self[- ]?harm(?:ed|ing|s)?\b[^.?!]{0,60}\b(?:i|me|myself)|(?:cutting|slicing|burning|hurting|starving) myself"
+    r"|(?:wish for|wishing for|dream of|fantasies? of|thoughts? of) (?:my (?:own )?death|dying|killing myself)"
+    r"|(?:want|going|ready|easy) to (?:just )?end it all)\b",
     re.IGNORECASE,
 )
 Shares = NDArray[np.float64]
@@ -56,7 +61,7 @@ class SafetyDetector:
         self.categories = tuple(name for name in self._heads if name != UNSAFE)
 
     @classmethod
-    def load(cls, directory: Path, encoder: Encoder) -> Self:
+    def load(cls, directory: Path, encoder: Embedder) -> Self:
         """Read `safety.json` and the weights of the heads that it names; raise ClassifierFileError."""
         try:
             settings = json.loads((directory / SAFETY_SETTINGS).read_text(encoding="utf-8"))
@@ -73,9 +78,8 @@ class SafetyDetector:
         return self.judge(read(text))
 
     def judge(self, reading: Reading, vectors: Vectors | None = None) -> SafetyScore:
-        """Return the worst part's probabilities; pass `vectors` (parts, 384) if the parts are already encoded."""
-        grams = next(iter(self._heads.values())).config.hasher.rows(reading.parts)
-        shares = {name: yes(head, reading.parts, vectors, grams) for name, head in self._heads.items()}
+        """Return the worst part's probabilities; pass `vectors` (one row per part) if the parts are already encoded."""
+        shares = {name: yes(head, reading.parts, vectors, reading.grams(head.config.hasher)) for name, head in self._heads.items()}
         probability = float(combined(shares, self._centres).max())
         categories = {name: float(shares[name].max()) for name in self.categories}
         named = self._named(categories) if probability >= self.threshold else ()

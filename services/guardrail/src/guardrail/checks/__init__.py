@@ -6,6 +6,7 @@ from functools import cached_property
 
 from encoders import Encoder
 from encoders.grounding import SupportScorer
+from encoders.guard import Guard
 from encoders.injection import InjectionDetector
 from encoders.reading import Reader
 from encoders.safety import SafetyDetector
@@ -50,19 +51,24 @@ class Parts:
         return Detector(Policy(s.pii_threshold, s.pii_quasi, s.business_identifiers, weights, s.pii_reported))
 
     @cached_property
+    def guard(self) -> Guard:
+        """What reads a text once for the checks of attacks and of safety."""
+        return Guard.load(self.settings.repository_dir / "models" / "guard")
+
+    @cached_property
     def injection(self) -> InjectionDetector:
         """The detector of attacks."""
-        return InjectionDetector.load(self.settings.repository_dir / "models" / "injection", self.encoder)
+        return InjectionDetector.load(self.settings.repository_dir / "models" / "injection", self.guard)
 
     @cached_property
     def safety(self) -> SafetyDetector:
         """The detector of unsafe texts."""
-        return SafetyDetector.load(self.settings.repository_dir / "models" / "safety", self.encoder)
+        return SafetyDetector.load(self.settings.repository_dir / "models" / "safety", self.guard)
 
     @cached_property
     def reader(self) -> Reader:
-        """What embeds a text once for all checks that look at it."""
-        return Reader(self.encoder)
+        """What remembers a reading for all checks that look at it."""
+        return Reader(self.guard)
 
     @cached_property
     def scorer(self) -> SupportScorer:
