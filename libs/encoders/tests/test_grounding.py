@@ -59,6 +59,19 @@ def test_what_the_passages_do_not_say_is_flagged(scorer: SupportScorer, claim: s
     assert any(reason in objection for objection in found.reasons), found.reasons
 
 
+@pytest.mark.parametrize(
+    ("claim", "passage"),
+    [
+        ("Patients should bring their insurance card.", PASSAGES[0]),
+        ("Gin tastes mainly of juniper.", "Gin is a spirit which derives its predominant flavour from juniper berries."),
+    ],
+)
+def test_a_paraphrase_needs_the_model_that_reads(scorer: SupportScorer, claim: str, passage: str) -> None:
+    """Words alone refuse what the entailment model supports; a claim beyond those that it may read is left to the words."""
+    assert not scorer.score_all([(claim, [passage])], most_read=0)[0].supported
+    assert scorer.score(claim, [passage]).supported
+
+
 def test_the_best_sentence_is_the_evidence(scorer: SupportScorer) -> None:
     """The sentence nearest to the claim is named."""
     found = scorer.score("Do not take more than 1,200 mg in one day.", PASSAGES)
