@@ -67,7 +67,7 @@ class Script:
     outcomes: dict[str, str] = field(default_factory=lambda: {"rerank": "done"})
     screen: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
     judge: Callable[[Any], tuple[int, str]] = lambda _: (ALLOW, "")
-    passage: Callable[[str], list[guard.CheckResult]] = lambda _: []
+    passage: Callable[[str, str], guard.CheckResult] = lambda _, check: guard.CheckResult(name=check)
     rules: Callable[[Any], guard.EvaluateRulesResponse] = lambda _: guard.EvaluateRulesResponse()
     failing: dict[str, int] = field(default_factory=dict)
     calls: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -132,7 +132,7 @@ class _Guardrail(GuardrailServiceServicer):
 
     async def Check(self, request: Any, _: object) -> guard.CheckResponse:  # noqa: N802 - gRPC's name
         async with self._script.asked("Check", request):
-            found = [guard.Verdict(checks=self._script.passage(text)) for text in request.texts]
+            found = [guard.Verdict(checks=[self._script.passage(text, name) for name in request.checks]) for text in request.texts]
             return guard.CheckResponse(results=[guard.TextVerdict(verdict=verdict) for verdict in found])
 
     async def EvaluateRules(self, request: Any, _: object) -> guard.EvaluateRulesResponse:  # noqa: N802 - gRPC's name

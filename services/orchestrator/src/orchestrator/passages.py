@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,25 +48,45 @@ async def screened(run: Run, step: Step, found: Sequence[RetrievedPassage]) -> t
     Where guardrail does not answer, the step fails and is tried again, or, if the setting says `keep`, goes on with a note.
     """
     settings = run.tools.settings
-    names = [*settings.passage_drops, *(name for name in settings.passage_signals if name not in settings.passage_drops)]
-    if not found or not names:
-        return list(found), []
+    flags: list[Flag] = []
+    if found and settings.passage_drops:
+        seconds = min(run.timeout(step), settings.passage_check_seconds * settings.deadline_factor)
+        try:
+            flags = _objections(found, await _judged(run, found, settings.passage_drops, seconds))
+        except ServiceError as error:
+            if settings.passages_unchecked == "fail":
+                raise
+            log.warning("passages_unchecked", request_id=run.request.request_id, code=error.code)
+            return list(found), [{"unchecked": len(found), "code": error.code}]
+    dropped = {flag.passage.chunk_id for flag in flags}
+    kept = [passage for passage in found if passage.chunk_id not in dropped]
+    reported, notes = await _reported(run, kept)
+    await asyncio.gather(*(_signal(run, flag) for flag in (*flags, *reported)))
+    return kept, [*(flag.described() for flag in (*flags, *reported)), *notes]
+
+
+def _objections(found: Sequence[RetrievedPassage], verdicts: Sequence[TextVerdict]) -> list[Flag]:
+    judged = zip(found, verdicts, strict=True)
+    return [Flag(passage, check, dropped=True) for passage, verdict in judged for check in verdict.verdict.checks if check.flagged]
+
+
+async def _reported(run: Run, kept: Sequence[RetrievedPassage]) -> tuple[list[Flag], list[dict[str, Any]]]:
+    """Return the scores that are to be told, and a note where they come too late: guardrail remembers what it has, for the next request."""
+    settings = run.tools.settings
+    names = [name for name in settings.passage_signals if name not in settings.passage_drops]
+    if not kept or not names:
+        return [], []
     try:
-        verdicts = await _judged(run, step, found, names)
+        verdicts = await _judged(run, kept, names, settings.passage_signal_seconds * settings.deadline_factor)
     except ServiceError as error:
-        if settings.passages_unchecked == "fail":
-            raise
-        log.warning("passages_unchecked", request_id=run.request.request_id, code=error.code)
-        return list(found), [{"unchecked": len(found), "code": error.code}]
-    flags = [flag for passage, verdict in zip(found, verdicts, strict=True) for flag in _flags(run, passage, verdict)]
-    await asyncio.gather(*(_signal(run, flag) for flag in flags))
-    dropped = {flag.passage.chunk_id for flag in flags if flag.dropped}
-    return [passage for passage in found if passage.chunk_id not in dropped], [flag.described() for flag in flags]
+        return [], [{"unreported": len(kept), "code": error.code}]
+    judged = zip(kept, verdicts, strict=True)
+    flags = [Flag(passage, check, dropped=False) for passage, verdict in judged for check in verdict.verdict.checks]
+    return [f for f in flags if f.check.error or f.check.score >= settings.passage_signals[f.check.name]], []
 
 
-async def _judged(run: Run, step: Step, found: Sequence[RetrievedPassage], names: Sequence[str]) -> list[TextVerdict]:
+async def _judged(run: Run, found: Sequence[RetrievedPassage], names: Sequence[str], seconds: float) -> list[TextVerdict]:
     """Return a verdict for each passage, in their order; one call holds what usually is found."""
-    timeout = min(run.timeout(step), run.tools.settings.passage_check_seconds * run.tools.settings.deadline_factor)
     requests = [
         CheckRequest(
             caller=run.request.caller,
@@ -77,21 +97,11 @@ async def _judged(run: Run, step: Step, found: Sequence[RetrievedPassage], names
         for start in range(0, len(found), _BATCH)
     ]
     check = run.tools.peers.guardrail.Check
-    answers: list[CheckResponse] = await asyncio.gather(*(rpc.call(check, request, timeout=timeout) for request in requests))
+    answers: list[CheckResponse] = await asyncio.gather(*(rpc.call(check, request, timeout=seconds) for request in requests))
     verdicts = [verdict for answer in answers for verdict in answer.results]
     if len(verdicts) != len(found):
         raise InternalError(f"guardrail judged {len(verdicts)} of {len(found)} passages")
     return verdicts
-
-
-def _flags(run: Run, passage: RetrievedPassage, verdict: TextVerdict) -> Iterator[Flag]:
-    """Yield what counts: an objection of a check that drops, and a score that is to be reported."""
-    settings = run.tools.settings
-    for check in verdict.verdict.checks:
-        if check.name in settings.passage_drops and check.flagged:
-            yield Flag(passage, check, dropped=True)
-        elif check.error or check.score >= settings.passage_signals.get(check.name, float("inf")):
-            yield Flag(passage, check, dropped=False)
 
 
 async def _signal(run: Run, flag: Flag) -> None:

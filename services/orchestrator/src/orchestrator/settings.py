@@ -24,6 +24,9 @@ class Settings(ServiceSettings):
         default={"injection": 0.9}, description="Checks of passages whose score is only reported, with the least score; {} for none."
     )
     passage_check_seconds: PositiveFloat = Field(default=5.0, description="Longest wait for guardrail's verdict on passages.")
+    passage_signal_seconds: PositiveFloat = Field(
+        default=0.25, description="Longest wait for scores that are only reported; guardrail remembers them for the next request."
+    )
     passages_unchecked: Literal["fail", "keep"] = Field(
         default="fail", description="Without that verdict: `fail` tries the step again until its time is up, `keep` goes on with a note."
     )
