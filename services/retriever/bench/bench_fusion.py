@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "libs/knowledge/bench"))
 import bench_backends as load
 
 from encoders import Encoder
+from encoders.encoder import Vectors
 from encoders.vector_cache import VectorCache
 from knowledge.opensearch import OpenSearchIndex
 from knowledge.opensearch_client import Connection, OpenSearchSettings
@@ -39,14 +40,15 @@ from testkit.opensearch import running_opensearch
 def theirs(connection: Connection, own: str, encoder: Any) -> Any:
     """Return the engine's own search in the form that is judged."""
 
-    def ask(query: str, at: dt.datetime) -> Found:
+    def ask(query: str, vector: Vectors, at: dt.datetime) -> Found:
         visible = Visibility("eval", frozenset(), ("eval",), at)
-        hits = load.theirs(connection, own, load.Query(query, encoder.encode([query])[0], visible))["hits"]["hits"]
+        hits = load.theirs(connection, own, load.Query(query, vector, visible))["hits"]["hits"]
         chunks = [(unpack(b64decode(hit["fields"]["payload"][0] + "==")), float(hit["_score"])) for hit in hits]
         return Found([Candidate(chunk, score, 0.0, 0.0) for chunk, score in chunks], {})
 
     async def search(query: str, at: dt.datetime) -> Found:
-        return await asyncio.to_thread(ask, query, at)
+        # The file of vectors belongs to the thread that opened it.
+        return await asyncio.to_thread(ask, query, encoder.encode([query])[0], at)
 
     return search
 
