@@ -35,8 +35,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_pair_alone_and_in_a_batch_has_the_same_logit(directory: Path, tokens: PairTokenizer) -> None:
-    """Padding changes nothing, and no pair reads another."""
+def test_a_pair_has_the_same_logit_whatever_is_read_beside_it(directory: Path, tokens: PairTokenizer) -> None:
+    """No pair reads another, nor does its neighbour change what int8 makes of it."""
     model = EntailmentModel.load(directory, tokens)
 
     together = model.logits(PAIRS)

@@ -1,7 +1,7 @@
-"""The small cross-encoder that says whether evidence entails a claim."""
+"""The small cross-encoder, its matrices int8, that says whether evidence entails a claim."""
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load
 
 from encoders.encoder import default_directory
-from encoders.graph import BertShape
-from encoders.pair_graph import build_pair_model
-from encoders.pair_tokens import PairTokenizer
+from encoders.int8_graph import Matrices, lower_model
+from encoders.pair_tokens import PairBatch, PairTokenizer
 
 WEIGHTS_FILE = "entailment.npz"
+_BLOCKED = np.float32(1e4)
+Floats = NDArray[np.float32]
 _WORDS = "embeddings.word_embeddings.weight"
 
 
@@ -23,12 +24,29 @@ class EntailmentFileError(ValueError):
     """Raised when the weights cannot be used; the text names the file."""
 
 
+@dataclass(frozen=True)
+class Head:
+    """What turns states into a logit: the first token, the mean of all, and the strongest of the claim's tokens, weighed together."""
+
+    weight: Floats
+    bias: float
+
+    def logits(self, states: Floats, batch: PairBatch) -> Floats:
+        """Return the logit of each pair from states (pairs, tokens, size)."""
+        wide = batch.mask[:, :, None].astype(np.float32)
+        mean = (states * wide).sum(axis=1) / wide.sum(axis=1)
+        strongest = np.where(batch.claim_mask[:, :, None] > 0, states, -_BLOCKED).max(axis=1)
+        joined = np.concatenate([states[:, 0], mean, strongest], axis=1)
+        return np.asarray(joined @ self.weight + self.bias, dtype=np.float32)
+
+
 class EntailmentModel:
     """Reads pairs of claim and evidence; safe to call from several threads."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, tokens: PairTokenizer) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, head: Head, tokens: PairTokenizer) -> None:
         """Wrap a ready session; use `load` instead."""
         self._session = session
+        self._head = head
         self._tokens = tokens
 
     @classmethod
@@ -40,23 +58,23 @@ class EntailmentModel:
             with np.load(path) as stored:
                 weights = {name: stored[name].astype(np.float32) for name in stored.files}
             weights[_WORDS] = load((folder / "model.safetensors").read_bytes())[_WORDS]
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             layers = 1 + max(int(name.split(".")[2]) for name in weights if name.startswith("encoder.layer."))
-            shape = BertShape(layers=layers, heads=config["num_attention_heads"], epsilon=config["layer_norm_eps"])
-            model = build_pair_model(weights, shape)
+            model = lower_model(Matrices(weights), range(layers))
+            head = Head(weights["head.weight"][0], float(weights["head.bias"][0]))
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise EntailmentFileError(f"{str(path)!r} cannot be used: {error}") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        return cls(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), tokens)
+        return cls(onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), head, tokens)
 
-    def logits(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float32]:
-        """Return the logit of entailment of each (claim, evidence), in one run."""
-        if not pairs:
-            return np.zeros(0, dtype=np.float32)
-        batch = self._tokens.batch(pairs)
-        feed = {"input_ids": batch.ids, "segment_ids": batch.kinds, "attention_mask": batch.mask, "claim_mask": batch.claim_mask}
-        (found,) = self._session.run(["logit"], feed)
-        return np.asarray(found, dtype=np.float32)[:, 0]
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> Floats:
+        """Return the logit of entailment of each (claim, evidence); each alone, for int8 states depend on what else is in a run."""
+        return np.array([self._logit(pair) for pair in pairs], dtype=np.float32)
+
+    def _logit(self, pair: tuple[str, str]) -> float:
+        batch = self._tokens.batch([pair])
+        feed = {"input_ids": batch.ids, "segment_ids": batch.kinds, "attention_mask": batch.mask}
+        (states,) = self._session.run(["hidden"], feed)
+        return float(self._head.logits(np.asarray(states, dtype=np.float32), batch)[0])
