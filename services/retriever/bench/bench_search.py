@@ -1,7 +1,8 @@
 # ruff: noqa: INP001 - a script
 """What a query costs through the service's own search, on both backends; OpenSearch's own hybrid query beside it in the same run.
 
-    OMP_NUM_THREADS=1 python services/retriever/bench/bench_search.py --texts corpus.jsonl.gz --chunks 100000 --keep FOLDER [--backend embedded] [--recall]
+    export OMP_NUM_THREADS=1  # as services have
+    python services/retriever/bench/bench_search.py --texts corpus.jsonl.gz --chunks 100000 --keep FOLDER [--backend embedded] [--recall]
 
 Indexes are those that `libs/knowledge/bench/bench_backends.py --keep FOLDER` filled. Vectors are given; where it says `encoded`, the
 query is encoded as well, and then the given vector is searched. CPU time is that of this process and the node: it knows no neighbours.
