@@ -17,6 +17,7 @@ from chassis.settings import load as load_settings
 from chassis.stops import Stops, following
 from encoders import ClassifierFileError, EncoderUnavailableError
 from encoders.grounding import SupportFileError
+from encoders.guard import GuardFileError
 from guardrail.canaries import Canaries
 from guardrail.checks import Parts, input_checks, output_checks
 from guardrail.checks.base import Answer, Check, Conversation, Piece, Source
@@ -100,6 +101,6 @@ def main() -> None:
     """Be guardrail until SIGTERM; what cannot be loaded ends with one readable line."""
     try:
         checks = create_checks(load_settings(Settings))
-    except (ClassifierFileError, EncoderUnavailableError, SupportFileError, OSError) as error:
+    except (ClassifierFileError, EncoderUnavailableError, GuardFileError, SupportFileError, OSError) as error:
         sys.exit(f"{NAME}: {error}")
     run(NAME, Settings, partial(start, checks))
