@@ -1,7 +1,6 @@
 """Tells unsafe texts apart: hate, harassment, self-harm, sexual content, violence and requests for harm."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from encoders.classifier import ClassifierFileError, TextClassifier
 from encoders.encoder import Embedder, Vectors
 from encoders.features import SparseRows
 from encoders.reading import Reading, read
+from encoders.self_harm import speaks_of_self_harm
 
 SAFETY_SETTINGS = "safety.json"
 SELF_HARM = "self_harm"
@@ -23,19 +23,6 @@ _ONLY_NAMED = "harassment"
 # Log odds by which one category must exceed its own threshold to count as much as the head for everything; chosen on half of the
 # development part of the OpenAI moderation set.
 _CATEGORY_HANDICAP = 2.5
-# Who says this of themselves is heard whatever the head makes of it.
-_SAID_OF_ONESELF = re.compile(
-    r"\b(?:(?:kill|hang|drown|harm|starv)(?:e|ing)? myself|(?:end|ending|take|taking) my (?:own )?life"
-    r"|(?:commit|committing|attempted) suicide|(?:i am|i['\u2019]?m|i feel|feeling) (?:so |really )?suicidal"
-    r"|(?:i|been|started) self[- ]?harm(?:ing|ed)?|i (?:really |just )?(?:want|wanna) (?:to )?die|i wish i (?:was|were) dead"
-    r"|(?:don['\u2019]?t|do not) (?:want to|wanna) (?:live|be alive|exist)|better off (?:dead|without me)|slit(?:ting)? my wrists?"
-    r"|(?:i|i['\u2019](?:m|ve|d)|me|my)\b(?![^.?!]{0,80}\b(?:never|denie[sd]|don['\u2019]?t|not|no)\b)"
-    r"[^.?!]{0,80}\bself[- ]?harm(?:ed|ing|s)?"
-    r"|self[- ]?harm(?:ed|ing|s)?\b[^.?!]{0,60}\b(?:i|me|myself)|(?:cutting|slicing|burning|hurting|starving) myself"
-    r"|(?:wish for|wishing for|dream of|fantasies? of|thoughts? of) (?:my (?:own )?death|dying|killing myself)"
-    r"|(?:want|going|ready|easy) to (?:just )?end it all)\b",
-    re.IGNORECASE,
-)
 Shares = NDArray[np.float64]
 
 
@@ -83,7 +70,7 @@ class SafetyDetector:
         probability = float(combined(shares, self._centres).max())
         categories = {name: float(shares[name].max()) for name in self.categories}
         named = self._named(categories) if probability >= self.threshold else ()
-        said = any(_SAID_OF_ONESELF.search(part) for part in reading.parts)
+        said = any(speaks_of_self_harm(part) for part in reading.parts)
         if said or categories.get(SELF_HARM, 0.0) >= self._centres.get(SELF_HARM, 1.0):
             # It has a threshold of its own: here a miss is worse than a person who reads in vain.
             named = (SELF_HARM, *named)
