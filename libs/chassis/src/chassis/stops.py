@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -11,6 +11,7 @@ from chassis.errors import FailedPreconditionError
 from chassis.messaging import Bus
 from chassis.mirror import Mirror
 from chassis.process import Runtime
+from chassis.tasks import end
 from contracts.streams import STOPS
 from contracts.subjects import TOKEN
 
@@ -109,6 +110,4 @@ async def following(runtime: Runtime) -> AsyncIterator[Stops]:
         await asyncio.wait_for(stops.mirror.synced.wait(), _SYNC_SECONDS)
         yield stops
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)

@@ -28,6 +28,7 @@ from audit.witnessing import Witnessing
 from chassis.errors import FailedPreconditionError, UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
+from chassis.tasks import end
 from contracts.streams import AUDIT_WRITER, LEASES, STATUS
 from evidence.sealing import SealedError
 from strata.gateway.v1.gateway_events_pb2 import Caller
@@ -113,9 +114,7 @@ class Writer:
                 background = [asyncio.create_task(self._witnessing.run()), asyncio.create_task(self._retain(self._ledger))]
                 await self._consume(self._ledger, keeping)
         finally:
-            for task in (keeping, *background):
-                task.cancel()
-            await asyncio.gather(keeping, *background, return_exceptions=True)
+            await end(keeping, *background)
             ledger, self._ledger, self.writable = self._ledger, None, False
             if self._witnessing is not None:
                 self._witnessing.close()

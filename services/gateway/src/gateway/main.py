@@ -15,6 +15,7 @@ from chassis.logging import get_logger
 from chassis.mirror import Mirror
 from chassis.process import Runtime
 from chassis.stops import Stops, following
+from chassis.tasks import end
 from contracts.streams import KEYS, STATUS
 from gateway.admission import Admission, decode_status
 from gateway.assembly import ReleaseKeys
@@ -91,9 +92,7 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
 
 def _tame_collector() -> None:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from chassis.errors import ResourceExhaustedError, ServiceError
 from chassis.logging import get_logger
+from chassis.tasks import end
 from encoders import Encoder
 from inference import signals
 from inference.configuration import Deployment, Models
@@ -94,8 +95,6 @@ async def watched(deployments: Mapping[str, Served], pause_seconds: float) -> As
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end(task)
         for served in deployments.values():
             await served.provider.close()

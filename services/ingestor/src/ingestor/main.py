@@ -11,6 +11,7 @@ from typing import Any
 from chassis.logging import get_logger
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
+from chassis.tasks import end
 from ingestor import catalogue
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
@@ -166,9 +167,7 @@ async def _background(runs: Sequence[Coroutine[Any, Any, None]], runtime: Runtim
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
 
 def _open(generations: Generations, create: Callable[[str], Index], encoder: Awaited) -> Switchable:

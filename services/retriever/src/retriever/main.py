@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
+from chassis.tasks import end
 from encoders import Encoder
 from retriever.servicer import RetrieverServicer
 from retriever.settings import Settings
@@ -36,9 +37,7 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
         ):
             yield
     finally:
-        watching.cancel()
-        with suppress(asyncio.CancelledError):
-            await watching
+        await end(watching)
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ from prometheus_client import Histogram
 from chassis import rpc
 from chassis.errors import InvalidArgumentError, ServiceError
 from chassis.messaging import Bus, decode
+from chassis.tasks import end
 from contracts.subjects import APPLIED, KNOWLEDGE
 from retriever.settings import Settings
 from retriever.shelf import Shelf, log
@@ -46,9 +47,7 @@ async def following(settings: Settings, bus: Bus, shelf: Shelf, watermarks: Wate
     try:
         yield
     finally:
-        asking.cancel()
-        with suppress(asyncio.CancelledError):
-            await asking
+        await end(asking)
         for subscription in subscriptions:
             with suppress(NatsError):
                 await subscription.unsubscribe()

@@ -12,6 +12,7 @@ from chassis import process, rpc
 from chassis.logging import get_logger
 from chassis.messaging import Consumer
 from chassis.rpc import rpc_server
+from chassis.tasks import end
 from contracts.streams import REVIEW_INTAKE
 from contracts.subjects import ESCALATION
 from review.board import Board
@@ -73,9 +74,7 @@ async def _background(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
 
 def main() -> None:

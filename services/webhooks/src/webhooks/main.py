@@ -12,6 +12,7 @@ from chassis.logging import get_logger
 from chassis.messaging import Consumer
 from chassis.mirror import Mirror
 from chassis.rpc import rpc_server
+from chassis.tasks import end
 from contracts.streams import WEBHOOKS, WEBHOOKS_ESCALATIONS, WEBHOOKS_QUEUE, WEBHOOKS_RESPONSES, WEBHOOKS_REVIEWS
 from contracts.subjects import ESCALATION, RESPONSE, REVIEW, WEBHOOK
 from strata.webhooks.v1.webhooks_service_pb2_grpc import add_WebhooksServiceServicer_to_server
@@ -54,8 +55,7 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
             async with rpc_server(settings, NAME, partial(add_WebhooksServiceServicer_to_server, servicer)):
                 yield
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        await end(following)
 
 
 @asynccontextmanager

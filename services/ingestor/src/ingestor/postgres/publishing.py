@@ -16,6 +16,7 @@ from nats.js.errors import NotFoundError
 
 from chassis.errors import ServiceError, UnavailableError
 from chassis.logging import get_logger
+from chassis.tasks import end
 from contracts.subjects import CDC_STREAM, dead
 from ingestor.postgres.envelopes import Event
 
@@ -87,9 +88,7 @@ class Publisher:
 
     async def close(self) -> None:
         """Leave at once; what has no acknowledgement counts as not sent."""
-        for work in self._works:
-            work.cancel()
-        await asyncio.gather(*self._works, return_exceptions=True)
+        await end(*self._works)
         if self._client is not None:
             with suppress(NatsError, OSError, TimeoutError):
                 await self._client.close()

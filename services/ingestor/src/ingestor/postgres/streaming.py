@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chassis.errors import ServiceError
+from chassis.tasks import end
 from ingestor.postgres import pgoutput
 from ingestor.postgres.connections import LostSlotError, in_thread
 from ingestor.postgres.declaration import ReplicationDeclaration
@@ -16,8 +17,6 @@ from ingestor.postgres.pgoutput import Begin, Commit
 from ingestor.postgres.publishing import Publisher
 from ingestor.postgres.replication import ReplicationStream
 from ingestor.postgres.translating import Translator
-
-_CANCEL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +131,7 @@ async def _first_failure(*works: Coroutine[Any, Any, None]) -> None:
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        # A library on the way may lose a cancellation, hence not only once.
-        while running := [task for task in tasks if not task.done()]:
-            for task in running:
-                task.cancel()
-            await asyncio.wait(running, timeout=_CANCEL_SECONDS)
+        await end(*tasks)
         errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
     if errors:
         raise errors[0]
