@@ -1,6 +1,7 @@
 """Run each package's own tests in a process of its own, some at a time, and sum up."""
 
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -10,14 +11,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("libs/*/tests", "services/*/tests", "domains/tests", "models/*/tests", "tests")
 NOTHING_SELECTED = 5
+_LONGEST_SECONDS = 1200
 
 
 def run(folder: Path, marker: str) -> tuple[Path, int, str, float]:
     """Run the tests of one folder that match the marker; return its exit code, output and seconds."""
     started = time.monotonic()
     command = [sys.executable, "-m", "pytest", str(folder), "-m", marker, "--durations=3", "-o", "addopts=--import-mode=importlib"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    return folder, result.returncode, result.stdout + result.stderr, time.monotonic() - started
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        output, _ = process.communicate(timeout=_LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        # An interrupt lets fixtures stop the servers that they started.
+        process.send_signal(signal.SIGINT)
+        try:
+            output, _ = process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+        output += f"\nended after {_LONGEST_SECONDS} s"
+    return folder, process.returncode, output, time.monotonic() - started
 
 
 def _may_have(folder: Path, marker: str) -> bool:
