@@ -58,6 +58,8 @@ class Script:
 
     words: list[str] = field(default_factory=lambda: ["Goods can be returned ", "within 30 days [1]."])
     delays: dict[str, float] = field(default_factory=dict)
+    # How many calls of a method are taken and never answered.
+    hanging: dict[str, int] = field(default_factory=dict)
     word_delay: float = 0.0
     intent: str = "policy"
     deadline_class: str = "complex"
@@ -87,7 +89,9 @@ class Script:
         self.running[method] += 1
         try:
             self.overlaps.add(frozenset(name for name, count in self.running.items() if count))
-            await asyncio.sleep(self.delays.get(method, 0.0))
+            hangs = self.hanging.get(method, 0) > 0
+            self.hanging[method] = self.hanging.get(method, 0) - hangs
+            await asyncio.sleep(60 if hangs else self.delays.get(method, 0.0))
             yield
         finally:
             self.running[method] -= 1

@@ -34,6 +34,15 @@ WORKFLOWS = {
           - {id: answer, kind: generate, needs: [passages], task: answer@v1, tier: small, on_abstain: extract}
           - {id: release, kind: release, needs: [answer], from: [answer]}
         """,
+    "hurried": """
+        deadlines_seconds: {administrative: 2, standard: 8, complex: 25}
+        budget: {model_calls: 0, tool_calls: 0, output_tokens: 1}
+        steps:
+          - {id: input, kind: screen}
+          - {id: route, kind: route, needs: [input], domain: shop, timeout_seconds: 0.5}
+          - {id: hours, kind: template, needs: [route], text: "We open at nine."}
+          - {id: release, kind: release, needs: [hours], from: [hours]}
+        """,
     "cached": """
         budget: {model_calls: 2, tool_calls: 1, output_tokens: 300}
         cache: {ttl_s: 2}

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from chassis.provisioning import load_release_keys
 from contracts.releases import verify
 from contracts.streams import ORCHESTRATOR_INTERACTIVE
@@ -170,6 +172,18 @@ async def test_a_peer_that_comes_back_costs_a_delay(stack: Stack) -> None:
 
     assert window.completion.status == "completed"
     assert stack.script.calls["Generate", "r1"] == 3
+
+
+@pytest.mark.parametrize(("hanging", "code", "calls"), [(1, "", 2), (2, "deadline_exceeded", 2)])
+async def test_a_peer_that_takes_a_call_and_does_not_answer_is_asked_once_more(stack: Stack, hanging: int, code: str, calls: int) -> None:
+    """A service that starts again does so; what only reads may be asked twice, not for ever."""
+    stack.script.hanging = {"Route": hanging}
+    async with stack.orchestrator():
+        await stack.ask("r1", workflow="hurried")
+        (window,) = await stack.answer("r1")
+
+    assert window.error_code == code
+    assert stack.script.calls["Route", "r1"] == calls
 
 
 async def test_a_request_out_of_time_ends_with_its_code(stack: Stack) -> None:

@@ -15,6 +15,7 @@ from orchestrator.workflows import Step
 
 log = get_logger("engine")
 Kind = Callable[[Run, Step], Awaitable[Outcome]]
+_ONLY_READS = frozenset({"screen", "route", "retrieve"})
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 1.0
 # A step that the workflow can do without is not waited for until the deadline.
 _ATTEMPTS_IF_OPTIONAL = 5
@@ -91,13 +92,17 @@ class Engine:
 
     async def _attempt(self, run: Run, step: Step) -> Outcome:
         """Try a step until it ends, fails for good, or has no time left."""
+        late = False
         delay, attempts = _FIRST_DELAY, min(self._attempts, _ATTEMPTS_IF_OPTIONAL) if _is_optional(step) else self._attempts
         for attempt in range(1, attempts + 1):
             try:
                 return await self._once(run, step)
             except ServiceError as error:
-                if not error.retryable or attempt == attempts or run.remaining() <= delay:
+                # A peer that starts again takes calls before it can answer them; one that only reads is asked once more.
+                again = error.retryable or (isinstance(error, DeadlineError) and step.kind in _ONLY_READS and not late)
+                if not again or attempt == attempts or run.remaining() <= delay:
                     raise
+                late = late or isinstance(error, DeadlineError)
                 log.info("step_retried", step=step.id, attempt=attempt, code=error.code, error=str(error))
             await asyncio.sleep(delay)
             delay = min(delay * 2, _LONGEST_DELAY)
