@@ -4,18 +4,16 @@ set -euo pipefail
 venv="$1"
 [ -x "$venv/bin/python" ] || python3 -m venv "$venv"
 pip=("$venv/bin/python" -m pip --disable-pip-version-check --quiet)
-# Most of what is installed is never imported: Python compiles what is, when it is.
-install=(install --no-deps --no-compile)
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 
 say "Installing pinned packages into $venv (some minutes the first time)"
 # PyTorch's CPU build lies beside pip's other packages on some machines; elsewhere it has an index of its own.
 if ! "$venv/bin/python" -c 'import importlib.metadata as m; assert m.version("torch").startswith("2.13.0")' 2>/dev/null; then
-  "${pip[@]}" "${install[@]}" "torch==2.13.0+cpu" 2>/dev/null ||
-    "${pip[@]}" "${install[@]}" "torch==2.13.0+cpu" --index-url "${STRATA_TORCH_INDEX:?set STRATA_TORCH_INDEX to the URL of the CPU index of PyTorch (see pytorch.org, Get Started, CPU)}"
+  "${pip[@]}" install --no-deps "torch==2.13.0+cpu" 2>/dev/null ||
+    "${pip[@]}" install --no-deps "torch==2.13.0+cpu" --index-url "${STRATA_TORCH_INDEX:?set STRATA_TORCH_INDEX to the URL of the CPU index of PyTorch (see pytorch.org, Get Started, CPU)}"
 fi
 # The file is the whole closure, so no resolver runs, and the CUDA builds that vLLM would pull in stay out.
-"${pip[@]}" "${install[@]}" -r constraints.txt
+"${pip[@]}" install --no-deps -r constraints.txt
 
 say "Installing this repository's packages"
 packages=()
