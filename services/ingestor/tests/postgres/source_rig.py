@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +50,14 @@ class Database:
         connection.autocommit = True
         self.connections.append(connection)
         return connection
+
+    def drop_slot(self, name: str) -> None:
+        """Drop a replication slot once the server has noticed that its reader left; fail after ten seconds."""
+        for _ in range(100):
+            if self.run("select active from pg_replication_slots where slot_name = %s", name) == [(False,)]:
+                break
+            time.sleep(0.1)
+        self.run("select pg_drop_replication_slot(%s)", name)
 
     def run(self, statements: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run statements in one transaction; return the rows of the last."""

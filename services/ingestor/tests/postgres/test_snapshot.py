@@ -127,7 +127,7 @@ async def test_a_dropped_slot_is_signalled_and_every_row_comes_again(shop: Datab
     shop.run("update shop.stock set quantity = 5 where sku = 'B'")
     await stream.has(3)
     await first.stop()
-    shop.run("select pg_drop_replication_slot(%s)", settings.slot_name)
+    shop.drop_slot(settings.slot_name)
     shop.run("delete from shop.stock where sku = 'B'")
 
     second = await start(settings)
