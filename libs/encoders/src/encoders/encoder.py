@@ -155,15 +155,18 @@ class Encoder:
         return result
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> Vectors:
-        longest = len(ids[-1])
-        inputs = np.zeros((len(ids), longest), dtype=np.int32)
-        mask = np.zeros_like(inputs)
-        for row, tokens in enumerate(ids):
-            inputs[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        feed = {"input_ids": inputs, "segment_ids": np.zeros_like(inputs), "attention_mask": mask}
-        (vectors,) = self._session.run(["embedding"], feed)
+        (vectors,) = self._session.run(["embedding"], padded(ids))
         return np.asarray(vectors, dtype=np.float32)
+
+
+def padded(ids: Sequence[Sequence[int]]) -> dict[str, NDArray[np.int32]]:
+    """Return what a BERT graph reads for token ids, the longest last: ids, segments and mask, each (batch, tokens)."""
+    inputs = np.zeros((len(ids), len(ids[-1])), dtype=np.int32)
+    mask = np.zeros_like(inputs)
+    for row, tokens in enumerate(ids):
+        inputs[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return {"input_ids": inputs, "segment_ids": np.zeros_like(inputs), "attention_mask": mask}
 
 
 def batch_end(order: Sequence[int], ids: Sequence[Sequence[int]], start: int) -> int:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
-from encoders.encoder import EncoderIdentity, Vectors, batch_end, default_directory
+from encoders.encoder import EncoderIdentity, Vectors, batch_end, default_directory, padded
 from encoders.int8_graph import Matrices, lower_model, upper_model
 
 if TYPE_CHECKING:
@@ -81,14 +81,10 @@ class Guard:
         return found
 
     def _odds(self, ids: Sequence[Sequence[int]]) -> Vectors:
-        inputs = np.zeros((len(ids), len(ids[-1])), dtype=np.int32)
-        mask = np.zeros_like(inputs)
-        for row, tokens in enumerate(ids):
-            inputs[row, : len(tokens)] = tokens
-            mask[row, : len(tokens)] = 1
-        feed = {"input_ids": inputs, "segment_ids": np.zeros_like(inputs), "attention_mask": mask}
+        feed = padded(ids)
+        mask = feed["attention_mask"]
         (hidden,) = self._lower.run(["hidden"], feed)
-        if inputs.shape[1] > SHORT:
+        if mask.shape[1] > SHORT:
             hidden, mask = paired(hidden, mask)
         (hidden,) = self._upper.run(["hidden"], {"states": hidden, "attention_mask": mask})
         kept = mask[:, :, None].astype(np.float32)
