@@ -22,7 +22,7 @@ from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
 from testkit.nats import NatsServer
 
 ROOT = Path(__file__).parents[3]
-ADA = Caller(tenant="clinic", role="nurse", user="ada", permissions=["pii:read"])
+ADA = Caller(tenant="clinic", role="nurse", user="ada-the-nurse", permissions=["pii:read"])
 BOB = Caller(tenant="clinic", role="nurse", user="bob", permissions=["pii:read"])
 LOCAL = Deployment("local", "vllm", "here", cleared=True)
 REMOTE = Deployment("remote", "openai", "there", cleared=False)
@@ -39,7 +39,7 @@ async def connected() -> AsyncIterator[Bus]:
 
 
 async def turn(
-    stub: GuardrailServiceStub, text: str, *, caller: Caller = ADA, session: str = "s1", request: str = "r1"
+    stub: GuardrailServiceStub, text: str, *, caller: Caller = ADA, session: str = "first-session", request: str = "r1"
 ) -> pb.CheckInputResponse:
     """Screen one turn."""
     message = ChatMessage(role="user", content=text)
@@ -57,7 +57,7 @@ async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_er
     second = await turn(stub, "Send it to Peter Novak, not to Angela Whitfield.", request="r2")
     assert second.messages[0].content == "Send it to <PERSON_2>, not to <PERSON_1>."
     tool = ChatMessage(role="tool", content='{"owner": "Peter Novak", "mail": "peter.novak@example.com"}')
-    asked = pb.CheckInputRequest(request_id="r2", trace_id="t", caller=ADA, messages=[tool], session_id="s1")
+    asked = pb.CheckInputRequest(request_id="r2", trace_id="t", caller=ADA, messages=[tool], session_id="first-session")
     from_tool = (await call(stub.CheckInput, asked, timeout=30)).messages[0].content
     assert from_tool == '{"owner": "<PERSON_2>", "mail": "<EMAIL_1>"}'
     quiet = await turn(stub, "Which boots are waterproof?", request="r3")
@@ -71,9 +71,9 @@ async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_er
         bucket = await connection.js.key_value(SESSIONS)
         stored = [(key, (await bucket.get(key)).value or b"") for key in await bucket.keys()]
     assert [key.split(".")[0] for key, _ in stored] == ["clinic"]
-    assert not any(word in key.encode() + value for key, value in stored for word in (b"Angela", b"Novak", b"ada", b"s1"))
+    assert not any(word in key.encode() + value for key, value in stored for word in (b"Angela", b"Novak", b"ada-the-nurse", b"first-session"))
     assert json.loads(stored[0][1])["purpose"] == "answer within a session"
-    erase = pb.EraseSessionRequest(caller=ADA, session_id="s1")
+    erase = pb.EraseSessionRequest(caller=ADA, session_id="first-session")
     assert [(await call(stub.EraseSession, erase, timeout=30)).erased for _ in range(2)] == [True, False]
     after = await turn(stub, "It is for Peter Novak.", request="r4")
     assert after.messages[0].content == "It is for <PERSON_1>."

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
-from nats.js.errors import KeyNotFoundError
+from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from audit import checkpoints, segments
@@ -23,6 +23,7 @@ log = get_logger("lease")
 _KEY = "audit.writer"
 _LOCK_FILE, _EPOCH_FILE = "writer.lock", "epoch"
 _UNKNOWN = -1
+_RELEASE_ATTEMPTS = 3
 
 
 class LeaseLostError(OSError):
@@ -112,11 +113,14 @@ class Lease:
         except JetStreamError:
             # The answer to an earlier renewal may have been lost on its way.
             revision, held = await self._read()
-            if held.get("epoch") != self.epoch or held.get("holder") != os.getpid() or held.get("host") != self._host:
+            if not self._is_ours(held):
                 return False
             self._revision = revision
         self._renewed = began
         return True
+
+    def _is_ours(self, held: dict[str, Any]) -> bool:
+        return held.get("epoch") == self.epoch and held.get("holder") == os.getpid() and held.get("host") == self._host
 
     def check(self) -> None:
         """Raise LeaseLostError when this process may not write: its time is over, or the files name another."""
@@ -141,11 +145,21 @@ class Lease:
         """Let another take over at once."""
         with suppress(TimeoutError, NatsError, JetStreamError):
             if self._written_epoch() == self.epoch:
-                await self._bucket.update(_KEY, json.dumps({"epoch": self.epoch}).encode(), last=self._revision)
+                await self._give_up()
         self._renewed = 0.0
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+
+    async def _give_up(self) -> None:
+        """Leave the entry without a holder; a renewal cut off on its way may have raised the revision."""
+        for _ in range(_RELEASE_ATTEMPTS):
+            revision, held = await self._read()
+            if not self._is_ours(held):
+                return
+            with suppress(KeyWrongLastSequenceError):
+                await self._bucket.update(_KEY, json.dumps({"epoch": self.epoch}).encode(), last=revision)
+                return
 
 
 def _try_lock(path: Path) -> BinaryIO | None:
