@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,37 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.js.kv import KeyValue
 
-from audit import leaves
+from audit import lease, leaves
 from audit.lease import Lease, LeaseLostError
+from audit.ledger import Ledger
 from audit.segments import lines
 from audit.verification import verify
 from testkit.nats import NatsServer
 
+from .conftest import received
 from .running import audit_process, publish, until_acknowledged, until_lease_short
 
 SECONDS = 0.4
+Open = Callable[..., Ledger]
+
+
+@dataclass
+class Clock:
+    """The time that leases go by; it passes when a test says so, however loaded the machine is."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        """Stand for time.monotonic."""
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of both sides."""
+    clock = Clock()
+    monkeypatch.setattr(lease, "time", clock)
+    return clock
 
 
 @pytest_asyncio.fixture
@@ -31,37 +54,41 @@ def _lease(bucket: KeyValue, folder: Path, host: str) -> Lease:
     return Lease(bucket, folder / "run", seconds=SECONDS, host=host)
 
 
-async def test_a_silent_holder_is_succeeded_and_fenced(bus: NatsServer, bucket: KeyValue, tmp_path: Path) -> None:
-    """Who does not renew loses the lease within twice its length, and may not write any more, whatever it believes."""
+async def test_a_silent_holder_is_succeeded_and_fenced(bus: NatsServer, bucket: KeyValue, clock: Clock, tmp_path: Path) -> None:
+    """Who does not renew loses the lease once its length has passed, and may not write any more, whatever it believes."""
     first, second = _lease(bucket, tmp_path, "a"), _lease(bucket, tmp_path, "b")
     assert await first.acquire(tmp_path / "log")
     first.check()
-    began = time.monotonic()
-    while not await second.acquire(tmp_path / "log"):
-        await asyncio.sleep(0.02)
-        if time.monotonic() - began < SECONDS * 0.9:
-            assert not second.epoch
+    assert not await second.acquire(tmp_path / "log")
+    clock.now += SECONDS * 0.9
+    assert not await second.acquire(tmp_path / "log")
+    assert not second.epoch
+    clock.now += SECONDS * 0.2
+    assert await second.acquire(tmp_path / "log")
 
     second.check()
-    first._renewed = time.monotonic()
+    first._renewed = clock.now
     with pytest.raises(LeaseLostError, match="taken over"):
         first.check()
     assert not await first.renew()
-    assert time.monotonic() - began < 3 * SECONDS
     assert (first.epoch, second.epoch) == (1, 2)
     await first.release()
     second.check()
 
 
-async def test_a_holder_that_renews_keeps_it(bus: NatsServer, bucket: KeyValue, tmp_path: Path) -> None:
+async def test_a_holder_that_renews_keeps_it(bus: NatsServer, bucket: KeyValue, clock: Clock, tmp_path: Path) -> None:
     """Others wait for as long as the holder lives, and have it at once when it lets go."""
     first, second = _lease(bucket, tmp_path, "a"), _lease(bucket, tmp_path, "b")
     assert await first.acquire(tmp_path / "log")
     keeping = asyncio.create_task(first.keep())
-    for _ in range(30):
+    for _ in range(4):
         assert not await second.acquire(tmp_path / "log")
-        await asyncio.sleep(SECONDS / 10)
-    first.check()
+        before = first._revision
+        clock.now += SECONDS * 0.6
+        async with asyncio.timeout(60):
+            while first._revision == before:  # noqa: ASYNC110 - a renewal signals nothing
+                await asyncio.sleep(0.02)
+    assert not await second.acquire(tmp_path / "log")
     keeping.cancel()
     await first.release()
 
@@ -69,32 +96,72 @@ async def test_a_holder_that_renews_keeps_it(bus: NatsServer, bucket: KeyValue, 
     assert second.epoch == 2
 
 
-async def test_time_that_is_over_stops_the_writer_by_itself(bus: NatsServer, bucket: KeyValue, tmp_path: Path) -> None:
+async def test_time_that_is_over_stops_the_writer_by_itself(bus: NatsServer, bucket: KeyValue, clock: Clock, tmp_path: Path) -> None:
     """A holder that could not renew stops before anybody else may begin, with no word from outside."""
-    lease = _lease(bucket, tmp_path, "a")
-    assert await lease.acquire(tmp_path / "log")
-    await asyncio.sleep(SECONDS * 1.05)
+    holder = _lease(bucket, tmp_path, "a")
+    assert await holder.acquire(tmp_path / "log")
+    clock.now += SECONDS * 1.05
 
     with pytest.raises(LeaseLostError, match="not renewed"):
-        lease.check()
+        holder.check()
+
+
+@pytest.mark.parametrize("place", range(1, 14))
+def test_a_writer_that_hangs_anywhere_in_a_group_harms_nothing_when_it_wakes(folder: Path, open_ledger: Open, place: int) -> None:
+    """Whichever of its looks at the lease comes after another process took over and wrote, that process's records stay whole."""
+    begun = folder.parent / "audit_run"
+    looks = 0
+
+    def hangs() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == place:
+            successor = Lease(bucket=None, folder=begun, seconds=1)  # type: ignore[arg-type]
+            successor.epoch = 2
+            successor._fence(folder, replace_files=True)
+            later.append(open_ledger(epoch=2))
+            later[0].append([received(2), received(3)])
+        if looks >= place:
+            raise LeaseLostError("taken over")
+
+    def write() -> None:
+        first = open_ledger(still_ours=hangs)
+        first.append([received(1)])
+        first.append([received(2)])
+        first.publish()
+
+    later: list[Ledger] = []
+    with pytest.raises(LeaseLostError):
+        write()
+    later[0].append([received(4)])
+
+    found = verify(folder)
+    assert found.intact, found.problem
+    written = [leaves.decode(line.leaf).header["stream_sequence"] for line in lines(folder)]
+    assert sorted(set(written) | {1}) == [1, 2, 3, 4]
+    assert len(written) == len(set(written))
+
+
+async def _first_line_of(folder: Path, epoch: int) -> None:
+    """Wait until a holder of the lease has written."""
+    async with asyncio.timeout(60):
+        while not any(leaves.decode(line.leaf).header["epoch"] == epoch for line in lines(folder) if line.is_whole):  # noqa: ASYNC110 - files signal nothing
+            await asyncio.sleep(0.1)
 
 
 async def test_a_writer_that_hangs_is_succeeded_and_cannot_harm_when_it_wakes(bus: NatsServer, admin: Client) -> None:
-    """A stopped process keeps its lock and its open files; another takes over within seconds, and the log has every record once."""
+    """A stopped process keeps its lock and its open files; another takes over, and the log has every record once."""
     folder = bus.state_dir / "audit"
     await until_lease_short(admin)
+    elsewhere = {"STRATA_AUDIT_HOST": "b", "STRATA_PORT_OFFSET": str(bus.port_offset + 300), "STRATA_AUDIT_NATS__URL": bus.url}
     with audit_process(STRATA_AUDIT_LEASE_SECONDS="1", STRATA_AUDIT_HOST="a") as first:
         await publish(admin, 1, 40)
         await until_acknowledged(admin)
-        load = asyncio.create_task(publish(admin, 41, 60))
-        await asyncio.sleep(0.02)
         first.send_signal(signal.SIGSTOP)
-        await load
-        began = time.monotonic()
-        elsewhere = {"STRATA_AUDIT_HOST": "b", "STRATA_PORT_OFFSET": str(bus.port_offset + 300), "STRATA_AUDIT_NATS__URL": bus.url}
+        # What it had asked for before it hung is in its hands when it wakes.
+        await publish(admin, 41, 60)
         with audit_process(STRATA_AUDIT_LEASE_SECONDS="1", **elsewhere):
-            while verify(folder).size == 40 and time.monotonic() - began < 20:  # noqa: ASYNC110 - files signal nothing
-                await asyncio.sleep(0.1)
+            await _first_line_of(folder, epoch=2)
             first.send_signal(signal.SIGCONT)
             await publish(admin, 101, 20)
             await until_acknowledged(admin)
@@ -104,5 +171,7 @@ async def test_a_writer_that_hangs_is_succeeded_and_cannot_harm_when_it_wakes(bu
     assert found.intact, found.problem
     assert sorted(leaves.decode(line.leaf).header["stream_sequence"] for line in lines(folder)) == list(range(1, 121))
     epochs = [leaves.decode(line.leaf).header["epoch"] for line in lines(folder)]
+    # On a loaded machine the lease may go back and forth; each holder writes after those before it.
     assert epochs == sorted(epochs)
-    assert set(epochs) == {1, 2}
+    assert epochs[39] == 1
+    assert epochs[40] > 1

@@ -253,7 +253,7 @@ def test_a_fenced_writer_writes_nothing_more(folder: Path, open_ledger: Open) ->
 
     ledger = open_ledger()
     ledger.append([received(1)])
-    ledger._still_ours = fenced
+    ledger.still_ours = fenced
     before = list_segments(folder)[0].read_bytes()
 
     with pytest.raises(OSError, match="another writes"):

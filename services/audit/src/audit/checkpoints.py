@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,12 +153,27 @@ def _from(path: Path, size: int) -> Iterator[Entry]:
                 yield Entry(found, note, 0, end - len(raw), end)
 
 
+def open_ours(path: Path, still_ours: Callable[[], None]) -> BinaryIO:
+    """Open a file to add to it; raise OSError where another process has taken over.
+
+    A successor gives the name to a copy after it said so; a file opened before that is one it no longer reads.
+    """
+    still_ours()
+    file = path.open("ab", buffering=0)
+    try:
+        still_ours()
+    except OSError:
+        file.close()
+        raise
+    return file
+
+
 class CheckpointFile:
     """A file to which checkpoints are added; each is on the disk before `append` returns."""
 
-    def __init__(self, path: Path) -> None:
-        """Cut what a crash left unfinished at its end."""
-        self._path = path
+    def __init__(self, path: Path, still_ours: Callable[[], None] = lambda: None) -> None:
+        """Cut what a crash left unfinished at its end; `still_ours` raises OSError once another process has taken over."""
+        self._path, self._still_ours = path, still_ours
         newest = last(path)
         self.end = newest.end if newest is not None else 0
         self._file: BinaryIO | None = None
@@ -168,7 +183,7 @@ class CheckpointFile:
         created = not self._path.exists()
         if self._file is None:
             self.repair()
-            self._file = self._path.open("ab", buffering=0)
+            self._file = self._opened()
         if created:
             sync_folder(self._path.parent)
         content = line(size, note)
@@ -179,10 +194,15 @@ class CheckpointFile:
         self.end += len(content)
 
     def repair(self) -> None:
-        """Cut whatever lies beyond the last checkpoint that was added."""
+        """Cut whatever lies beyond the last checkpoint that was added, in the file as it was opened: by name it may be a successor's."""
+        if self._file is None and self._path.exists():
+            self._file = self._opened()
+        if self._file is not None and os.fstat(self._file.fileno()).st_size > self.end:
+            os.ftruncate(self._file.fileno(), self.end)
         self.close()
-        if self._path.exists() and self._path.stat().st_size > self.end:
-            os.truncate(self._path, self.end)
+
+    def _opened(self) -> BinaryIO:
+        return open_ours(self._path, self._still_ours)
 
     def close(self) -> None:
         """Close the file."""

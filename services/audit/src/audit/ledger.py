@@ -85,7 +85,7 @@ class Ledger:
         """
         self.folder, self._signer, self.vault, self.view = folder, signer, vault, view
         self._segment_bytes, self._min_free_bytes = segment_bytes, min_free_bytes
-        self._epoch, self._still_ours, self._classes = epoch, still_ours, frozenset(retention or ())
+        self._epoch, self.still_ours, self._classes = epoch, still_ours, frozenset(retention or ())
         self._lock = RLock()
         self._file: BinaryIO | None = None
         self._segment, self._end = folder / segments.name(0), 0
@@ -108,10 +108,10 @@ class Ledger:
 
     def _open(self) -> None:
         found = Recovery(self.folder, self._signer)
-        found.run(has_keys=self.vault.exists)
+        found.run(has_keys=self.vault.exists, still_ours=self.still_ours)
         self._tree, self._tiles, self._segment, self._end = found.tree, found.tiles, found.segment, found.end
         self.note = found.note
-        self._signed = CheckpointFile(self.folder / checkpoints.SIGNED)
+        self._signed = CheckpointFile(self.folder / checkpoints.SIGNED, self.still_ours)
         self._repair()
         if found.has_news or not self.note:
             self._tiles.write_full()
@@ -166,7 +166,7 @@ class Ledger:
     def append(self, group: list[Received]) -> int:
         """Write what is new of a group and return how much that is, once it is on the disk; after OSError nothing of it stays."""
         with self._lock:
-            self._still_ours()
+            self.still_ours()
             self.check_space()
             if self._must_repair:
                 self._repair()
@@ -177,7 +177,7 @@ class Ledger:
                 raise OSError(errno.EIO, f"the view of the audit log does not work: {error!r}") from error
             if new:
                 self._store(new)
-            self._still_ours()
+            self.still_ours()
             return len(new)
 
     def _unknown(self, group: list[Received]) -> list[tuple[Received, bytes]]:
@@ -224,7 +224,7 @@ class Ledger:
             self._write(b"".join(item.raw + b"\n" for item in new))
             for item in new:
                 tree.append(leaf_hash(item.raw), self._tiles.completed)
-            self._still_ours()
+            self.still_ours()
             self._sign(tree)
         except BaseException:
             self._tiles.restore(tiles)
@@ -248,7 +248,7 @@ class Ledger:
 
     def _write(self, content: bytes) -> None:
         if self._file is None:
-            self._file = self._segment.open("ab", buffering=0)
+            self._file = checkpoints.open_ours(self._segment, self.still_ours)
         if self._end == 0:
             segments.sync_folder(self.folder)
         view = memoryview(content)
@@ -257,10 +257,12 @@ class Ledger:
         os.fdatasync(self._file.fileno())
 
     def _repair(self) -> None:
-        """Take back whatever part of a failed group reached the files."""
+        """Take back whatever part of a failed group reached the files that were opened; under their names may be a successor's."""
+        if self._file is None and self._segment.exists():
+            self._file = checkpoints.open_ours(self._segment, self.still_ours)
+        if self._file is not None:
+            os.ftruncate(self._file.fileno(), self._end)
         self._close_file()
-        if self._segment.exists():
-            os.truncate(self._segment, self._end)
         self._signed.repair()
         self._must_repair = False
 
@@ -277,7 +279,7 @@ class Ledger:
         """Bring up to date what others read, the newest checkpoint and the tiles at the right edge; return its note and size."""
         with self._lock:
             if self._published != self._tree.size:
-                self._still_ours()
+                self.still_ours()
                 self._tiles.write_full()
                 self._tiles.write_partial()
                 checkpoints.publish(self.folder, self.note)

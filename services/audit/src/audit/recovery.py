@@ -1,5 +1,6 @@
 """Where a log stands when it is opened: its tree, its tiles and its end, from the newest checkpoint and the files at the right edge."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,8 +32,11 @@ class Recovery:
         # The newest checkpoint that is signed, and whether leaves beyond it were found.
         self.note, self.has_news = "", False
 
-    def run(self, *, has_keys: bool) -> None:
-        """Find the end; raise FailedPreconditionError when the log is damaged, of an earlier format, or without its keys."""
+    def run(self, *, has_keys: bool, still_ours: Callable[[], None]) -> None:
+        """Find the end; raise FailedPreconditionError when the log is damaged, of an earlier format, or without its keys.
+
+        `still_ours` raises OSError once another process has taken over.
+        """
         if (self._folder / _OLD_FORMAT).exists():
             raise FailedPreconditionError(
                 f"{self._folder} holds a log of an earlier format ({_OLD_FORMAT}), never released; move it away to begin a new one"
@@ -46,7 +50,7 @@ class Recovery:
             raise FailedPreconditionError(f"the audit log has {newest.size} records but the store of their keys is missing; restore it")
         self._resume(newest)
         try:
-            self._take_tail()
+            self._take_tail(still_ours)
         except segments.MisplacedSegmentError as error:
             raise FailedPreconditionError(f"the audit log is damaged at record {error.index}: {error}") from error
 
@@ -118,7 +122,7 @@ class Recovery:
             )
         self.tiles.write_full()
 
-    def _take_tail(self) -> None:
+    def _take_tail(self, still_ours: Callable[[], None]) -> None:
         """Keep what a crash left whole behind the signed end, which nobody was told of yet; what it left torn lies beyond `end`."""
         size = self.tree.size
         for line in segments.lines(self._folder, size):
@@ -132,9 +136,10 @@ class Recovery:
                 break
             self.tree.append(leaf_hash(line.leaf), self.tiles.completed)
             self.segment, self.end = line.segment, line.offset + len(line.raw)
-        for later in segments.list_segments(self._folder):
-            if int(later.stem) > int(self.segment.stem):
-                later.unlink()
+        later = [path for path in segments.list_segments(self._folder) if int(path.stem) > int(self.segment.stem)]
+        still_ours()
+        for path in later:
+            path.unlink()
         self.has_news = self.tree.size > size
 
 

@@ -118,7 +118,7 @@ class Witnessing:
         entry = checkpoints.last(ledger.folder / checkpoints.COSIGNED)
         size = entry.size if entry is not None else 0
         self._witnesses = [RemoteWitness(one, known.get(one.url, ""), size) for one in settings.witnesses]
-        self._file = CheckpointFile(ledger.folder / checkpoints.COSIGNED)
+        self._file = CheckpointFile(ledger.folder / checkpoints.COSIGNED, ledger.still_ours)
         # Size of the newest cosigned checkpoint that is kept, and how many signed it.
         self._kept = (-1, 0)
         self._complete, self._tried = -1, 0.0
