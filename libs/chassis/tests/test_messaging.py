@@ -6,6 +6,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from chassis import messaging
 from chassis.errors import InvalidArgumentError, UnavailableError
 from chassis.messaging import Consumer, LeaseLostError, connect
 from chassis.settings import ServiceSettings
@@ -27,7 +28,7 @@ async def _handled(server: NatsServer, handler, until) -> None:
     bus = await connect(_Settings(), "orchestrator")
     consumer = Consumer(bus, ORCHESTRATOR_INTERACTIVE, ADMITTED, handler)
     task = asyncio.create_task(consumer.run())
-    await asyncio.wait_for(until.wait(), 10)
+    await asyncio.wait_for(until.wait(), 60)
     await consumer.stop(5)
     await task
     await bus.drain()
@@ -51,11 +52,14 @@ async def test_a_message_is_handled_once_and_acknowledged(bus: NatsServer, admin
     await gateway.drain()
 
 
-async def test_a_message_is_handled_at_once_though_more_could_come(bus: NatsServer) -> None:
+async def test_a_message_is_handled_at_once_though_more_could_come(bus: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """A free worker gets the first message without waiting for a batch to fill."""
+    monkeypatch.setattr(messaging, "_PULL_SECONDS", 600.0)
+    seen: list[str] = []
     done, gateway = asyncio.Event(), await connect(_Settings(), "gateway")
 
-    async def handle(_: RequestAdmitted, __: object) -> None:
+    async def handle(message: RequestAdmitted, _: object) -> None:
+        seen.append(message.request_id)
         done.set()
 
     reader = await connect(_Settings(), "orchestrator")
@@ -63,10 +67,11 @@ async def test_a_message_is_handled_at_once_though_more_could_come(bus: NatsServ
     task = asyncio.create_task(consumer.run())
     await asyncio.sleep(0.2)
     await gateway.publish(ADMITTED, _AT, RequestAdmitted(request_id="r1"))
-    await asyncio.wait_for(done.wait(), 0.6)
+    await asyncio.wait_for(done.wait(), 60)
 
     await consumer.stop(5)
     await task
+    assert seen == ["r1"]
     await reader.drain()
     await gateway.drain()
 

@@ -63,7 +63,7 @@ async def status(admin: Client) -> dict[str, object]:
 
 async def until_status(admin: Client, *, writable: bool) -> dict[str, object]:
     """Wait until audit says so."""
-    for _ in range(600):
+    for _ in range(1200):
         if (value := await status(admin)).get("writable") is writable:
             return value
         await asyncio.sleep(0.05)

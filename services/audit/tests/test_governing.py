@@ -50,7 +50,7 @@ async def stub(bus: NatsServer, admin: Client) -> AsyncIterator[Any]:
 async def _recorded(admin: Client, subject: str, count: int) -> list[StepRecorded]:
     """Return the first records that were published there, and no more than there are."""
     subscription = await admin.jetstream().subscribe(subject, ordered_consumer=True)
-    found = [json_format.Parse((await subscription.next_msg(timeout=5)).data, StepRecorded()) for _ in range(count)]
+    found = [json_format.Parse((await subscription.next_msg(timeout=30)).data, StepRecorded()) for _ in range(count)]
     with pytest.raises(TimeoutError):
         await subscription.next_msg(timeout=0.2)
     return found
@@ -59,11 +59,11 @@ async def _recorded(admin: Client, subject: str, count: int) -> list[StepRecorde
 async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) -> None:
     """Trace, receipt, evidence, search: one record each, with who and what; asking only for places discloses nothing and leaves none."""
     reader = Caller(tenant="acme", role="auditor", user="eve", key_id="k-eve", permissions=["audit:read", "trace:read"])
-    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader, places_only=True), timeout=5)
-    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader), timeout=5)
-    await rpc.call(stub.GetEvidence, pb.GetEvidenceRequest(request_id="req_ann", caller=reader), timeout=5)
-    found = await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(user="ann", caller=reader), timeout=5)
-    receipt = await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=5)
+    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader, places_only=True), timeout=30)
+    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader), timeout=30)
+    await rpc.call(stub.GetEvidence, pb.GetEvidenceRequest(request_id="req_ann", caller=reader), timeout=30)
+    found = await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(user="ann", caller=reader), timeout=30)
+    receipt = await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=30)
 
     assert receipts.verify(receipt.cose).holds
     assert json.loads(receipt.receipt_json)["text_sha256"] == DIGEST
@@ -76,7 +76,7 @@ async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) ->
     assert reads[0].details["of"] == "req_ann"
     assert '"ann"' not in json_format.MessageToJson(reads[2].details)
     with pytest.raises(PermissionDeniedError):
-        await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(caller=ANN), timeout=5)
+        await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(caller=ANN), timeout=30)
 
 
 async def test_an_operator_gets_a_bundle_that_verifies(stub: Any, tmp_path: Path) -> None:
@@ -98,24 +98,24 @@ async def test_an_erasure_is_attempted_verified_and_refused_under_hold(stub: Any
     hold = pb.SetHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="case 7")
     erase = pb.EraseSubjectRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="she asked for it")
     lift = pb.LiftHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="case closed")
-    await rpc.call(stub.SetHold, hold, timeout=5)
+    await rpc.call(stub.SetHold, hold, timeout=30)
     with pytest.raises(FailedPreconditionError, match="case 7"):
-        await rpc.call(stub.EraseSubject, erase, timeout=5)
-    assert len((await rpc.call(stub.ListHolds, pb.ListHoldsRequest(caller=OPERATOR), timeout=5)).holds) == 1
-    assert (await rpc.call(stub.LiftHold, lift, timeout=5)).lifted
-    done = await rpc.call(stub.EraseSubject, erase, timeout=5)
+        await rpc.call(stub.EraseSubject, erase, timeout=30)
+    assert len((await rpc.call(stub.ListHolds, pb.ListHoldsRequest(caller=OPERATOR), timeout=30)).holds) == 1
+    assert (await rpc.call(stub.LiftHold, lift, timeout=30)).lifted
+    done = await rpc.call(stub.EraseSubject, erase, timeout=30)
     with pytest.raises(PermissionDeniedError):
-        await rpc.call(stub.EraseSubject, pb.EraseSubjectRequest(caller=ANN, tenant="acme", subject="ann", reason="mine"), timeout=5)
+        await rpc.call(stub.EraseSubject, pb.EraseSubjectRequest(caller=ANN, tenant="acme", subject="ann", reason="mine"), timeout=30)
 
     assert done.requests == 1
     erasures = await _recorded(admin, "strata.v1.audit.acme.erasure", 4)
     assert [one.phase for one in erasures] == ["attempted", "failed", "attempted", "verified"]
     assert "ann" not in json_format.MessageToJson(erasures[0].details)
-    trace = await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=ANN), timeout=5)
+    trace = await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=ANN), timeout=30)
     assert [one.erased for one in trace.records] == [True] * 5
     with pytest.raises(NotFoundError):
-        await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=5)
-    assert (await rpc.call(stub.Verify, pb.VerifyRequest(), timeout=5)).intact
+        await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=30)
+    assert (await rpc.call(stub.Verify, pb.VerifyRequest(), timeout=30)).intact
 
 
 async def test_keys_of_a_class_go_when_their_time_is_over(bus: NatsServer, admin: Client) -> None:

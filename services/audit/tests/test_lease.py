@@ -16,7 +16,7 @@ from audit.lease import Lease, LeaseLostError
 from audit.ledger import Ledger
 from audit.segments import lines
 from audit.verification import verify
-from testkit.nats import NatsServer
+from testkit.nats import NatsServer, free_port_offset
 
 from .conftest import received
 from .running import audit_process, publish, until_acknowledged, until_lease_short
@@ -153,7 +153,7 @@ async def test_a_writer_that_hangs_is_succeeded_and_cannot_harm_when_it_wakes(bu
     """A stopped process keeps its lock and its open files; another takes over, and the log has every record once."""
     folder = bus.state_dir / "audit"
     await until_lease_short(admin)
-    elsewhere = {"STRATA_AUDIT_HOST": "b", "STRATA_PORT_OFFSET": str(bus.port_offset + 300), "STRATA_AUDIT_NATS__URL": bus.url}
+    elsewhere = {"STRATA_AUDIT_HOST": "b", "STRATA_PORT_OFFSET": str(free_port_offset()), "STRATA_AUDIT_NATS__URL": bus.url}
     with audit_process(STRATA_AUDIT_LEASE_SECONDS="1", STRATA_AUDIT_HOST="a") as first:
         await publish(admin, 1, 40)
         await until_acknowledged(admin)

@@ -16,7 +16,7 @@ from audit.segments import lines
 from audit.settings import Settings
 from audit.verification import verify
 from chassis.process import running
-from testkit.nats import NatsServer, nats_server_binary
+from testkit.nats import NatsServer, free_port_offset, nats_server_binary
 
 from .running import SUBJECT, audit_process, body, publish, until_acknowledged, until_lease_short, until_status
 
@@ -115,7 +115,7 @@ async def test_the_bus_may_go_away_and_come_back(bus: NatsServer, admin: Client)
         await publish(admin, 1, 20)
         await until_acknowledged(admin)
         bus.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while runtime.health.report()[0]:  # noqa: ASYNC110 - health signals nothing
                 await asyncio.sleep(0.02)
         await asyncio.sleep(1)
@@ -179,10 +179,11 @@ async def test_a_nearly_full_disk_is_reported_before_the_first_record(bus: NatsS
 async def test_a_second_writer_waits_and_takes_over(bus: NatsServer, admin: Client) -> None:
     """Two processes never write one log; the second begins when the first is killed."""
     folder = bus.state_dir / "audit"
+    await until_lease_short(admin)
     with audit_process() as first:
         await publish(admin, 1, 50)
         await until_acknowledged(admin)
-        elsewhere = {"STRATA_PORT_OFFSET": bus.port_offset + 300, "nats": {"url": bus.url}}
+        elsewhere = {"STRATA_PORT_OFFSET": free_port_offset(), "nats": {"url": bus.url}}
         async with running("audit", Settings(min_free_bytes=0, **elsewhere), start) as second:
             await asyncio.sleep(0.3)
             assert not second.health.report()[0]

@@ -39,7 +39,7 @@ def witness(state: Path, number: int, port: int) -> Iterator[str]:
     options = ["--state", str(state / f"witness-{number}"), "--port", str(port), "--log", f"@{state / 'credentials' / 'audit_log.vkey'}"]
     process = subprocess.Popen([sys.executable, "-m", "witness", *options])
     try:
-        for _ in range(500):
+        for _ in range(3000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -50,7 +50,7 @@ def witness(state: Path, number: int, port: int) -> Iterator[str]:
         process.wait()
 
 
-async def _until(condition: Callable[[], bool], *, within: float = 15) -> None:
+async def _until(condition: Callable[[], bool], *, within: float = 60) -> None:
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - files and metrics signal nothing
             await asyncio.sleep(0.05)
@@ -81,7 +81,7 @@ async def test_two_witnesses_sign_and_their_absence_is_an_alarm_that_ends_by_its
 
 
 async def _until_warned(admin: Client, *, warned: bool) -> dict[str, object]:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while bool((value := await status(admin)).get("warn")) != warned or "warn" not in value:  # noqa: ASYNC110 - the bucket is polled
             await asyncio.sleep(0.05)
     return value

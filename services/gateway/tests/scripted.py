@@ -230,6 +230,13 @@ async def records(admin: Client, step: str = "*") -> list[StepRecorded]:
     return found
 
 
+async def until(condition: Callable[[], Awaitable[object]]) -> None:
+    """Wait until what is asked for is so."""
+    async with asyncio.timeout(60):
+        while not await condition():  # noqa: ASYNC110 - what is asked signals nothing
+            await asyncio.sleep(0.02)
+
+
 async def make_key(admin: Client, tenant: str = "acme", role: str = "app", **changes: object) -> str:
     """Store a key and return it."""
     new = keys.new_key()

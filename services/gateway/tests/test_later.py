@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 
-import httpx
 import openai
 import pytest
 import scripted
@@ -17,6 +16,11 @@ from strata.orchestrator.v1.orchestrator_events_pb2 import RunRecord
 
 _ASK = [{"role": "user", "content": "Hello?"}]
 _CHAT = "/v1/chat/completions"
+
+
+async def _seen(stack) -> object:
+    """Return what has reached the orchestrator."""
+    return stack.orchestrator.seen
 
 
 async def test_a_repeat_with_the_same_key_is_the_same_request(stack) -> None:
@@ -82,16 +86,20 @@ async def test_a_client_that_leaves_breaks_nothing_and_can_read_its_answer_later
         await orchestrator.send(request, orchestrator.signer.window(request, 1, "world", final=scripted.completion()))
 
     stack.orchestrator.script = patient
-    with pytest.raises(httpx.ReadTimeout):
-        async with stack.http() as http:
-            await http.post(_CHAT, json={"messages": _ASK, "stream": streamed}, timeout=0.5)
-    await asyncio.sleep(0.2)
+
+    async def is_on_record() -> object:
+        return await scripted.records(stack.admin, "response")
+
+    async with stack.http() as http:
+        leaving = asyncio.create_task(http.post(_CHAT, json={"messages": _ASK, "stream": streamed}))
+        await scripted.until(lambda: _seen(stack))
+        leaving.cancel()
+    await scripted.until(is_on_record)
     (request,) = stack.orchestrator.seen
     async with stack.http() as http:
         pending = (await http.get(f"/v1/requests/{request.request_id}")).json()
         go_on.set()
-        await asyncio.sleep(0.3)
-        finished = (await http.get(f"/v1/requests/{request.request_id}")).json()
+        finished = (await http.get(f"/v1/requests/{request.request_id}?wait=15")).json()
         other = await stack.new_key(tenant="globex")
         foreign = await http.get(f"/v1/requests/{request.request_id}", headers={"authorization": f"Bearer {other}"})
 
@@ -122,18 +130,20 @@ async def test_an_answer_is_for_who_asked_or_may_trace(stack, admin) -> None:
 
 async def test_a_request_that_has_not_begun_is_pending_and_a_failed_one_finished(stack) -> None:
     """What is on record and has no response yet is pending; an error is told with its code; nothing is invented."""
+    go_on = asyncio.Event()
 
     async def fail(orchestrator, request) -> None:
-        await asyncio.sleep(0.5)
+        await go_on.wait()
         response = scripted.ResponseReleased(request_id=request.request_id, trace_id=request.trace_id, error_code="tool_timeout")
         await orchestrator.send(request, response)
 
     stack.orchestrator.script = fail
     async with stack.http() as http:
         task = asyncio.create_task(http.post(_CHAT, json={"messages": _ASK}))
-        await asyncio.sleep(0.3)
+        await scripted.until(lambda: _seen(stack))
         name = stack.orchestrator.seen[0].request_id
         pending = (await http.get(f"/v1/requests/{name}")).json()
+        go_on.set()
         answer = await task
         finished = (await http.get(f"/v1/requests/{name}")).json()
         unknown = [(await http.get(f"/v1/requests/{n}")).status_code for n in ("req_unknown", "a.b", "%3E", "*")]
@@ -198,10 +208,15 @@ async def test_answers_survive_a_restart_of_the_bus(stack) -> None:
     assert (await task).choices[0].message.content == "Hello, world [1]."
     stack.orchestrator.script = scripted.hello
     await scripted.set_audit(await stack.bus.connect(), writable=False)
-    await asyncio.sleep(2.5)
-    with pytest.raises(openai.InternalServerError) as caught:
-        await client.chat.completions.create(model="chat", messages=_ASK)
-    assert caught.value.code == "audit_unavailable"
+
+    async def is_refused() -> bool:
+        try:
+            await client.chat.completions.create(model="chat", messages=_ASK)
+        except openai.InternalServerError as error:
+            return error.code == "audit_unavailable"
+        return False
+
+    await scripted.until(is_refused)
 
 
 async def test_a_taken_port_stops_the_gateway_with_an_error(stack) -> None:

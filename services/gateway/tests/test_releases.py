@@ -21,7 +21,7 @@ _ASK = [{"role": "user", "content": "Hello?"}]
 
 
 async def _rejected(stack) -> list[str]:
-    for _ in range(50):
+    for _ in range(600):
         found = [r.code for r in await scripted.records(stack.admin, "response") if r.outcome == "rejected"]
         if found:
             return found

@@ -72,7 +72,7 @@ async def test_a_client_waits_for_the_decision_and_gets_it(stack) -> None:
     assert (answer["status"], answer["completion"]["choices"][0]["message"]["content"]) == ("reviewed", "Come in today.")
     assert answer["completion"]["strata"]["origin"] == "reviewed"
     assert again["completion"]["choices"] == answer["completion"]["choices"]
-    assert (took < 1.5, wrong) == (True, [400, 400, 400])
+    assert (took < 10, wrong) == (True, [400, 400, 400])
 
 
 async def test_a_rejection_is_an_answer_and_no_error(stack) -> None:

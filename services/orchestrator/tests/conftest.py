@@ -24,6 +24,7 @@ from chassis.provisioning import load_signing_key
 from chassis.rpc import rpc_server
 from chassis.settings import ServiceSettings
 from contracts.releases import completion_digest, sign
+from contracts.streams import ORCHESTRATOR_INTERACTIVE
 from contracts.subjects import ADMITTED, AUDIT, RESPONSE
 from orchestrator import catalogue
 from orchestrator.main import start
@@ -58,6 +59,8 @@ class Script:
 
     words: list[str] = field(default_factory=lambda: ["Goods can be returned ", "within 30 days [1]."])
     delays: dict[str, float] = field(default_factory=dict)
+    # Calls of a method, or of `word` with the number of a word, that wait for a test to let them go on.
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
     # How many calls of a method are taken and never answered.
     hanging: dict[str, int] = field(default_factory=dict)
     word_delay: float = 0.0
@@ -91,6 +94,8 @@ class Script:
             self.overlaps.add(frozenset(name for name, count in self.running.items() if count))
             hangs = self.hanging.get(method, 0) > 0
             self.hanging[method] = self.hanging.get(method, 0) - hangs
+            if method in self.held:
+                await self.held[method].wait()
             await asyncio.sleep(60 if hangs else self.delays.get(method, 0.0))
             yield
         finally:
@@ -191,8 +196,10 @@ class _Inference(InferenceServiceServicer):
         async with self._script.asked("Generate", request):
             text = "".join(self._script.words)
             # What is released already is not said again.
-            for word in self._script.words if not request.prefix else [text.removeprefix(request.prefix)]:
+            for number, word in enumerate(self._script.words if not request.prefix else [text.removeprefix(request.prefix)]):
                 await asyncio.sleep(self._script.word_delay)
+                if f"word/{number}" in self._script.held:
+                    await self._script.held[f"word/{number}"].wait()
                 yield GenerateResponse(delta=word)
             usage = Usage(prompt_tokens=50, completion_tokens=len(self._script.words))
             yield GenerateResponse(
@@ -262,7 +269,7 @@ class Stack:
             found.append(_parse(RESPONSE, message.data))
             sequence = message.seq + 1
 
-    async def answer(self, request_id: str, *, within: float = 10) -> list[ResponseReleased]:
+    async def answer(self, request_id: str, *, within: float = 40) -> list[ResponseReleased]:
         """Wait until the answer is complete; return its windows."""
         async with asyncio.timeout(within):
             while True:
@@ -271,7 +278,7 @@ class Stack:
                     return windows
                 await asyncio.sleep(0.02)
 
-    async def until(self, condition: Callable[[], bool], *, within: float = 20) -> None:
+    async def until(self, condition: Callable[[], bool], *, within: float = 40) -> None:
         """Wait until something is true."""
         async with asyncio.timeout(within):
             for _ in iter(condition, True):
@@ -297,7 +304,14 @@ class Stack:
         message = await self.admin.jetstream().get_msg("KV_RUNS", subject=f"$KV.RUNS.acme.{request_id}")
         return RunRecord.FromString(message.data or b"")
 
-    async def idle(self, *, within: float = 10) -> None:
+    async def lease_lasts(self, seconds: float) -> None:
+        """Let what an owner does not acknowledge come again after another time than in production."""
+        js = self.admin.jetstream()
+        config = (await js.consumer_info(ORCHESTRATOR_INTERACTIVE.stream, ORCHESTRATOR_INTERACTIVE.name)).config
+        config.ack_wait = seconds
+        await js.add_consumer(ORCHESTRATOR_INTERACTIVE.stream, config)
+
+    async def idle(self, *, within: float = 40) -> None:
         """Wait until no admitted request is left."""
         async with asyncio.timeout(within):
             for _ in itertools.count():

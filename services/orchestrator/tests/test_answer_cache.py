@@ -98,7 +98,7 @@ async def test_answers_go_with_the_documents_they_rest_on(stack: Stack) -> None:
         applied = KnowledgeApplied(source="shop", deleted=["rules/a/b"], deleted_count=1)
         await js.publish(KNOWLEDGE.at(kind="anchored", event="deleted"), encode(KNOWLEDGE, deleted))
         await js.publish(APPLIED.at(source="shop"), encode(APPLIED, applied))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while len(left := await _kept(stack)) > 1:  # noqa: ASYNC110 - another process' state
                 await asyncio.sleep(0.02)
     assert rests_on(left[0]) == ("acme", {document_token("rules", "d7")})

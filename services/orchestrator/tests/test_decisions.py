@@ -47,7 +47,7 @@ async def decided(stack: Stack, name: str, decision: str = "correct", *, status:
     await stack.admin.jetstream().publish(at, encode(REVIEW, event))
 
 
-async def released(stack: Stack, name: str, *, within: float = 10) -> list[DecisionReleased]:
+async def released(stack: Stack, name: str, *, within: float = 40) -> list[DecisionReleased]:
     """Wait for the decision of a request; return all that was told of it."""
     js, subject, found, sequence = stack.admin.jetstream(), DECISION.at(tenant="acme", request_id=name), [], 1
     async with asyncio.timeout(within):
@@ -65,7 +65,7 @@ async def released(stack: Stack, name: str, *, within: float = 10) -> list[Decis
 
 async def _read(stack: Stack) -> None:
     """Wait until every event of reviews is acknowledged."""
-    for _ in range(500):
+    for _ in range(2000):
         info = await stack.admin.jetstream().consumer_info("REVIEWS", "orchestrator-reviews")
         if not info.num_pending and not info.num_ack_pending:
             return

@@ -1,5 +1,6 @@
 """Requests run through a declared workflow, from the bus to the bus."""
 
+import asyncio
 import time
 
 import pytest
@@ -74,12 +75,15 @@ async def test_later_steps_see_only_what_was_screened(stack: Stack) -> None:
 
 async def test_independent_steps_run_at_the_same_time(stack: Stack) -> None:
     """The tool and the retriever need nothing of each other, so they overlap."""
-    stack.script.delays = {"Invoke": 0.4, "Retrieve": 0.4}
+    both = {"Invoke", "Retrieve"}
+    stack.script.held = dict.fromkeys(both, asyncio.Event())
     async with stack.orchestrator():
         await stack.ask("r1")
+        await stack.until(lambda: all(stack.script.running[name] for name in both))
+        stack.script.held["Invoke"].set()
         await stack.answer("r1")
 
-    assert frozenset({"Invoke", "Retrieve"}) in stack.script.overlaps
+    assert frozenset(both) in stack.script.overlaps
 
 
 async def test_a_condition_decides_which_steps_run(stack: Stack) -> None:
@@ -196,7 +200,7 @@ async def test_a_request_out_of_time_ends_with_its_code(stack: Stack) -> None:
         await stack.idle()
 
     assert window.error_code == "deadline_exceeded"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     assert (await stack.record("r1")).status == "failed"
     assert ("passages", "failed", "deadline_exceeded") in [(r.step_id, r.outcome, r.code) for r in await stack.audit("r1")]
 
@@ -265,7 +269,7 @@ async def test_a_model_that_is_too_slow_is_replaced_by_the_passages(stack: Stack
         (window,) = await stack.answer("r1")
 
     assert (window.completion.status, window.completion.origin, window.completion.code) == ("completed", "extract", "deadline_exceeded")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
 
 
 async def test_a_model_that_is_away_is_replaced_by_the_passages(stack: Stack) -> None:

@@ -1,5 +1,9 @@
 """Fixtures that every package's tests can ask for by name."""
 
+import asyncio
+import os
+import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -12,15 +16,40 @@ from testkit.opensearch import ABSENT, OpenSearchNode, opensearch_home, opensear
 from testkit.postgres import PostgresServer, postgres_binaries, postgres_server
 from testkit.vllm import Vllm, running_vllm, vllm_server
 
+_ROOM_BYTES = 2 << 30
 
-@pytest_asyncio.fixture
-async def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NatsServer]:
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state folder of a bus on which everything is declared and nothing was published; tests copy it, which is quicker."""
+    folder = tmp_path_factory.mktemp("installation") / "state"
+    with nats_server(folder) as server:
+        asyncio.run(server.declare())
+    return folder
+
+
+@pytest.fixture
+def streams_folder() -> Iterator[Path]:
+    """An empty folder for the streams, in memory where there is room: how fast a disk syncs is no subject of most tests."""
+    memory = Path("/dev/shm")  # noqa: S108 - the folder below it has a name of its own
+    is_roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES
+    with tempfile.TemporaryDirectory(prefix="strata-", dir=memory if is_roomy else None) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def bus(tmp_path: Path, installation: Path, streams_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServer]:
     """A server with all streams declared; the environment points services at it and at its state folder."""
-    with nats_server(tmp_path / "state") as server:
-        await server.declare()
+    state = tmp_path / "state"
+    shutil.copytree(installation / "credentials", state / "credentials")
+    shutil.copytree(installation / "nats", streams_folder, dirs_exist_ok=True)
+    (state / "nats").symlink_to(streams_folder)
+    with nats_server(state) as server:
         monkeypatch.setenv("STRATA_STATE_DIR", str(server.state_dir))
         monkeypatch.setenv("STRATA_PORT_OFFSET", str(server.port_offset))
         yield server
+        # Nobody reads what an orderly end would write.
+        server.kill()
 
 
 @pytest_asyncio.fixture

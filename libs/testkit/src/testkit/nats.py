@@ -1,15 +1,18 @@
 """A real nats-server with the product's users, permissions and streams."""
 
+import fcntl
 import random
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import nats
 from nats.aio.client import Client
@@ -17,6 +20,11 @@ from nats.aio.client import Client
 from chassis.provisioning import PROVISIONER, provision
 from contracts import streams
 from contracts.identities import NATS_MONITOR_PORT, NATS_PORT, SERVICES, VLLM_PORT, WITNESS_PORTS
+
+# No two ports of a stack differ by a multiple of it, so that stacks at different offsets never meet.
+_STRIDE = 38
+_LOCKS = Path(tempfile.gettempdir()) / "strata-ports"
+_held: dict[int, IO[str]] = {}
 
 
 def nats_server_binary() -> str:
@@ -34,13 +42,31 @@ def _is_free(port: int) -> bool:
 
 
 def free_port_offset() -> int:
-    """Return an offset, below the range of outgoing connections, at which every port of a stack is free now."""
+    """Return an offset, below the range of outgoing connections, at which every port of a stack is free and no other test uses one.
+
+    It is this process's until `give_back_port_offset`.
+    """
     ports = [NATS_PORT, NATS_MONITOR_PORT, VLLM_PORT, *WITNESS_PORTS, *(p for s in SERVICES for p in (s.http_port, s.grpc_port) if p)]
-    for _ in range(200):
-        offset = random.randrange(1_000, 23_000)
+    _LOCKS.mkdir(exist_ok=True)
+    for _ in range(400):
+        offset = random.randrange(1_000, 23_000, _STRIDE)
+        lock = (_LOCKS / str(offset)).open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
         if all(_is_free(port + offset) for port in ports):
+            _held[offset] = lock
             return offset
+        lock.close()
     raise RuntimeError("no free range of ports")
+
+
+def give_back_port_offset(offset: int) -> None:
+    """Let other tests use the ports again."""
+    if (lock := _held.pop(offset, None)) is not None:
+        lock.close()
 
 
 @dataclass
@@ -99,3 +125,4 @@ def nats_server(state_dir: Path) -> Iterator[NatsServer]:
         if server.process is not None:
             server.process.terminate()
             server.process.wait(timeout=10)
+        give_back_port_offset(server.port_offset)

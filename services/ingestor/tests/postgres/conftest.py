@@ -1,10 +1,7 @@
 """A database of a real PostgreSQL, the real stream, and a source between them."""
 
 import asyncio
-import os
-import shutil
 import sys
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -14,27 +11,12 @@ import psycopg2
 import pytest
 from nats.aio.client import Client
 
-from contracts.streams import BUCKETS, STREAMS
 from ingestor.postgres import ReplicationDeclaration, ReplicationSource, Signal
-from testkit.nats import NatsServer, nats_server
+from testkit.nats import NatsServer
 from testkit.postgres import PostgresServer
 
 sys.path.insert(0, str(Path(__file__).parent))
 from source_rig import TABLES, Database, Running, Start, Stream, bus_connection
-
-
-@pytest.fixture
-async def bus(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[NatsServer]:
-    """Run the stream in memory where the system has such a folder: the disk's speed is no subject of these tests."""
-    memory = Path("/dev/shm")  # noqa: S108 - the folder below it has a name of its own
-    # The server takes three quarters of what is free, and the bounds of all streams have to fit in; a container's is often too small.
-    bounds = sum(config.max_bytes or 0 for config in (*STREAMS, *BUCKETS))
-    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free * 0.7 > bounds
-    with tempfile.TemporaryDirectory(dir=memory if roomy else None) as folder, nats_server(Path(folder)) as server:
-        await server.declare()
-        monkeypatch.setenv("STRATA_STATE_DIR", str(server.state_dir))
-        monkeypatch.setenv("STRATA_PORT_OFFSET", str(server.port_offset))
-        yield server
 
 
 @pytest.fixture
