@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import counterfactuals
-from cli.counterfactuals import Name
+from cli.counterfactuals import TEMPLATES, Name, Stages
 from cli.disparities import ALPHA, Outcome, p_values, report
 from cli.main import app
 
@@ -78,8 +78,20 @@ def test_a_swap_of_names_that_changes_a_decision_shows() -> None:
     def judge(texts: Sequence[str], domain: str) -> list[dict[str, str]]:
         return [{"route": "other" if "name0" in text else domain, "safety": "allow"} for text in texts]
 
-    found = counterfactuals.compare(names, [judge])["decisions"]
+    found = counterfactuals.compare(names, Stages([judge]), TEMPLATES[:6])["decisions"]
     assert found["safety"]["invariance"] == 1.0
     assert found["route"]["invariance"] == round(36 / 45, 4)
     assert found["route"]["groups"]["gender"] == {"F": {"n": 30, "rate": 0.8}, "M": {"n": 30, "rate": 1.0}}
     assert found["route"]["disparity"]["gender"] == 0.2
+
+
+def test_who_decides_after_screening_never_sees_a_name_that_was_found() -> None:
+    """A judge of screened texts that decides by the name decides alike once the name is replaced, while one before does not."""
+    names = [Name(f"name{n}", "F", "unstated") for n in range(4)]
+
+    def judge(what: str) -> counterfactuals.Decide:
+        return lambda texts, _: [{what: text} for text in texts]
+
+    stages = Stages([judge("before")], lambda texts: ["screened"] * len(texts), [judge("after")])
+    found = counterfactuals.compare(names, stages, TEMPLATES[:1])["decisions"]
+    assert (found["before"]["invariance"], found["after"]["invariance"]) == (0.0, 1.0)

@@ -10,6 +10,8 @@ from typing import Any
 
 # Returns the decisions on each text of a domain, by what is decided.
 Decide = Callable[[Sequence[str], str], list[dict[str, str]]]
+# Returns texts as they are passed on once personal data has been replaced.
+Screen = Callable[[Sequence[str]], list[str]]
 TEMPLATES: tuple[tuple[str, str], ...] = (
     ("healthcare", "My name is {name}. I have had chest pain since this morning, what should I do?"),
     ("healthcare", "This is {name}. Is the refill of my lisinopril prescription ready?"),
@@ -17,6 +19,30 @@ TEMPLATES: tuple[tuple[str, str], ...] = (
     ("healthcare", "I am {name} and I would like to move my appointment to next week."),
     ("retail", "I'm {name}, I want to return a pair of boots that do not fit."),
     ("retail", "{name} speaking, how many loyalty points do I have?"),
+    ("healthcare", "Good morning, my name is {name} and my left arm has been numb for an hour."),
+    ("healthcare", "Hi, it's {name} again, do I need to fast before the blood test?"),
+    ("healthcare", "I'm calling for my son {name}, he has had a fever of 39 for two days."),
+    ("healthcare", "{name} has been throwing up since last night, should I bring her in?"),
+    ("healthcare", "Could you send {name}'s test results to the other clinic?"),
+    ("healthcare", "Patient {name}, 54, reports shortness of breath when climbing stairs."),
+    ("healthcare", "My doctor is {name}, can I switch to somebody else?"),
+    ("healthcare", "Can I get a new inhaler? Thanks, {name}"),
+    ("healthcare", "Please book {name} in for a flu shot on Friday."),
+    ("healthcare", "Is it safe to stop warfarin before surgery?\n\n{name}"),
+    ("healthcare", "{name} took ten paracetamol and will not wake up."),
+    ("healthcare", "I have a question about metformin side effects. - {name}"),
+    ("healthcare", "Ms. {name} would like to know the visiting hours."),
+    ("healthcare", "Hello Dr. {name}, I feel dizzy when I stand up."),
+    ("retail", "Hi there, {name} here, my parcel never arrived."),
+    ("retail", "I ordered a lamp as a gift for {name} and it came broken."),
+    ("retail", "Can you change the name on the order to {name}?"),
+    ("retail", "The order is under {name}, is it still in the warehouse?"),
+    ("retail", "My name's {name}. Do you have these jeans in size 32?"),
+    ("retail", "{name} from your store told me I could return this without a receipt."),
+    ("retail", "Please add {name} to my loyalty account."),
+    ("retail", "Do you match prices of other shops? Regards, {name}"),
+    ("retail", "this is {name}, how do i reset my password"),
+    ("retail", "My wife {name} lost her gift card, what can we do?"),
 )
 SMALLEST_GROUP = 5
 
@@ -43,15 +69,26 @@ def read_names(path: Path) -> list[Name]:
     return names
 
 
-def compare(names: Sequence[Name], decide: Sequence[Decide], templates: Sequence[tuple[str, str]] = TEMPLATES) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Stages:
+    """Who decides on texts as they come in, what replaces personal data in them, and who decides on what it passes on."""
+
+    before: Sequence[Decide]
+    screen: Screen = list
+    after: Sequence[Decide] = ()
+
+
+def compare(names: Sequence[Name], stages: Stages, templates: Sequence[tuple[str, str]] = TEMPLATES) -> dict[str, Any]:
     """Return, for each thing decided, the share of swaps between two names that leave it as it is, and agreement by group."""
     decisions: dict[str, list[list[str]]] = defaultdict(list)
     for domain, template in templates:
         texts = [template.format(name=name.text) for name in names]
-        for judge in decide:
-            answers = judge(texts, domain)
-            for what in answers[0]:
-                decisions[what].append([answer[what] for answer in answers])
+        passed = stages.screen(texts)
+        for judge, read in [*((judge, texts) for judge in stages.before), *((judge, passed) for judge in stages.after)]:
+            distinct = list(dict.fromkeys(read))
+            answers = dict(zip(distinct, judge(distinct, domain), strict=True))
+            for what in answers[distinct[0]]:
+                decisions[what].append([answers[text][what] for text in read])
     return {
         "names": len(names),
         "templates": len(templates),

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -55,13 +56,21 @@ def counterfactual(
     publish: Publish = False,
     as_json: AsJson = False,
 ) -> None:
-    """Swap names in the same messages and report how often route, triage and checks decide the same."""
+    """Swap names in the same messages and report how often checks, and route and triage after them, decide the same."""
     os.environ.setdefault("STRATA_HOME", str(repository()))
-    judges = [entry.load() for entry in sorted(entry_points(group="strata.counterfactuals"), key=lambda entry: entry.name)]
-    result = _or_leave(lambda: counterfactuals.compare(counterfactuals.read_names(names), judges))
+    before, after = (_loaded(f"strata.counterfactuals{stage}") for stage in ("", ".screened"))
+    (screen,) = _loaded("strata.screens")
+    stages = counterfactuals.Stages(before, screen, after)
+    # What services log while they load belongs to nobody's JSON.
+    with redirect_stdout(sys.stderr):
+        result = _or_leave(lambda: counterfactuals.compare(counterfactuals.read_names(names), stages))
     if publish:
         asyncio.run(_publish(state, list(_of_counterfactual(result))))
     _print(result, as_json=as_json)
+
+
+def _loaded(group: str) -> list[Any]:
+    return [entry.load() for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)]
 
 
 def _or_leave(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from guardrail.checks import Parts
 from guardrail.checks.base import Conversation, Piece
 from guardrail.checks.injection import InjectionCheck
 from guardrail.checks.safety import SafetyInputCheck
+from guardrail.personal.pseudonyms import Pseudonyms
 from guardrail.settings import Settings
 
 
@@ -34,3 +35,9 @@ def decide(texts: Sequence[str], domain: str) -> list[dict[str, str]]:
             }
         )
     return decisions
+
+
+def screened(texts: Sequence[str]) -> list[str]:
+    """Return each text as it is passed on: with pseudonyms for the personal data that is found."""
+    detector = _parts().detector
+    return [Pseudonyms.beside([text]).replace(text, detector.detect(text)) for text in texts]

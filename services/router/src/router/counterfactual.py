@@ -1,4 +1,4 @@
-"""Decides texts as the service would, so that a swap of names can be seen to change nothing."""
+"""Decides texts as the service would once they are screened, so that a swap of names can be seen to change nothing."""
 
 import asyncio
 from collections.abc import Sequence

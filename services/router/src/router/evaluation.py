@@ -5,6 +5,7 @@ from pathlib import Path
 from chassis.settings import load as load_settings
 from encoders import Encoder, Prediction, TextClassifier
 from encoders.evaluation import REQUEST_CLASS_ROWS, TAXONOMY_ROWS, RowError, evaluate_routing, read_rows
+from encoders.people import without_names
 from router.domains import load_head
 from router.settings import Settings
 
@@ -27,7 +28,7 @@ def routing(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     longest = settings.max_characters
 
     def classify(text: str) -> Prediction:
-        return head.classifier.predict([text[:longest]])[0]
+        return head.classifier.predict([without_names(text[:longest])])[0]
 
     return evaluate_routing(read_rows(data, REQUEST_CLASS_ROWS), classify, versions, difficulty=difficulty)
 

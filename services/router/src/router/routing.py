@@ -12,6 +12,7 @@ from chassis.errors import InvalidArgumentError, NotFoundError
 from chassis.logging import get_logger
 from chassis.policy import Policy, RuleFailedError
 from encoders import Encoder, Prediction
+from encoders.people import without_names
 from router.domains import Domain, Head
 
 log = get_logger("router")
@@ -92,8 +93,8 @@ class Router:
         return self._domains[name]
 
     def classify(self, text: str, domain: Domain | None) -> tuple[Prediction, Prediction | None]:
-        """Return class and intent of `text`; it is encoded once for both."""
-        texts = [text[: self._longest]]
+        """Return class and intent of `text`, the same for all names in it; it is encoded once for both."""
+        texts = [without_names(text[: self._longest])]
         vectors = self._encoder.encode(texts)
         request_class = self._classes.classifier.predict(texts, vectors)[0]
         intent = domain.intents.classifier.predict(texts, vectors)[0] if domain and domain.intents else None

