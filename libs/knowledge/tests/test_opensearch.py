@@ -160,6 +160,16 @@ def test_both_legs_by_one_request_find_what_each_finds_alone(index: OpenSearchIn
         reader.both("kettle", VECTOR, see(), 3)
 
 
+def test_of_equal_chunks_the_first_by_name_are_found(index: OpenSearchIndex) -> None:
+    """Where all have the words alike, which of them a short list holds does not depend on when they were written."""
+    for name in ("e", 'b"q', "d", "a", "f" * 300, "c\\n"):
+        put(index, chunks(name))
+    expected = sorted(chunk.chunk_id for name in ("e", 'b"q', "d", "a", "f" * 300, "c\\n") for chunk in chunks(name))
+    words, _ = index.both("kettle", VECTOR, see(), 3)
+    for leg, limit in ((words, 3), (index.lexical("kettle", see(), 3), 3), (index.nearest(VECTOR, see(), 10), 10)):
+        assert [hit.chunk.chunk_id for hit in leg] == expected[:limit]
+
+
 def test_labels_beyond_counting_are_filtered_all_the_same(index: OpenSearchIndex) -> None:
     """A caller with many labels sees what fewer would, and what needs many of them."""
     many = [f"label{n}" for n in range(40)]
@@ -234,7 +244,7 @@ def test_a_node_that_is_killed_is_unavailable_and_comes_back(cluster: Any, index
         with pytest.raises(UnavailableError) as error:
             attempt()
         assert error.value.retryable
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 60
     cluster.node.start()
     assert _patiently(lambda: found(reader, see())) == ["a"]
     assert reader.versions() == version

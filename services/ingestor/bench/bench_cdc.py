@@ -58,7 +58,7 @@ def measured(rig: Rig, changes: int, rate: float, rows: int) -> dict[str, Any]:
     say(f"{rows} rows after {first:.1f} s; ingestor is {rig.process and rig.process.pid}")
     time.sleep(3.0)
     embedded, cpu = rig.embedded(), rig.cpu_seconds()
-    threads = [threading.Thread(target=watch, args=(looking(index, whole=False), load, stopping))]
+    threads = [threading.Thread(target=watch, args=(looking(index), load, stopping))]
     threads.append(threading.Thread(target=search, args=(rig.reader(), load, stopping)))
     for thread in threads:
         thread.start()

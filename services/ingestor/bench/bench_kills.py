@@ -104,7 +104,7 @@ def measured(servers: Rig, kills: int, rate: float, rows: int, seed: int) -> dic
     index = filled(servers, rows, 300)
     say(f"{rows} rows are there")
     embedded = servers.embedded()
-    watching = threading.Thread(target=watch, args=(looking(index, whole=True), load, stopping))
+    watching = threading.Thread(target=watch, args=(looking(index), load, stopping))
     started = time.perf_counter()
     watching.start()
     changing.begin()

@@ -200,12 +200,12 @@ def writing(writer: Writer, load: Load, changes: int, rate: float) -> Writing:
 Look = Callable[[], dict[int, int] | None]
 
 
-def looking(index: Index, *, whole: bool) -> Look:
-    """Return what gives the place of every row once something has changed; not `whole` trusts that places never go back."""
+def looking(index: Index) -> Look:
+    """Return what gives the place of every row once something has changed."""
     if isinstance(index, LanceIndex):
         return _embedded(index)
     assert isinstance(index, OpenSearchIndex)  # noqa: S101 - there are two
-    return _opensearch(index, whole=whole)
+    return _opensearch(index)
 
 
 def _embedded(index: LanceIndex) -> Look:
@@ -223,28 +223,20 @@ def _embedded(index: LanceIndex) -> Look:
     return look
 
 
-def _opensearch(index: OpenSearchIndex, *, whole: bool) -> Look:
-    alias, known, held, last = index._read[Kind.FLUID], -1, dict[int, int](), 0  # noqa: SLF001 - the cheapest look at every row
+def _opensearch(index: OpenSearchIndex) -> Look:
+    alias, known = index._read[Kind.FLUID], -1  # noqa: SLF001 - the cheapest look at every row
 
     def look() -> dict[int, int] | None:
-        nonlocal known, last
+        nonlocal known
         version = index.versions()["fluid"]
         if version == known:
             return None
-        if whole:
-            held.clear()
-        clauses = [{"exists": {"field": "document_key"}}, {"range": {"position": {"gte": 0 if whole else last}}}]
-        fields = ["document_key", "position", "collection"]
-        body = {"size": 10_000, "query": {"bool": {"filter": clauses}}, "_source": False, "docvalue_fields": fields, "sort": ["position"]}
-        for hit in index._connection.search(alias, body, seconds=30)["hits"]["hits"]:  # noqa: SLF001 - as above
-            row = int(hit["fields"]["document_key"][0].partition("/")[2])
-            last = max(last, hit["fields"]["position"][0])
-            if "collection" in hit["fields"]:
-                held[row] = hit["fields"]["position"][0]
-            else:
-                held.pop(row, None)
+        # All of them: the lanes of ingestor do not write in the order of places.
+        fields = ["document_key", "position"]
+        body = {"size": 10_000, "query": {"exists": {"field": "collection"}}, "_source": False, "stored_fields": "_none_"}
+        hits = index._connection.search(alias, {**body, "docvalue_fields": fields}, seconds=30)["hits"]["hits"]  # noqa: SLF001 - as above
         known = version
-        return dict(held)
+        return {int(hit["fields"]["document_key"][0].partition("/")[2]): hit["fields"]["position"][0] for hit in hits}
 
     return look
 

@@ -32,7 +32,7 @@ from knowledge.lance import LanceIndex
 from knowledge.opensearch import OpenSearchIndex
 from knowledge.opensearch_client import Connection, OpenSearchSettings
 from retriever.retrieval import Retrieval
-from retriever.settings import RankingSettings
+from retriever.settings import RankingSettings, Settings
 from retriever.weighting import RerankSettings
 from testkit.opensearch import running_opensearch
 
@@ -102,6 +102,7 @@ def own(connection: Connection, encoder: str, size: int, pool: ThreadPoolExecuto
 
 async def measure(index: Index, some: Sequence[load.Query], node: int, beside: dict[str, Work]) -> dict[str, Any]:
     """Return latency of each way to search, and throughput of ours and of the engine's, twice in turn, after all are warm."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(Settings.model_fields["threads"].default))
     ours = searching(index, some)
     ways = {"given": ours, "encoded": searching(index, some, Encoder.load(threads=2)), "reranked": searching(index, some, rerank=True)}
     every = {**ways, **beside}

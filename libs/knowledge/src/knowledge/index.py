@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from encoders.encoder import Vectors
 from knowledge.schema import Chunk, Kind
@@ -17,8 +17,7 @@ class IndexMissingError(RuntimeError):
         self.found = tuple(found)
 
 
-@dataclass(frozen=True)
-class Hit:
+class Hit(NamedTuple):
     """A chunk that a leg found, with that leg's own score; a higher one is better."""
 
     chunk: Chunk

@@ -76,23 +76,23 @@ class OpenSearchIndex:
     def lexical(self, query: str, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both indices by BM25, best first."""
         try:
-            found = self._connection.search(self._all, queries.lexical(query, visible, limit))
+            (found,) = self._ranked(queries.lexical(query, visible, limit))
         except TooManyWordsError:
-            found = self._connection.search(self._all, queries.lexical(query[: queries.MOST_CHARACTERS], visible, limit))
+            (found,) = self._ranked(queries.lexical(query[: queries.MOST_CHARACTERS], visible, limit))
         return _by_words(found)
 
     def nearest(self, vector: Vectors, visible: Visibility, limit: int) -> list[Hit]:
         """Return the best visible chunks of both indices by cosine with a unit vector (384,), best first."""
-        return _by_cosine(self._connection.search(self._all, queries.nearest(vector, visible, limit)))
+        return _by_cosine(*self._ranked(queries.nearest(vector, visible, limit)))
 
     def both(self, query: str, vector: Vectors, visible: Visibility, limit: int) -> tuple[list[Hit], list[Hit]]:
         """Return what `lexical` and `nearest` would, by one request."""
         near = queries.nearest(vector, visible, limit)
         try:
-            words, vectors = self._connection.searches(self._all, [queries.lexical(query, visible, limit), near])
+            words, vectors = self._ranked(queries.lexical(query, visible, limit), near)
         except TooManyWordsError:
             shorter = queries.lexical(query[: queries.MOST_CHARACTERS], visible, limit)
-            words, vectors = self._connection.searches(self._all, [shorter, near])
+            words, vectors = self._ranked(shorter, near)
         return _by_words(words), _by_cosine(vectors)
 
     def cosines(self, vector: Vectors, chunks: Sequence[Chunk]) -> dict[str, float]:
@@ -174,6 +174,13 @@ class OpenSearchIndex:
                 for group in groups(self._connection, alias, condition, names):
                     counts[state][group["collection"]] += 1
         return {name: Holding(chunks=count, **{state: counts[state][name] for state in queries.STATES}) for name, count in chunks.items()}
+
+    def _ranked(self, *searches: dict[str, Any]) -> list[Any]:
+        """Return the answers to searches by one request, and by another where a full one ranks nothing, so that a repeat is the same."""
+        answers = self._connection.searches(self._all, searches)
+        if any(queries.undecided(search, answer) for search, answer in zip(searches, answers, strict=True)):
+            return self._connection.searches(self._all, [queries.by_name(search) for search in searches])
+        return answers
 
     def _rows(self, kind: Kind, query: dict[str, Any], **options: Any) -> Any:
         body = {"size": _PAGE, "query": query, "sort": [{"chunk_id": "asc"}], "track_total_hits": False, **options}

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from encoders.encoder import DIMENSIONS
@@ -44,6 +45,7 @@ def prefix(kind: Kind) -> str:
     return f"strata-{kind.value}-{SCHEMA_VERSION}-"
 
 
+@cache
 def kind_of(index: str) -> str:
     """Return the kind of what an index holds, by its name."""
     return index.split("-", 2)[1]

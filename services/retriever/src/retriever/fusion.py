@@ -1,7 +1,7 @@
 """Makes one ranking of two: each leg's scores to 0..1, then a weighted mean."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from knowledge.index import Hit
@@ -26,14 +26,19 @@ class Candidate:
 def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weights: Mapping[str, Weights]) -> list[Candidate]:
     """Return all chunks of both legs, best first; ties go by chunk id, so that a repeat gives the same order."""
     words, vectors = _by_id(lexical), _by_id(nearest)
-    words_scaled, vectors_scaled = _scaled(lexical), _scaled(nearest)
+    low_word, word_range = _range(words.values())
+    low_vector, vector_range = _range(vectors.values())
     chunks = {hit.chunk.chunk_id: hit.chunk for hit in (*lexical, *nearest)}
     fused = []
     for name, chunk in chunks.items():
-        weight = weights[chunk.kind]
-        total = (weight.lexical + weight.vector) or 1.0
-        score = (weight.lexical * words_scaled.get(name, 0.0) + weight.vector * vectors_scaled.get(name, 0.0)) / total
-        fused.append(Candidate(chunk, score, words.get(name, 0.0), vectors.get(name, 0.0), score))
+        weight, word, vector = weights[chunk.kind], words.get(name), vectors.get(name)
+        score = 0.0
+        if word is not None:
+            score += weight.lexical * ((word - low_word) / word_range if word_range else 1.0)
+        if vector is not None:
+            score += weight.vector * ((vector - low_vector) / vector_range if vector_range else 1.0)
+        score /= (weight.lexical + weight.vector) or 1.0
+        fused.append(Candidate(chunk, score, word or 0.0, vector or 0.0, score))
     return sorted(fused, key=lambda candidate: (-candidate.score, candidate.chunk.chunk_id))
 
 
@@ -58,11 +63,7 @@ def _by_id(hits: Sequence[Hit]) -> dict[str, float]:
     return {hit.chunk.chunk_id: hit.score for hit in hits}
 
 
-def _scaled(hits: Sequence[Hit]) -> dict[str, float]:
-    """Return min-max scores; a leg whose hits all score the same gives each of them 1."""
-    if not hits:
-        return {}
-    low, high = min(hit.score for hit in hits), max(hit.score for hit in hits)
-    if high <= low:
-        return {hit.chunk.chunk_id: 1.0 for hit in hits}
-    return {hit.chunk.chunk_id: (hit.score - low) / (high - low) for hit in hits}
+def _range(scores: Collection[float]) -> tuple[float, float]:
+    """Return the least score and how far the best is above it; a leg whose hits all score the same gives each of them 1."""
+    low = min(scores, default=0.0)
+    return low, max(scores, default=0.0) - low

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -24,6 +25,7 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     """Serve for as long as the block lasts; ready once ingestor has made the index."""
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - narrows the type of our own settings
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.threads, "search"))
     encoder = await asyncio.to_thread(partial(Encoder.load, threads=settings.encoder_threads))
     shelf = Shelf(settings.knowledge, settings.state_dir, encoder, threads=settings.encoder_threads)
     runtime.health.checks["index"] = lambda: shelf.ready

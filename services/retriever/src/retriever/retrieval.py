@@ -147,8 +147,11 @@ class Retrieval:
         """Return every candidate of the legs, best first, however relevant; `rerank` off returns the fusion as it is."""
         latency: dict[str, float] = {}
         together = isinstance(self._index, Paired) and set(legs) == set(LEGS)
-        ask = self._together if together else self._apart
-        versions, vector, words, vectors = await ask(query, visible, legs, latency)
+        if together:
+            found_by_legs = await asyncio.to_thread(self._together, query, visible, latency)
+        else:
+            found_by_legs = await self._apart(query, visible, legs, latency)
+        versions, vector, words, vectors = found_by_legs
         started = time.perf_counter()
         found = Found(fuse(words, vectors, self._weights), versions, latency)
         latency["fuse"] = _since(started)
@@ -158,15 +161,17 @@ class Retrieval:
         found.passages = aged(found.passages, visible.at, self._ranking.half_life_days, self._ranking.recency_weight)
         return found
 
-    async def _together(self, query: str, visible: Visibility, _: Sequence[str], latency: dict[str, float]) -> Legs:
-        """Return what both legs found by one request; the query is encoded while the index says how far it is.
+    def _together(self, query: str, visible: Visibility, latency: dict[str, float]) -> Legs:
+        """Return what both legs found by one request.
 
-        That it was asked a moment ago is enough: whoever watches the index asks after every change.
+        That the index said a moment ago how far it is is enough: whoever watches it asks after every change.
         """
-        index, limit = cast("Paired", self._index), self._ranking.candidates
-        encoding = _timed(latency, "encode", lambda: asyncio.to_thread(self._encode, query))
-        versions, vector = await asyncio.gather(asyncio.to_thread(index.versions_before, _RECENT_SECONDS), encoding)
-        words, vectors = await _timed(latency, "search", lambda: asyncio.to_thread(index.both, query, vector, visible, limit))
+        index, started = cast("Paired", self._index), time.perf_counter()
+        vector = self._encode(query)
+        latency["encode"], started = _since(started), time.perf_counter()
+        versions = index.versions_before(_RECENT_SECONDS)
+        words, vectors = index.both(query, vector, visible, self._ranking.candidates)
+        latency["search"] = _since(started)
         return versions, vector, words, vectors
 
     async def _apart(self, query: str, visible: Visibility, legs: Sequence[str], latency: dict[str, float]) -> Legs:

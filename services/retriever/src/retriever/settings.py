@@ -55,6 +55,7 @@ class Settings(ServiceSettings):
 
     knowledge: BackendSettings = Field(default_factory=BackendSettings, description="Engine of the indexes.")
     encoder_threads: PositiveInt = Field(default=1, description="Threads that encode one query.")
+    threads: PositiveInt = Field(default=16, description="Threads that search, so that as many queries wait for the engine at once.")
     poll_seconds: PositiveFloat = Field(default=0.5, description="Longest time between two looks at the index's version.")
     ask_seconds: PositiveFloat = Field(default=5.0, description="Time between two questions to ingestor how far its sources are.")
     longest_wait_seconds: PositiveFloat = Field(default=10.0, description="Longest wait for a place in a source that a query demands.")
