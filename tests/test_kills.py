@@ -10,6 +10,7 @@ import nats
 import pytest
 from stack import Stack
 
+from audit.verification import verify
 from chassis.provisioning import PROVISIONER
 from contracts.identities import NATS_PORT
 
@@ -46,13 +47,12 @@ async def _responses(stack: Stack, tenant: str) -> Counter[str]:
     client = await nats.connect(f"nats://127.0.0.1:{NATS_PORT + stack.offset}", nkeys_seed=str(seed))
     reader = await client.jetstream().subscribe(f"strata.v1.response.{tenant}.*", ordered_consumer=True)
     finals: Counter[str] = Counter()
-    while True:
-        try:
-            message = json.loads((await reader.next_msg(timeout=1.5)).data)
-        except TimeoutError:
-            break
-        if "completion" in message or message.get("error_code"):
-            finals[message["request_id"]] += 1
+    left = 1
+    while left:
+        message = await reader.next_msg(timeout=30)
+        left, response = message.metadata.num_pending, json.loads(message.data)
+        if "completion" in response or response.get("error_code"):
+            finals[response["request_id"]] += 1
     await client.close()
     return finals
 
@@ -97,7 +97,8 @@ async def test_no_request_is_lost_when_a_process_is_killed(stack: Stack, victim:
     for identifier in identifiers:
         records = await asyncio.to_thread(stack.trace, identifier, "request", "screen", "release", "response")
         assert len({record["record_id"] for record in records}) == len(records)
-    assert json.loads((await asyncio.to_thread(stack.strata, "audit", "verify", "--json")).stdout)["intact"]
+    log = await asyncio.to_thread(verify, stack.state / "audit")
+    assert log.intact, log.problem
 
 
 async def test_fifty_requests_survive_the_orchestrator(stack: Stack) -> None:

@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="session")
 def checks() -> Checks:
-    """All checks with the repository's own weights and policies."""
-    return create_checks(Settings(STRATA_HOME=ROOT))
+    """All checks with the repository's own weights and policies, and as much time as a loaded machine needs."""
+    return create_checks(Settings(STRATA_HOME=ROOT, check_budget_ms=120_000))
 
 
 @pytest_asyncio.fixture

@@ -23,7 +23,7 @@ from strata.guardrail.v1 import guardrail_service_pb2 as pb
 from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
 
 CALLER = Caller(tenant="clinic", role="app")
-_BASE = {"stage": "input", "threshold": 0.5, "budget_ms": 300.0, "on_error": "block", "summary": "Finds the word bad in texts.",
+_BASE = {"stage": "input", "threshold": 0.5, "budget_ms": 1000.0, "on_error": "block", "summary": "Finds the word bad in texts.",
          "measured": {"recall": "1.0 on two rows"}}  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def http_detector() -> Iterator[str]:
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if "slow" in body["texts"][0]:
-                time.sleep(1)
+                time.sleep(1.6)
             results = [{"score": 0.9 if "bad" in text else 0.1, "code": "bad_word"} for text in body["texts"]]
             answer = json.dumps({"results": [] if "odd" in body["texts"][0] else results}).encode()
             self.send_response(200)

@@ -120,9 +120,9 @@ async def test_a_slow_first_token_is_replaced(serve: Serve) -> None:
         await asyncio.sleep(60)
 
     async with upstream(silent) as first, upstream(says("fine")) as second:
-        async with serve(_two(first, second), first_token_timeout_seconds=0.3) as stub:
+        async with serve(_two(first, second), first_token_timeout_seconds=1) as stub:
             _, done = await generate(stub, ask())
-        await asyncio.wait_for(first.left_early.wait(), 5)
+        await asyncio.wait_for(first.left_early.wait(), 40)
 
     assert done.deployment == "second"
 
@@ -167,11 +167,11 @@ async def test_an_endless_generation_ends(serve: Serve) -> None:
 async def test_a_caller_that_leaves_stops_the_engine(serve: Serve) -> None:
     """Nothing is generated for nobody."""
     async with upstream(says(*"x" * 200, pause=0.05)) as server, serve(_one(server)) as stub:
-        call = stub.Generate(ask(), timeout=10)
+        call = stub.Generate(ask(), timeout=40)
         assert (await call.read()).delta == "x"
         call.cancel()
 
-        await asyncio.wait_for(server.left_early.wait(), 5)
+        await asyncio.wait_for(server.left_early.wait(), 40)
         assert server.running == 0
 
 
@@ -181,7 +181,7 @@ async def test_the_callers_deadline_stops_the_engine(serve: Serve) -> None:
         with pytest.raises(DeadlineError):
             await generate(stub, ask(), seconds=0.5)
 
-        await asyncio.wait_for(server.left_early.wait(), 5)
+        await asyncio.wait_for(server.left_early.wait(), 40)
 
 
 async def test_places_are_bounded_and_so_is_the_queue(serve: Serve) -> None:
@@ -378,10 +378,10 @@ async def test_models_are_listed_with_what_is_ready_now(serve: Serve) -> None:
         server.models = ["base", "have@v1"]
 
         async def ready() -> dict[str, bool]:
-            return {entry.name: entry.ready for entry in (await stub.ListModels(ListModelsRequest(), timeout=5)).models}
+            return {entry.name: entry.ready for entry in (await stub.ListModels(ListModelsRequest(), timeout=30)).models}
 
         async def until(expected: dict[str, bool]) -> None:
-            for _ in range(250):
+            for _ in range(2000):
                 if expected.items() <= (await ready()).items():
                     return
                 await asyncio.sleep(0.02)
@@ -390,7 +390,7 @@ async def test_models_are_listed_with_what_is_ready_now(serve: Serve) -> None:
         await until({"small": True, "have@v1": True, "lack@v1": False})
         server.healthy = False
         await until({"small": False, "have@v1": False})
-        listed = await stub.ListModels(ListModelsRequest(), timeout=5)
+        listed = await stub.ListModels(ListModelsRequest(), timeout=30)
 
     assert [list(entry.tenants) for entry in listed.models if entry.name == "have@v1"] == [["acme"]]
     assert {"patient-answer@v1", "chat@v1"} <= {entry.name for entry in listed.prompts}

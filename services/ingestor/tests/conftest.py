@@ -31,6 +31,11 @@ class CountingEncoder:
         return self._encoder.encode(texts)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _encoders(encoders_loaded_once: None) -> None:
+    """Let services that tests start here load the encoder once."""
+
+
 @pytest.fixture(scope="session")
 def real_encoder() -> Encoder:
     """Return the encoder, loaded once."""

@@ -23,7 +23,7 @@ async def test_an_index_that_is_away_ends_nothing(library: Library, ledger: Ledg
     monkeypatch.setattr(library, "tidy", away)
     bus: Any = None
     running = asyncio.create_task(Announcer(bus, ledger, library, flush_seconds=0.01).run())
-    for _ in range(200):
+    for _ in range(6000):
         await asyncio.sleep(0.01)
         if len(tries) > 2 or running.done():
             break

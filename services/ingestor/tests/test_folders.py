@@ -4,6 +4,7 @@ import datetime as dt
 import gzip
 import json
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,10 +107,10 @@ def test_bad_files_leave_nothing_and_the_others_are_loaded(
     folder.mkdir()
     outside.write_text("---\neffective_from: 2024-01-01\n---\nA secret.")
     (folder / "link@2024-01-01.md").symlink_to(outside)
-    (folder / "broken@2024-01-01.pdf").write_bytes(b"%PDF-1.7\n" + os.urandom(2000))
+    (folder / "broken@2024-01-01.pdf").write_bytes(b"%PDF-1.7\n" + random.Random(7).randbytes(2000))
     with (folder / "huge@2024-01-01.txt").open("wb") as file:
         file.truncate(200 << 20)
-    (folder / "binary@2024-01-01.md").write_bytes(os.urandom(2000))
+    (folder / "binary@2024-01-01.md").write_bytes(random.Random(7).randbytes(2000))
     (folder / "bomb@2024-01-01.docx").write_bytes(bomb(9 << 20))
     (folder / "lost.pdf.meta.yaml").write_text("title: x")
     (folder / "slip@2024-01-01.md").write_text("---\nexpire_at: 2025-01-01\n---\nText.")

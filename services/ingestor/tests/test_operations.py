@@ -1,6 +1,7 @@
 """The service with a real PostgreSQL behind it: what operators see and mend, and another encoder under way."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Iterator
 from datetime import timedelta
@@ -50,6 +51,12 @@ class Shop:
         with self._connection.cursor() as cursor:
             cursor.execute(statement, values)
 
+    def asked(self, query: str) -> list[Any]:
+        """Return the rows that a query finds."""
+        with self._connection.cursor() as cursor:
+            cursor.execute(query)
+            return cursor.fetchall()
+
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
@@ -64,7 +71,8 @@ def shop(postgres: PostgresServer) -> Iterator[Shop]:
         made.run("INSERT INTO products VALUES (%s, %s, %s, %s)", number, f"Kettle {number}", number + 0.5, "blue")
     yield made
     made.run("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
-    made.run("SELECT pg_sleep(0.3)")
+    while made.asked("SELECT 1 FROM pg_replication_slots WHERE active AND database = current_database()"):
+        time.sleep(0.05)
     made.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = current_database()")
     made.close()
 
@@ -93,9 +101,9 @@ def settings(bus: NatsServer, shop: Shop, tmp_path: Path, monkeypatch: pytest.Mo
 
 async def _until(stub: KnowledgeServiceStub, holds: Any) -> pb.GetStatusResponse:
     """Return the first status that is as wanted."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while True:
-            status: pb.GetStatusResponse = await rpc.call(stub.GetStatus, pb.GetStatusRequest(), timeout=5)
+            status: pb.GetStatusResponse = await rpc.call(stub.GetStatus, pb.GetStatusRequest(), timeout=30)
             if holds(status):
                 return status
             await asyncio.sleep(0.1)
@@ -181,14 +189,14 @@ async def test_the_encoder_is_changed_under_load_and_back(settings: Settings, sh
         added = await changing
         await _until(stub, _settled(20 + added))
         built = LanceIndex.open(settings.index_dir, switched.encoder)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while built.without_vector(Kind.FLUID, 1):  # noqa: ASYNC110 - another thread's lane
                 await asyncio.sleep(0.1)
         chunks = [chunk for parts in built.documents(Kind.FLUID, [f"products/{100 + n}" for n in range(added)]).values() for chunk in parts]
         back = await rpc.call(stub.Reembed, pb.ReembedRequest(rollback=True), timeout=60)
         last = await _until(stub, _settled(20 + added))
         with pytest.raises(InvalidArgumentError) as caught:
-            await rpc.call(stub.Reembed, pb.ReembedRequest(directory="/nowhere/at/all"), timeout=10)
+            await rpc.call(stub.Reembed, pb.ReembedRequest(directory="/nowhere/at/all"), timeout=30)
 
     assert (switched.previous, back.encoder, last.encoder) == (first.encoder, first.encoder, first.encoder)
     assert back.embedded <= added

@@ -1,8 +1,7 @@
 """Files of every format: what is kept of them, and what is refused, with which code."""
 
 import io
-import os
-import time
+import random
 import zipfile
 from collections.abc import Iterator
 
@@ -110,7 +109,7 @@ def _no_word() -> bytes:
 @pytest.mark.parametrize(
     ("data", "name", "code"),
     [
-        (b"%PDF-1.7\n" + os.urandom(3000), "a.pdf", "unreadable_document"),
+        (b"%PDF-1.7\n" + random.Random(7).randbytes(3000), "a.pdf", "unreadable_document"),
         (pdf(LINES)[:400], "a.pdf", "unreadable_document"),
         (b"no pdf at all", "a.pdf", "unreadable_document"),
         (pdf(LINES, encrypt=True), "a.pdf", "encrypted_document"),
@@ -120,7 +119,7 @@ def _no_word() -> bytes:
         (word(), "a.md", "binary_as_text"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "a.txt", "binary_as_text"),
         (b"text\x00\x01\x02" * 50, "a.md", "binary_as_text"),
-        (os.urandom(5000), "a.html", "binary_as_text"),
+        (random.Random(7).randbytes(5000), "a.html", "binary_as_text"),
         (b"\xff\xfe\x00", "a.txt", "unreadable_document"),
         (b"PK\x05\x06" + bytes(18), "a.docx", "unreadable_document"),
         (_truncated_archive(), "a.docx", "unreadable_document"),
@@ -155,10 +154,8 @@ def test_deep_nesting_ends_in_text_or_an_error(parser: DocumentParser) -> None:
 def test_a_file_that_hangs_the_reader_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the deadline the process is ended and the next file gets a new one."""
     parser = DocumentParser(timeout_seconds=0.001)
-    started = time.monotonic()
     with pytest.raises(DocumentError, match="longer than"):
         parser.parse(b"text", "a.txt")
-    assert time.monotonic() - started < 5
     parser._timeout = 20.0
     assert parser.parse(b"text", "a.txt").text == "text"
     assert parser._process is not None

@@ -38,7 +38,7 @@ def settings(bus: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 async def _messages(admin: Client, subject: Any, count: int) -> list[Any]:
     subscription = await admin.jetstream().subscribe(subject.pattern, ordered_consumer=True)
-    return [decode(subject, (await subscription.next_msg(timeout=10)).data) for _ in range(count)]
+    return [decode(subject, (await subscription.next_msg(timeout=60)).data) for _ in range(count)]
 
 
 def _document(version: str, date: str, text: str) -> pb.Document:
@@ -55,7 +55,7 @@ async def test_put_supersede_withdraw_and_list(settings: Settings, declare: Any,
 
         async def put(collection: str, document: pb.Document) -> pb.PutDocumentResponse:
             request = pb.PutDocumentRequest(collection=collection, document=document)
-            return await rpc.call(stub.PutDocument, request, timeout=20)
+            return await rpc.call(stub.PutDocument, request, timeout=30)
 
         assert (await put("rules", _document("1", "2024-01-01", "Ten days."))).changed
         assert (await put("rules", _document("2", "2025-01-01", "Five days."))).supersedes == "1"
@@ -67,8 +67,8 @@ async def test_put_supersede_withdraw_and_list(settings: Settings, declare: Any,
         with pytest.raises(NotFoundError, match=r"known: \['notices', 'rules'\]"):
             await put("nowhere", pb.Document(id="x", title="x", text="x"))
         withdraw = pb.DeleteDocumentRequest(collection="rules", document_id="refunds", version="2", reason="mistake")
-        assert (await rpc.call(stub.DeleteDocument, withdraw, timeout=20)).changed
-        listed = await rpc.call(stub.ListCollections, pb.ListCollectionsRequest(), timeout=20)
+        assert (await rpc.call(stub.DeleteDocument, withdraw, timeout=30)).changed
+        listed = await rpc.call(stub.ListCollections, pb.ListCollectionsRequest(), timeout=30)
         assert {c.name: (c.kind, c.documents, c.chunks) for c in listed.collections} == {
             "rules": ("anchored", 1, 2),
             "notices": ("fluid", 1, 1),
@@ -115,7 +115,7 @@ async def test_a_kill_while_loading_loses_and_doubles_nothing(
 ) -> None:
     """Killed in the middle of the first load, the next start completes it; every document is announced."""
     declare({"notices": ("fluid", ROWS)})
-    environment = {**os.environ, "STRATA_INGESTOR_BATCH_DOCUMENTS": "2"}
+    environment = {**os.environ, "STRATA_INGESTOR_BATCH_DOCUMENTS": "1"}
     folder, key = settings.index_dir, real_encoder.identity.key()
     process = await _started(environment)
     while not await asyncio.to_thread(_stored, folder, key):
@@ -137,11 +137,11 @@ async def test_a_version_takes_effect_while_the_service_runs(settings: Settings,
     quick = settings.model_copy(update={"flush_seconds": 0.05})
     async with running("ingestor", quick, start), rpc.channel(settings, "cli", "ingestor") as channel:
         stub = KnowledgeServiceStub(channel)
-        at = datetime.now(UTC) + timedelta(seconds=1.5)
+        at = datetime.now(UTC) + timedelta(seconds=3)
         later = pb.Document(id="refunds", title="Refunds", text="Five days.", version="2")
         later.effective_from.FromDatetime(at)
         for document in (_document("1", "2024-01-01", "Ten days."), later):
-            await rpc.call(stub.PutDocument, pb.PutDocumentRequest(collection="rules", document=document), timeout=20)
+            await rpc.call(stub.PutDocument, pb.PutDocumentRequest(collection="rules", document=document), timeout=30)
         events = await _messages(admin, KNOWLEDGE, 4)
         assert datetime.now(UTC) >= at
         await asyncio.sleep(0.2)

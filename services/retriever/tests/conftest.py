@@ -25,8 +25,8 @@ Put = Callable[..., None]
 
 
 @pytest.fixture(scope="session")
-def encoder() -> Encoder:
-    """Return the encoder, loaded once."""
+def encoder(encoders_loaded_once: None) -> Encoder:
+    """Return the encoder, loaded once, also by the service."""
     return Encoder.load()
 
 

@@ -28,7 +28,7 @@ QUESTION = "When does the swimming pool open?"
 
 async def _retrieve(stub: RetrieverServiceStub, query: str = QUESTION, **fields: Any) -> pb.RetrieveResponse:
     caller = Caller(tenant="acme", labels=["public"])
-    return await rpc.call(stub.Retrieve, pb.RetrieveRequest(caller=caller, query=query, collections=["notices"], **fields), timeout=20)
+    return await rpc.call(stub.Retrieve, pb.RetrieveRequest(caller=caller, query=query, collections=["notices"], **fields), timeout=30)
 
 
 async def test_options_work_together(stub: RetrieverServiceStub, put: Put) -> None:

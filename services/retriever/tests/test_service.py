@@ -33,7 +33,7 @@ async def _retrieve(stub: RetrieverServiceStub, query: str = QUESTION, **fields:
     request = _request(query, **fields)
     if as_of:
         request.as_of.FromJsonString(f"{as_of}T00:00:00Z")
-    return await rpc.call(stub.Retrieve, request, timeout=20)
+    return await rpc.call(stub.Retrieve, request, timeout=30)
 
 
 async def _ids(stub: RetrieverServiceStub, query: str = QUESTION, **fields: Any) -> list[str]:

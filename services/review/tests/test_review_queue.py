@@ -55,14 +55,14 @@ async def test_a_run_that_is_not_over_is_waited_for_and_looked_at_again(stack: S
 
 async def test_a_lease_keeps_others_away_until_it_ends(stack: Stack) -> None:
     """One reviewer has it; a lease that ran out is taken over, and its holder can decide no more."""
-    async with stack.review(lease_seconds=0.4) as stub:
+    async with stack.review(lease_seconds=2) as stub:
         await stack.queued(stub, "r1")
         ruth, tom = Desk(stub, reviewer("ruth")), Desk(stub, reviewer("tom"))
         await ruth.claim("r1")
         with pytest.raises(ConflictError) as held:
             await tom.claim("r1")
         claimable = (await tom.list(claimable=True)).items
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.2)
         taken = await tom.claim("r1")
         with pytest.raises(ConflictError) as late:
             await ruth.decide("r1", "approve")
@@ -129,7 +129,7 @@ async def test_a_missed_deadline_raises_the_alarm_a_bounded_number_of_times(stac
     """Severity goes up, an event and a record say so; after the last alarm the metric alone does."""
     async with stack.review(missed_deadlines=2) as stub:
         await stack.queued(stub, "r1", seconds=0.2, severity="medium")
-        await stack.until(lambda: _missed(stack, 2), within=5)
+        await stack.until(lambda: _missed(stack, 2), within=40)
         await asyncio.sleep(0.3)
         listed = await Desk(stub, reviewer()).list()
 

@@ -43,7 +43,7 @@ class Receiver:
     statuses: list[int] = field(default_factory=list)
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
 
-    async def until(self, count: int, seconds: float = 5) -> None:
+    async def until(self, count: int, seconds: float = 60) -> None:
         """Wait until so many attempts have come."""
         until = time.monotonic() + seconds
         while len(self.got) < count:
@@ -83,7 +83,7 @@ async def stub(bus: NatsServer) -> AsyncIterator[WebhooksServiceStub]:
 
 async def _create(stub: WebhooksServiceStub, url: str, *events: str) -> pb.CreateWebhookResponse:
     request = pb.CreateWebhookRequest(caller=ACME, url=url, events=events or ("escalation.created", "request.finished"))
-    found: pb.CreateWebhookResponse = await call(stub.CreateWebhook, request, timeout=5)
+    found: pb.CreateWebhookResponse = await call(stub.CreateWebhook, request, timeout=30)
     return found
 
 
@@ -93,11 +93,11 @@ async def _escalate(admin: Client, request_id: str = "r1", tenant: str = "acme")
 
 
 async def _deliveries(stub: WebhooksServiceStub, name: str, state: str = "") -> list[pb.Delivery]:
-    found = await call(stub.ListDeliveries, pb.ListDeliveriesRequest(caller=ACME, id=name, state=state), timeout=5)
+    found = await call(stub.ListDeliveries, pb.ListDeliveriesRequest(caller=ACME, id=name, state=state), timeout=30)
     return list(found.deliveries)
 
 
-async def _until(what: Any, seconds: float = 5) -> Any:
+async def _until(what: Any, seconds: float = 60) -> Any:
     until = time.monotonic() + seconds
     while not (found := await what()):
         assert time.monotonic() < until
@@ -144,7 +144,7 @@ async def test_failed_attempts_come_back_and_end_in_the_log(stub: WebhooksServic
     await _escalate(admin, "r2")
     (failed,) = await _until(lambda: _deliveries(stub, made.webhook.id, "failed"))
     assert failed.request_id == "r2"
-    redriven = await call(stub.Redrive, pb.RedriveRequest(caller=ACME, id=made.webhook.id), timeout=5)
+    redriven = await call(stub.Redrive, pb.RedriveRequest(caller=ACME, id=made.webhook.id), timeout=30)
     assert redriven.redriven == 1
     await receiver.until(7)
     await _until(lambda: _has(stub, made.webhook.id, delivered=2))
@@ -165,7 +165,7 @@ async def test_a_dead_receiver_is_disabled_and_can_be_tested_and_enabled(
     await _escalate(admin, "r2")
 
     async def disabled() -> str:
-        (webhook,) = (await call(stub.ListWebhooks, pb.ListWebhooksRequest(caller=ACME), timeout=5)).webhooks
+        (webhook,) = (await call(stub.ListWebhooks, pb.ListWebhooksRequest(caller=ACME), timeout=30)).webhooks
         return "" if webhook.enabled else webhook.disabled_reason
 
     assert "in a row" in await _until(disabled)
@@ -173,10 +173,10 @@ async def test_a_dead_receiver_is_disabled_and_can_be_tested_and_enabled(
     receiver.got.clear()
     receiver.statuses.clear()
     await _escalate(admin, "r3")
-    await call(stub.TestWebhook, pb.TestWebhookRequest(caller=ACME, id=name), timeout=5)
+    await call(stub.TestWebhook, pb.TestWebhookRequest(caller=ACME, id=name), timeout=30)
     await receiver.until(1)
     assert json.loads(receiver.got[0][1])["type"] == "webhook.test"
-    await call(stub.ChangeWebhook, pb.ChangeWebhookRequest(caller=ACME, id=name, action="enable"), timeout=5)
+    await call(stub.ChangeWebhook, pb.ChangeWebhookRequest(caller=ACME, id=name, action="enable"), timeout=30)
     await _escalate(admin, "r4")
     await receiver.until(2)
 
@@ -184,7 +184,7 @@ async def test_a_dead_receiver_is_disabled_and_can_be_tested_and_enabled(
 async def test_secrets_rotate_without_a_gap(stub: WebhooksServiceStub, admin: Client, receiver: Receiver) -> None:
     """While both are valid, each delivery verifies with the old secret and with the new one."""
     made = await _create(stub, receiver.url, "escalation.created")
-    rotated = await call(stub.RotateSecret, pb.RotateSecretRequest(caller=ACME, id=made.webhook.id), timeout=5)
+    rotated = await call(stub.RotateSecret, pb.RotateSecretRequest(caller=ACME, id=made.webhook.id), timeout=30)
     assert rotated.secret != made.secret
     await _escalate(admin)
     await receiver.until(1)
@@ -196,9 +196,9 @@ async def test_a_tenant_sees_its_own_webhooks_alone(stub: WebhooksServiceStub, r
     made = await _create(stub, receiver.url)
     other = Caller(tenant="other", permissions=["webhook:write"])
     with pytest.raises(NotFoundError):
-        await call(stub.RotateSecret, pb.RotateSecretRequest(caller=other, id=made.webhook.id), timeout=5)
+        await call(stub.RotateSecret, pb.RotateSecretRequest(caller=other, id=made.webhook.id), timeout=30)
     with pytest.raises(PermissionDeniedError):
-        await call(stub.ListWebhooks, pb.ListWebhooksRequest(caller=Caller(tenant="acme")), timeout=5)
+        await call(stub.ListWebhooks, pb.ListWebhooksRequest(caller=Caller(tenant="acme")), timeout=30)
 
 
 @pytest.mark.parametrize(

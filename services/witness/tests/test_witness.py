@@ -57,7 +57,7 @@ def witness_process(folder: Path, *logs: str) -> Iterator[str]:
     options = [part for log in logs or (str(LOG.verifier),) for part in ("--log", log)]
     process = subprocess.Popen([sys.executable, "-m", "witness", "--state", str(folder), "--port", str(port), *options])
     try:
-        for _ in range(400):
+        for _ in range(3000):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -65,19 +65,19 @@ def witness_process(folder: Path, *logs: str) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
 
 
 def _post(url: str, body: bytes) -> tuple[int, str]:
     try:
-        with urlopen(Request(f"{url}/add-checkpoint", data=body), timeout=5) as response:  # noqa: S310 - our own process
+        with urlopen(Request(f"{url}/add-checkpoint", data=body), timeout=30) as response:  # noqa: S310 - our own process
             return response.status, response.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()
 
 
 def _get(url: str) -> str:
-    with urlopen(url, timeout=5) as response:  # noqa: S310 - our own process
+    with urlopen(url, timeout=30) as response:  # noqa: S310 - our own process
         return str(response.read().decode())
 
 
@@ -152,7 +152,7 @@ def test_a_changed_memory_stops_the_witness(tmp_path: Path) -> None:
     memory.write_text(memory.read_text().replace("\n5\n", "\n4\n"))
 
     command = [sys.executable, "-m", "witness", "--state", str(tmp_path), "--port", "0", "--log", str(LOG.verifier)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("witness: ")

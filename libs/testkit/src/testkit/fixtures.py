@@ -1,6 +1,7 @@
 """Fixtures that every package's tests can ask for by name."""
 
 import asyncio
+import functools
 import os
 import shutil
 import tempfile
@@ -26,6 +27,16 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with nats_server(folder) as server:
         asyncio.run(server.declare())
     return folder
+
+
+@pytest.fixture(scope="session")
+def encoders_loaded_once() -> Iterator[None]:
+    """Give whoever loads the same files with the same threads the same encoder: each load takes a second of the processor's time."""
+    from encoders import Encoder
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Encoder, "load", functools.cache(Encoder.load))
+        yield
 
 
 @pytest.fixture

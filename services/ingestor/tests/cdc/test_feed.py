@@ -115,11 +115,11 @@ async def test_a_group_is_announced_once_and_poison_goes_to_the_dead_letters(rig
         assert set(texts(rig.index, "products")) == {"1", "2"}
         js = rig.admin.jetstream()
         letters = await js.subscribe("strata.v1.dead.CDC", ordered_consumer=True)
-        found = [await letters.next_msg(timeout=5) for _ in bad]
+        found = [await letters.next_msg(timeout=30) for _ in bad]
         applied = await js.subscribe(APPLIED.pattern, ordered_consumer=True)
-        event = decode(APPLIED, (await applied.next_msg(timeout=5)).data)
+        event = decode(APPLIED, (await applied.next_msg(timeout=30)).data)
         records = await js.subscribe(AUDIT.pattern, ordered_consumer=True)
-        outcomes = [decode(AUDIT, (await records.next_msg(timeout=5)).data) for _ in range(len(bad) + 1)]
+        outcomes = [decode(AUDIT, (await records.next_msg(timeout=30)).data) for _ in range(len(bad) + 1)]
         (health,) = feed.status()
     assert [letter.data for letter in found] == bad
     assert all((letter.headers or {})["strata-error-code"] == "unreadable_event" for letter in found)
@@ -136,7 +136,7 @@ async def test_an_event_that_makes_its_group_fail_is_found(rig: Rig, tables: Tab
         await feed.settled(20)
         assert set(texts(rig.index, "products")) == {"1", "3"}
         letters = await rig.admin.jetstream().subscribe("strata.v1.dead.CDC", ordered_consumer=True)
-        assert (await letters.next_msg(timeout=5)).data == broken
+        assert (await letters.next_msg(timeout=30)).data == broken
 
 
 async def test_an_index_that_fails_for_all_is_waited_for(rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ async def test_an_index_that_fails_for_all_is_waited_for(rig: Rig, tables: Table
     monkeypatch.setattr(rig.library, "apply", failing)
     async with rig.feed(_shop(tables), SETTINGS.model_copy(update={"attempts": 1})) as feed:
         await rig.send(SUBJECT, envelope("c", 1, product(1)))
-        for _ in range(100):
+        for _ in range(1500):
             if feed.status()[0].state == "blocked":
                 break
             await asyncio.sleep(0.02)
@@ -170,7 +170,7 @@ async def test_a_mapping_that_names_a_missing_column_stops_nothing(rig: Rig, tab
         await rig.send(SUBJECT, envelope("c", 2, product(2)))
         await feed.settled(20)
         letters = await rig.admin.jetstream().subscribe("strata.v1.dead.CDC", ordered_consumer=True)
-        letter = await letters.next_msg(timeout=5)
+        letter = await letters.next_msg(timeout=30)
         assert (texts(rig.index, "broken"), set(texts(rig.index, "products"))) == ({}, {"2"})
     headers = letter.headers or {}
     assert headers["strata-error-code"] == "mapping_column_missing"
@@ -260,7 +260,7 @@ async def test_a_closed_copy_is_kept_for_its_time_alone(rig: Rig, tables: Tables
     async with rig.feed(_shop(tables, history_days=0.000001)) as feed:
         await feed.settled(20)
         await feed.reconcile()
-        for _ in range(100):
+        for _ in range(1500):
             if not copies():
                 break
             await asyncio.sleep(0.05)
@@ -273,7 +273,7 @@ async def test_expired_documents_are_swept(rig: Rig, tables: Tables) -> None:
     async with rig.feed(_shop(tables)) as feed:
         await rig.send(SUBJECT, envelope("c", 1, product(1, ends="2020-01-01")), envelope("c", 2, product(2, ends=soon)))
         await feed.settled(20)
-        for _ in range(100):
+        for _ in range(1500):
             if not texts(rig.index, "products"):
                 break
             await asyncio.sleep(0.05)

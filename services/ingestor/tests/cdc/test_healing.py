@@ -124,9 +124,9 @@ async def test_a_lost_ledger_is_made_again_while_the_index_is_served(rig: Rig, t
         (rig.folder / name).unlink(missing_ok=True)
     rig.encoder.texts.clear()
     await rig.send(SUBJECT, *(envelope("d", 100 + n, product(n)) for n in range(1, 6)))
-    seen: list[int] = []
+    seen = [len(texts(rig.index, "products"))]
     async with rig.feed(declared_tables) as feed:
-        for _ in range(400):
+        for _ in range(6000):
             seen.append(len(texts(rig.index, "products")))
             if seen[-1] == 35 and feed.status()[0].drift.surplus:
                 break
@@ -192,7 +192,7 @@ async def test_the_bus_may_go_away_and_come_back(rig: Rig, tables: Tables, bus: 
         bus.kill()
         await asyncio.sleep(0.3)
         bus.start()
-        for _ in range(100):
+        for _ in range(1200):
             if rig.admin.is_connected and rig.bus.client.is_connected:
                 break
             await asyncio.sleep(0.05)

@@ -140,7 +140,7 @@ async def _connect() -> Any:
 
 def _altered(rig: Rig) -> None:
     """Change one row of the ledger, drop another, and add one that the source never had."""
-    store = sqlite3.connect(rig.ledger, timeout=10)
+    store = sqlite3.connect(rig.ledger, timeout=30)
     with store:
         [(content,)] = store.execute("SELECT content FROM cdc_rows WHERE key = '[\"r1\",4]'").fetchall()
         wrong = json.dumps({**json.loads(content), "body": "altered by hand"})

@@ -44,14 +44,14 @@ async def test_a_snapshot_begins_marks_its_last_row_and_ends(shop: Database, sta
 async def test_the_snapshot_hands_over_to_the_stream_while_rows_change(shop: Database, start: Start, stream: Stream) -> None:
     """Neither order of arrival nor highest position per key misses or repeats a change made while the snapshot was taken."""
     shop.run("insert into shop.stock select 1, 'S' || g, 0, 0, null from generate_series(1, 2000) g")
-    stopping = threading.Event()
+    stopping, rounds = threading.Event(), [0] * 4
 
     def write(worker: int) -> None:
         connection = shop.connect()
         connection.autocommit = False
         cursor, number = connection.cursor(), 0
         while not stopping.is_set():
-            number += 1
+            number = rounds[worker] = number + 1
             # Long, overlapping transactions: some are open while the slot is made.
             for step in range(3):
                 sku = f"S{(number * 7 + step * 13) % 500 + worker * 500 + 1}"
@@ -66,9 +66,10 @@ async def test_the_snapshot_hands_over_to_the_stream_while_rows_change(shop: Dat
     for writer in writers:
         writer.start()
     try:
-        await asyncio.sleep(0.3)
+        await until(lambda: min(rounds) > 10)
         await start(declaration(shop, snapshot_page_rows=50))
-        await asyncio.sleep(0.7)
+        later = [number + 25 for number in rounds]
+        await until(lambda: all(number > wanted for number, wanted in zip(rounds, later, strict=True)))
     finally:
         stopping.set()
         for writer in writers:
@@ -92,6 +93,18 @@ async def test_the_snapshot_hands_over_to_the_stream_while_rows_change(shop: Dat
         counts[key] = change["after"]["quantity"] if change["after"] else 0
 
 
+def _transaction(connection: Any) -> str:
+    """Begin to write; return the number of the transaction."""
+    cursor = connection.cursor()
+    cursor.execute("select pg_current_xact_id()::xid::text")
+    return str(cursor.fetchone()[0])
+
+
+def _is_waited_for(shop: Database, transaction: str) -> bool:
+    query = "select 1 from pg_locks where locktype = 'transactionid' and not granted and transactionid::text = %s"
+    return bool(shop.run(query, transaction))
+
+
 async def test_a_transaction_open_while_the_slot_is_made_stands_above_the_snapshot(shop: Database, start: Start, stream: Stream) -> None:
     """A change below the consistent point that commits above it has a higher position than the snapshot's row."""
     shop.run("insert into shop.stock values (1, 'A', 1, 1, null)")
@@ -99,13 +112,13 @@ async def test_a_transaction_open_while_the_slot_is_made_stands_above_the_snapsh
     oldest, middle, late = shop.connect(), shop.connect(), shop.connect()
     for connection in (oldest, middle, late):
         connection.autocommit = False
-    oldest.cursor().execute("select txid_current()")
+    first = _transaction(oldest)
     running = await start(declaration(shop), streaming=False)
     await until(lambda: shop.run("select 1 from pg_replication_slots where temporary and database = current_database()"))
-    await asyncio.sleep(0.3)
-    middle.cursor().execute("select txid_current()")
+    await until(lambda: _is_waited_for(shop, first))
+    second = _transaction(middle)
     oldest.commit()
-    await asyncio.sleep(0.5)
+    await until(lambda: _is_waited_for(shop, second))
     late.cursor().execute("update shop.stock set quantity = 2")
     middle.commit()
     await running.streaming()

@@ -198,4 +198,4 @@ async def test_a_commit_is_soon_covered_by_a_watermark(shop: Database, start: St
         marks = [place for place, body in enumerate(bodies) if body.get("phase") == "watermark" and body["lsn"] >= token]
         return bool(rows and marks and marks[0] > rows[0])
 
-    await until(covered, 5)
+    await until(covered, 30)
