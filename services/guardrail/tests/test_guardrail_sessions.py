@@ -71,7 +71,9 @@ async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_er
         bucket = await connection.js.key_value(SESSIONS)
         stored = [(key, (await bucket.get(key)).value or b"") for key in await bucket.keys()]
     assert [key.split(".")[0] for key, _ in stored] == ["clinic"]
-    assert not any(word in key.encode() + value for key, value in stored for word in (b"Angela", b"Novak", b"ada-the-nurse", b"first-session"))
+    assert not any(
+        word in key.encode() + value for key, value in stored for word in (b"Angela", b"Novak", b"ada-the-nurse", b"first-session")
+    )
     assert json.loads(stored[0][1])["purpose"] == "answer within a session"
     erase = pb.EraseSessionRequest(caller=ADA, session_id="first-session")
     assert [(await call(stub.EraseSession, erase, timeout=30)).erased for _ in range(2)] == [True, False]

@@ -45,7 +45,7 @@ async def route(stub: RouterServiceStub, text: str, domain: str = "", role: str 
     request = RouteRequest(request_id="r1", caller=Caller(tenant="clinic", role=role), text=text, domain=domain, **fields)
     if context:
         request.context.update(context)
-    response: RouteResponse = await call(stub.Route, request, timeout=10)
+    response: RouteResponse = await call(stub.Route, request, timeout=30)
     return response
 
 
