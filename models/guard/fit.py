@@ -24,7 +24,7 @@ from encoders import TextClassifier
 from encoders.features import NgramHasher, SparseRows
 from encoders.fitting import Recipe, fit
 from encoders.guard import TASKS, UNKNOWN, WEIGHTS_FILE, Guard, packed
-from encoders.injection import ATTACK, SETTINGS_FILE
+from encoders.injection import ATTACK, SETTINGS_FILE, unfamiliar
 from encoders.metrics import auroc, average_precision
 from encoders.safety import SAFETY_SETTINGS, SELF_HARM, UNSAFE, combined, yes
 
@@ -81,7 +81,11 @@ class Marked:
         """Return the worst part's probability of an attack for every text of a set."""
         read = self._found[name]
         one = self.injection["user" if channel == "user" else "document"]
-        return read.worst(one.probabilities(read.parts, read.odds, self._grams[name])[:, one.config.labels.index(ATTACK)])
+        shares = one.probabilities(read.parts, read.odds, self._grams[name])[:, one.config.labels.index(ATTACK)]
+        if channel == "document":
+            starts = [0, *read.ends[:-1]]
+            shares = np.concatenate([unfamiliar(shares[a:b], read.parts[a:b]) for a, b in zip(starts, read.ends, strict=True)])
+        return read.worst(shares)
 
     def shares(self, name: str) -> dict[str, Scores]:
         """Return every safety head's probability for every part of a set."""

@@ -1,22 +1,27 @@
 """Finds instructions that do not belong: attacks by the user, and orders hidden in documents and tool results."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encoders.addressing import speaks_to_a_machine
 from encoders.classifier import ClassifierFileError, TextClassifier
 from encoders.encoder import Embedder, Vectors
 from encoders.reading import Reading, read
+from encoders.topics import familiarity
 from encoders.windows import CHANNELS, DOCUMENT, TOOL, USER
 
 ATTACK = "attack"
 # Of 31,000 harmless documents of the development sets, not one speaks to a machine.
 _SPOKEN_TO = 0.995
+# Log odds that a sentence of a document loses where its words are those of the rest: policies give orders about their own subject.
+# The most keeps who repeats an order in other words from hiding it. Chosen on tau2 banking, GitHub policies, MedQuAD and ABCD.
+_FAMILIAR, _MOST_FAMILIAR = 3.0, 1.75
 SETTINGS_FILE = "detector.json"
 
 
@@ -60,8 +65,17 @@ class InjectionDetector:
         head = self._heads[reading.channel]
         grams = reading.grams(head.config.hasher)
         shares = head.probabilities(reading.parts, vectors, grams)[:, head.config.labels.index(ATTACK)]
+        if reading.channel == DOCUMENT:
+            shares = unfamiliar(shares, reading.parts)
         if reading.channel != USER:
             shares = np.where([speaks_to_a_machine(part) for part in reading.parts], np.maximum(shares, _SPOKEN_TO), shares)
         worst = int(shares.argmax())
         share = float(shares[worst])
         return InjectionScore(share, share >= self.thresholds[reading.channel], reading.parts[worst], reading.invisible)
+
+
+def unfamiliar(shares: NDArray[np.floating[Any]], parts: Sequence[str]) -> NDArray[np.float64]:
+    """Return the probabilities of the parts of a document, less where a part speaks of what the others speak of."""
+    kept = np.clip(np.asarray(shares, dtype=np.float64), 1e-9, 1 - 1e-9)
+    less = np.minimum(_FAMILIAR * np.array(familiarity(parts)), _MOST_FAMILIAR)
+    return np.asarray(1 / (1 + np.exp(less - np.log(kept / (1 - kept)))), dtype=np.float64)

@@ -26,7 +26,7 @@ from orchestrator.workflows import WorkflowError
 
 NAME = "orchestrator"
 # Of the settings, those that say what a prompt may hold.
-POLICY_SETTINGS = ("passage_drops", "passage_signals", "passages_unchecked")
+POLICY_SETTINGS = ("passage_drops", "passage_drop_scores", "passage_signals", "passages_unchecked")
 log = get_logger(NAME)
 
 

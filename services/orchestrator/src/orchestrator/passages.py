@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from chassis import rpc
 from chassis.errors import InternalError, ServiceError
 from chassis.logging import get_logger
 from orchestrator.runs import Run
+from orchestrator.settings import Settings
 from orchestrator.workflows import Step
 from strata.guardrail.v1.guardrail_service_pb2 import STAGE_RETRIEVED, CheckRequest, CheckResponse, CheckResult, TextVerdict
 from strata.orchestrator.v1.orchestrator_events_pb2 import PassageFlagged
@@ -49,31 +51,40 @@ async def screened(run: Run, step: Step, found: Sequence[RetrievedPassage]) -> t
     """
     settings = run.tools.settings
     flags: list[Flag] = []
-    if found and settings.passage_drops:
+    names = list(dict.fromkeys((*settings.passage_drops, *settings.passage_drop_scores)))
+    if found and names:
         seconds = min(run.timeout(step), settings.passage_check_seconds * settings.deadline_factor)
         try:
-            flags = _objections(found, await _judged(run, found, settings.passage_drops, seconds))
+            flags = _objections(settings, found, await _judged(run, found, names, seconds))
         except ServiceError as error:
             if settings.passages_unchecked == "fail":
                 raise
             log.warning("passages_unchecked", request_id=run.request.request_id, code=error.code)
             return list(found), [{"unchecked": len(found), "code": error.code}]
-    dropped = {flag.passage.chunk_id for flag in flags}
+    dropped = {flag.passage.chunk_id for flag in flags if flag.dropped}
     kept = [passage for passage in found if passage.chunk_id not in dropped]
     reported, notes = await _reported(run, kept)
     await asyncio.gather(*(_signal(run, flag) for flag in (*flags, *reported)))
     return kept, [*(flag.described() for flag in (*flags, *reported)), *notes]
 
 
-def _objections(found: Sequence[RetrievedPassage], verdicts: Sequence[TextVerdict]) -> list[Flag]:
-    judged = zip(found, verdicts, strict=True)
-    return [Flag(passage, check, dropped=True) for passage, verdict in judged for check in verdict.verdict.checks if check.flagged]
+def _objections(settings: Settings, found: Sequence[RetrievedPassage], verdicts: Sequence[TextVerdict]) -> list[Flag]:
+    """Return who objects enough to leave a passage out, and whose score is only to be told."""
+    flags = []
+    for passage, verdict in zip(found, verdicts, strict=True):
+        for check in verdict.verdict.checks:
+            over = check.score >= settings.passage_drop_scores.get(check.name, math.inf)
+            dropped = over or (check.flagged and (check.name in settings.passage_drops or bool(check.error)))
+            if dropped or check.score >= settings.passage_signals.get(check.name, math.inf):
+                flags.append(Flag(passage, check, dropped))
+    return flags
 
 
 async def _reported(run: Run, kept: Sequence[RetrievedPassage]) -> tuple[list[Flag], list[dict[str, Any]]]:
     """Return the scores that are to be told, and a note where they come too late: guardrail remembers what it has, for the next request."""
     settings = run.tools.settings
-    names = [name for name in settings.passage_signals if name not in settings.passage_drops]
+    asked = {*settings.passage_drops, *settings.passage_drop_scores}
+    names = [name for name in settings.passage_signals if name not in asked]
     if not kept or not names:
         return [], []
     try:

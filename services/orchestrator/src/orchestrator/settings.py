@@ -20,6 +20,9 @@ class Settings(ServiceSettings):
     passage_drops: tuple[str, ...] = Field(
         default=("addressing",), description="Checks of passages whose objection leaves a passage out, as JSON; [] for none."
     )
+    passage_drop_scores: dict[str, float] = Field(
+        default={"injection": 0.977}, description="Checks of passages whose score leaves a passage out, with the least score; {} for none."
+    )
     passage_signals: dict[str, float] = Field(
         default={"injection": 0.9}, description="Checks of passages whose score is only reported, with the least score; {} for none."
     )
