@@ -192,6 +192,15 @@ def test_stored_chunks_come_back_as_they_went_in(index: Any) -> None:
     assert {**hit.row(), "search_text": "", "vector": []} == {**chunk.row(), "search_text": "", "vector": []}
 
 
+def test_rows_read_without_vectors_say_which_wait_for_one(index: Any) -> None:
+    """All other columns are there, the searched text included."""
+    put(index, chunks("a"), waiting := chunks("b", "two kettles", vector=None))
+    stored = index.documents(Kind.FLUID, [key("a"), key("b")], vectors=False)
+    assert [stored[key(name)][0].vector is None for name in ("a", "b")] == [False, True]
+    assert stored[key("b")][0].row() == waiting[0].row()
+    assert stored[key("a")][0].search_text == chunks("a")[0].search_text
+
+
 def test_many_documents_come_back_at_once(index: Any) -> None:
     """More keys than fit into one request are answered in full."""
     keys = [key(f"n{number}") for number in range(450)]

@@ -79,8 +79,11 @@ class Index(Protocol):
         """Return the cosines of these chunks with a unit vector (384,), by chunk id; those that wait for theirs are left out."""
         ...
 
-    def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
-        """Return every stored chunk of every version of the documents, by document key."""
+    def documents(self, kind: Kind, keys: Sequence[str], *, vectors: bool = True) -> dict[str, list[Chunk]]:
+        """Return every stored chunk of every version of the documents, by document key.
+
+        Without `vectors` an engine that pays for them may leave an empty list in the place of one.
+        """
         ...
 
     def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]], positions: Mapping[str, int] | None = None) -> int:

@@ -141,8 +141,8 @@ class LanceIndex:
 
         return {name: cosine for part in self._pool.map(leg, self._tables) for name, cosine in part.items()}
 
-    def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
-        """Return every stored chunk of every version of the documents, by document key."""
+    def documents(self, kind: Kind, keys: Sequence[str], *, vectors: bool = True) -> dict[str, list[Chunk]]:  # noqa: ARG002 - they cost nothing here
+        """Return every stored chunk of every version of the documents, by document key; vectors come with them either way."""
         found: dict[str, list[Chunk]] = {key: [] for key in keys}
         for first in range(0, len(keys), _KEYS_AT_ONCE):
             some = keys[first : first + _KEYS_AT_ONCE]

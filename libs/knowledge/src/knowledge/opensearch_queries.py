@@ -14,6 +14,7 @@ import numpy as np
 from encoders.encoder import Vectors
 from knowledge.opensearch_templates import NEVER, kind_of
 from knowledge.payload import name_of, over_at, pack, unpack, unpack_later
+from knowledge.preparation import search_text
 from knowledge.schema import LABEL_SEPARATOR, Chunk, metadata_pairs
 from knowledge.visibility import Visibility, micros, scope
 
@@ -21,6 +22,7 @@ _TIMES = ("effective_from", "superseded_at", "expires_at", "withdrawn_at")
 STATES = ("documents", "superseded", "expired", "withdrawn")
 _NOTHING = "."
 WHOLE = ["payload", "search_text", "vector"]
+WITHOUT_VECTOR: dict[str, Any] = {"_source": False, "stored_fields": "_none_", "docvalue_fields": ["payload", "embedded"]}
 # Columns of a chunk that are searched, filtered or listed; all others are in `payload` alone.
 _OWN = (
     "chunk_id", "document_key", "collection", "tenant", "version", "metadata", "content_hash", "metadata_hash", "access_hash",
@@ -184,6 +186,13 @@ def source(chunk: Chunk) -> dict[str, Any]:
         # As float32, written with as many digits as tell it from its neighbours.
         row["vector"] = np.asarray(chunk.vector, dtype=np.float32)
     return row
+
+
+def chunk_without_vector(fields: Mapping[str, Any]) -> Chunk:
+    """Return the chunk of a row with the columns of `WITHOUT_VECTOR`; its vector is empty, or None where it waits for one."""
+    chunk = unpack(_unpacked(fields["payload"][0]), [] if fields["embedded"][0] else None)
+    vars(chunk)["search_text"] = search_text(chunk.title, chunk.text)
+    return chunk
 
 
 def chunk_of(stored: Mapping[str, Any]) -> Chunk:

@@ -82,13 +82,12 @@ class Writer:
         """Overwrite chunks that are there and hold no later change; return the number of the commit that shows them."""
         lines: list[bytes] = []
         for first in range(0, len(chunks), _KEYS_AT_ONCE):
-            some = {row_id(chunk.chunk_id): chunk for chunk in chunks[first : first + _KEYS_AT_ONCE]}
-            body = {"docs": [{"_id": name, "_source": ["position"]} for name in some]}
-            seconds = self._connection.settings.write_seconds
-            for row in self._connection.call("POST", f"/{self._alias}/_mget", body, seconds=seconds)["docs"]:
+            some = {chunk.chunk_id: chunk for chunk in chunks[first : first + _KEYS_AT_ONCE]}
+            for row in self._numbers("chunk_id", list(some), "position"):
+                chunk = some[row["fields"]["chunk_id"][0]]
                 # A row that is replaced or deleted meanwhile has a later version, and this write is refused.
-                if row.get("found") and row["_source"]["position"] <= some[row["_id"]].position:
-                    lines += _write(row["_id"], source(some[row["_id"]]), row["_version"])
+                if row["fields"]["position"][0] <= chunk.position:
+                    lines += _write(row_id(chunk.chunk_id), source(chunk), row["_version"])
         return self._commit(lines)
 
     def forget_deletions(self, before: int) -> None:
@@ -101,20 +100,25 @@ class Writer:
     def _held(self, keys: Sequence[str]) -> dict[str, _Held]:
         found: dict[str, _Held] = {}
         for first in range(0, len(keys), _KEYS_AT_ONCE):
-            body: dict[str, Any] = {
-                "size": LARGEST_PAGE,
-                "query": {"bool": {"filter": [{"terms": {"document_key": list(keys[first : first + _KEYS_AT_ONCE])}}]}},
-                "_source": False,
-                "docvalue_fields": ["document_key"],
-                "version": True,
-                "sort": [{"chunk_id": "asc"}],
-                "track_total_hits": False,
-            }
-            for row in pages(self._connection, self._alias, body):
+            for row in self._numbers("document_key", keys[first : first + _KEYS_AT_ONCE], "document_key"):
                 held = found.setdefault(row["fields"]["document_key"][0], _Held())
-                held.rows.add(row["_id"])
+                held.rows.add(row_id(row["fields"]["chunk_id"][0]))
                 held.place = max(held.place, row["_version"])
         return found
+
+    def _numbers(self, column: str, values: Sequence[str], also: str) -> Iterator[Any]:
+        """Yield rows with one of these values: chunk id, `also` and version, without a look at what is stored of them."""
+        body: dict[str, Any] = {
+            "size": LARGEST_PAGE,
+            "query": {"bool": {"filter": [{"terms": {column: list(values)}}]}},
+            "_source": False,
+            "stored_fields": "_none_",
+            "docvalue_fields": ["chunk_id", also],
+            "version": True,
+            "sort": [{"chunk_id": "asc"}],
+            "track_total_hits": False,
+        }
+        return pages(self._connection, self._alias, body)
 
     def _commit(self, lines: list[bytes]) -> int:
         """Write the lines and a new number of the commit, then show all of it; return the number."""

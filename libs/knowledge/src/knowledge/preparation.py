@@ -120,5 +120,5 @@ def reuse(chunks: Sequence[Chunk], known: Mapping[str, list[float]]) -> list[Chu
 
 
 def known_vectors(chunks: Iterable[Chunk]) -> dict[str, list[float]]:
-    """Return the vector of each stored search text that has one."""
-    return {chunk.search_text: chunk.vector for chunk in chunks if chunk.vector is not None}
+    """Return the vector of each stored search text whose vector was read."""
+    return {chunk.search_text: chunk.vector for chunk in chunks if chunk.vector}

@@ -54,9 +54,9 @@ class Switchable:
         """Return the cosines of these chunks with a unit vector (384,), by chunk id."""
         return self.current.index.cosines(vector, chunks)
 
-    def documents(self, kind: Kind, keys: Sequence[str]) -> dict[str, list[Chunk]]:
+    def documents(self, kind: Kind, keys: Sequence[str], *, vectors: bool = True) -> dict[str, list[Chunk]]:
         """Return every stored chunk of every version of the documents, by document key."""
-        return self.current.index.documents(kind, keys)
+        return self.current.index.documents(kind, keys, vectors=vectors)
 
     def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]], positions: Mapping[str, int] | None = None) -> int:
         """Make these the only chunks of these documents in one commit; return the version that holds them."""

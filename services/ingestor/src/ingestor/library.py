@@ -145,14 +145,14 @@ class Library:
         keys = sorted({upsert.document.key for upsert in upserts} | removals.keys())
         result = Applied()
         with self._lock:
-            stored = self._index.documents(Kind.FLUID, keys)
-            known = known_vectors(chunk for chunks in stored.values() for chunk in chunks)
-            plan: dict[str, list[Chunk]] = {}
+            stored = self._index.documents(Kind.FLUID, keys, vectors=restore)
+            fresh: list[tuple[Upsert, list[Chunk]]] = []
             for upsert in upserts:
                 try:
-                    self._plan_upsert(upsert, stored[upsert.document.key], known, plan, result, restore=restore)
+                    fresh.append((upsert, self._fresh(upsert, stored[upsert.document.key], result, restore=restore)))
                 except ServiceError as error:
                     result.refused[upsert.document.key] = error
+            plan = self._next_states([(upsert, chunks) for upsert, chunks in fresh if chunks], stored, result)
             for key, position in removals.items():
                 if stored[key] and (restore or fluid.place(stored[key]) <= position):
                     plan[key] = []
@@ -193,7 +193,7 @@ class Library:
         with self._lock:
             if embedded.encoder != self._index.encoder:
                 return False
-            chunks = [chunk for some in self._index.documents(Kind.FLUID, keys).values() for chunk in some]
+            chunks = [chunk for some in self._index.documents(Kind.FLUID, keys, vectors=False).values() for chunk in some]
             filled = [
                 replace(chunk, vector=embedded.vectors[chunk.search_text])
                 for chunk in chunks
@@ -270,31 +270,42 @@ class Library:
         if really:
             self._untidy, self._written = True, time.monotonic()
 
-    def _plan_upsert(
-        self,
-        upsert: Upsert,
-        stored: Sequence[Chunk],
-        known: Mapping[str, list[float]],
-        plan: dict[str, list[Chunk]],
-        result: Applied,
-        *,
-        restore: bool,
-    ) -> None:
+    def _fresh(self, upsert: Upsert, stored: Sequence[Chunk], result: Applied, *, restore: bool) -> list[Chunk]:
+        """Return the chunks of what a document's source says now; none where the index holds that, or something later."""
         document, key = upsert.document, upsert.document.key
         self._check(document)
         now = fluid.present(stored)
         if fluid.place(stored) > document.position and not restore:
-            return
+            return []
         fresh = cut(document, self._index.encoder, upsert.at)
         result.held[key] = (len(fresh), _hash_of(fresh[0]))
         result.closed += {(key, chunk.closed_position) for chunk in stored if chunk.closed_position is not None}
-        if fluid.alike(now, fresh) if restore else fluid.same_hashes(now, fresh):
-            return
-        plan[key] = fluid.next_state(stored, fresh, known, keep=upsert.keep)
-        result.written.append(key)
-        result.closed += {(key, document.position)} if len(fluid.past(plan[key])) > len(fluid.past(stored)) else set()
-        if missing := tuple(chunk.search_text for chunk in plan[key] if chunk.vector is None):
-            result.waiting[key] = missing
+        return [] if (fluid.alike(now, fresh) if restore else fluid.same_hashes(now, fresh)) else fresh
+
+    def _next_states(
+        self, upserts: Sequence[tuple[Upsert, list[Chunk]]], stored: dict[str, list[Chunk]], result: Applied
+    ) -> dict[str, list[Chunk]]:
+        """Return all chunks of each document once its fresh ones are what its source says."""
+        texts = {chunk.search_text for _, fresh in upserts for chunk in fresh}
+        copied = {upsert.document.key for upsert, _ in upserts if upsert.keep}
+        # Vectors that stay, or that a fresh chunk takes over.
+        wanted = [
+            key for key, chunks in stored.items()
+            if any(chunk.search_text in texts or key in copied or chunk.closed_position is not None for chunk in chunks)
+            and any(chunk.vector is not None and not chunk.vector for chunk in chunks)
+        ]  # fmt: skip
+        if wanted:
+            stored |= self._index.documents(Kind.FLUID, wanted)
+        known = known_vectors(chunk for chunks in stored.values() for chunk in chunks)
+        plan: dict[str, list[Chunk]] = {}
+        for upsert, fresh in upserts:
+            key = upsert.document.key
+            plan[key] = fluid.next_state(stored[key], fresh, known, keep=upsert.keep)
+            result.written.append(key)
+            result.closed += {(key, upsert.document.position)} if len(fluid.past(plan[key])) > len(fluid.past(stored[key])) else set()
+            if missing := tuple(chunk.search_text for chunk in plan[key] if chunk.vector is None):
+                result.waiting[key] = missing
+        return plan
 
     def _plan(self, plan: _Plan, document: Document, now: dt.datetime) -> Outcome:
         self._check(document)

@@ -192,10 +192,11 @@ async def test_a_commit_is_soon_covered_by_a_watermark(shop: Database, start: St
     shop.run("insert into shop.policy (title) values ('mine')")
     [(token,)] = shop.run("select (pg_current_wal_lsn() - '0/0')::bigint")
 
-    async def covered() -> bool:
+    async def covered() -> tuple[list[int], list[int]] | None:
         bodies = [body for _subject, _id, body in await stream.messages()]
         rows = [place for place, body in enumerate(bodies) if body["op"] == "c"]
         marks = [place for place, body in enumerate(bodies) if body.get("phase") == "watermark" and body["lsn"] >= token]
-        return bool(rows and marks and marks[0] > rows[0])
+        return (rows, marks) if rows and marks else None
 
-    await until(covered, 30)
+    rows, marks = await until(covered, 30)
+    assert marks[0] > rows[0]
