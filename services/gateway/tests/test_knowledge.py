@@ -2,21 +2,26 @@
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 import pytest_asyncio
 import scripted
 import yaml
 
 from chassis.settings import ServiceSettings
+from testkit.nats import NatsServer, nats_server
 
 _HOME = "/v1/knowledge/collections"
-_RULES = f"{_HOME}/rules/documents"
+_RULES, _LAWS, _SIZES, _UPLOADS = (f"{_HOME}/{name}/documents" for name in ("rules", "laws", "sizes", "uploads"))
 _DATE = {"effective_from": "2024-01-01"}
 _PAGE = b"# Refunds\n\nRefunds take five days.\n"
 
@@ -25,41 +30,55 @@ class OtherSettings(ServiceSettings):
     """Settings of the service behind the gateway."""
 
 
-@asynccontextmanager
-async def _ingestor(home: Path) -> AsyncIterator[None]:
-    """Run ingestor as a process, with one collection of each kind."""
+@contextmanager
+def _ingestor(server: NatsServer, home: Path) -> Iterator[None]:
+    """Run ingestor as a process, with a collection for each test and one of the other kind."""
     folder = home / "domains" / "desk"
     entries = []
-    for name, kind in (("rules", "anchored"), ("notices", "fluid")):
+    for name, kind in (("rules", "anchored"), ("laws", "anchored"), ("sizes", "anchored"), ("uploads", "anchored"), ("notices", "fluid")):
         (folder / "documents" / name).mkdir(parents=True)
         entry = {"name": name, "kind": kind, "path": f"documents/{name}", "owner": "desk", "review_date": "2030-01-01", "licence": "MIT"}
         entries.append(entry | {"labels": ["public"]})
     (folder / "domain.yaml").write_text(yaml.safe_dump({"name": "desk", "collections": entries}))
-    environment = {**os.environ, "STRATA_HOME": str(home), "STRATA_INGESTOR_ENCODER_THREADS": "1"}
+    place = {"STRATA_STATE_DIR": str(server.state_dir), "STRATA_PORT_OFFSET": str(server.port_offset), "STRATA_HOME": str(home)}
+    environment = {**os.environ, **place, "STRATA_INGESTOR_ENCODER_THREADS": "1"}
     with (home / "ingestor.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(sys.executable, "-m", "ingestor", env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{OtherSettings().http_port('ingestor')}/readyz"
+        process = subprocess.Popen([sys.executable, "-m", "ingestor"], env=environment, stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{OtherSettings(STRATA_PORT_OFFSET=server.port_offset).http_port('ingestor')}/readyz"
     try:
-        async with httpx.AsyncClient() as http:
-            for _ in range(600):
-                assert process.returncode is None, (home / "ingestor.log").read_text()[-2000:]
-                try:
-                    if (await http.get(url)).status_code == 200:
-                        break
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.1)
+        for _ in range(900):
+            assert process.poll() is None, (home / "ingestor.log").read_text()[-2000:]
+            with suppress(httpx.TransportError):
+                if httpx.get(url).status_code == 200:
+                    break
+            time.sleep(0.1)
         yield
     finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def house(installation: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A bus with an ingestor on it; its start takes longer than all tests here."""
+    folder = tmp_path_factory.mktemp("house")
+    shutil.copytree(installation, folder / "state")
+    with nats_server(folder / "state") as server, _ingestor(server, folder / "home"):
+        yield server
+
+
+@pytest.fixture
+def bus(house: NatsServer, monkeypatch: pytest.MonkeyPatch) -> NatsServer:
+    """The same bus for all tests here."""
+    monkeypatch.setenv("STRATA_STATE_DIR", str(house.state_dir))
+    monkeypatch.setenv("STRATA_PORT_OFFSET", str(house.port_offset))
+    return house
 
 
 @pytest_asyncio.fixture
-async def desk(run: Any, tmp_path: Path) -> AsyncIterator[Any]:
+async def desk(run: Any) -> AsyncIterator[Any]:
     """A gateway with an ingestor behind it."""
-    async with _ingestor(tmp_path / "home"), run(max_document_bytes=4 << 20, max_text_bytes=1 << 20, rpc_timeout_seconds=10) as stack:
+    async with run(max_document_bytes=4 << 20, max_text_bytes=1 << 20, rpc_timeout_seconds=10) as stack:
         yield stack
 
 
@@ -98,7 +117,11 @@ async def test_a_document_is_put_superseded_and_withdrawn(desk: Any) -> None:
     assert _code(no_reason) == (400, "invalid_request")
     assert (gone.status_code, gone.json()["withdrawn"]) == (200, True)
     assert _code(twice) == (404, "not_found")
-    records = [record for record in await scripted.records(desk.admin, "knowledge") if record.service == "gateway"]
+    records = [
+        record
+        for record in await scripted.records(desk.admin, "knowledge")
+        if record.service == "gateway" and record.details["collection"] == "rules"
+    ]
     assert [(record.details["action"], record.outcome, record.code) for record in records] == [
         ("put", "succeeded", ""),
         ("put", "succeeded", ""),
@@ -120,35 +143,35 @@ async def test_who_may_write_what(desk: Any) -> None:
     admin = await desk.new_key(role="knowledge_admin")
     remove = {"version": "2024-01-01", "reason": "mistake"}
     async with desk.http(app) as http:
-        refused = [await http.post(_RULES, data=_DATE, files=_file(_PAGE)), await http.get(_HOME), await http.delete(f"{_RULES}/x")]
+        refused = [await http.post(_LAWS, data=_DATE, files=_file(_PAGE)), await http.get(_HOME), await http.delete(f"{_LAWS}/x")]
         nobody = await http.get(_HOME, headers={"authorization": "Bearer nobody"})
     async with desk.http(acme) as http:
-        own = await http.post(_RULES, data=_DATE, files=_file(_PAGE))
+        own = await http.post(_LAWS, data=_DATE, files=_file(_PAGE))
         foreign = [
-            await http.post(_RULES, data={**_DATE, "tenant": "globex"}, files=_file(_PAGE)),
-            await http.post(_RULES, data={**_DATE, "tenant": "*"}, files=_file(_PAGE)),
-            await http.delete(f"{_RULES}/refunds", params={**remove, "tenant": "globex"}),
+            await http.post(_LAWS, data={**_DATE, "tenant": "globex"}, files=_file(_PAGE)),
+            await http.post(_LAWS, data={**_DATE, "tenant": "*"}, files=_file(_PAGE)),
+            await http.delete(f"{_LAWS}/refunds", params={**remove, "tenant": "globex"}),
         ]
     async with desk.http(globex) as http:
-        not_theirs = await http.delete(f"{_RULES}/refunds", params=remove)
+        not_theirs = await http.delete(f"{_LAWS}/refunds", params=remove)
         front_matter = b"---\ntenant: acme\nid: refunds\n---\n" + _PAGE
-        theirs = await http.post(_RULES, data=_DATE, files=_file(front_matter, "page.md"))
+        theirs = await http.post(_LAWS, data=_DATE, files=_file(front_matter, "page.md"))
     async with desk.http(admin) as http:
-        for_all = await http.post(_RULES, data={**_DATE, "tenant": "*"}, files=_file(_PAGE))
-        bad_tenant = await http.post(_RULES, data={**_DATE, "tenant": "a.>"}, files=_file(_PAGE))
-        counts = (await http.get(_HOME)).json()["data"][0]["documents"]
+        for_all = await http.post(_LAWS, data={**_DATE, "tenant": "*"}, files=_file(_PAGE))
+        bad_tenant = await http.post(_LAWS, data={**_DATE, "tenant": "a.>"}, files=_file(_PAGE))
+        counts = {entry["id"]: entry["documents"] for entry in (await http.get(_HOME)).json()["data"]}
     assert [_code(response) for response in [*refused, *foreign]] == [(403, "permission_denied")] * 6
     assert _code(nobody) == (401, "invalid_api_key")
     assert [response.status_code for response in (own, theirs, for_all)] == [201, 201, 201]
     assert _code(not_theirs) == (404, "not_found")
     assert _code(bad_tenant) == (400, "invalid_request")
-    assert counts == 3
+    assert counts["laws"] == 3
 
 
 async def _begun(desk: Any, key: str, length: str, body: bytes) -> str:
     """Return the beginning of the answer to an upload of which no more than `body` is ever sent."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(desk.url.rpartition(":")[2]))
-    head = f"POST {_RULES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    head = f"POST {_SIZES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     writer.write(f"{head}{length}\r\n\r\n".encode() + body)
     try:
         return (await asyncio.wait_for(reader.readuntil(b"}}"), 20)).decode()
@@ -164,9 +187,9 @@ async def test_a_file_that_is_too_large_is_refused_early(desk: Any) -> None:
     said = await _begun(desk, key, f"Content-Length: {200 << 20}", b"")
     unsaid = await _begun(desk, key, "Transfer-Encoding: chunked", b"%x\r\n%s\r\n" % (len(fields), fields) + 6 * megabyte)
     async with desk.http(key) as http:
-        whole = await http.post(_RULES, data=_DATE, files=_file(bytes(200 << 20), "huge.txt"))
-        text = await http.post(_RULES, json={"id": "x", "title": "x", "text": "x" * ((1 << 20) + 1), **_DATE})
-        fine = await http.post(_RULES, data=_DATE, files=_file(_PAGE))
+        whole = await http.post(_SIZES, data=_DATE, files=_file(bytes(200 << 20), "huge.txt"))
+        text = await http.post(_SIZES, json={"id": "x", "title": "x", "text": "x" * ((1 << 20) + 1), **_DATE})
+        fine = await http.post(_SIZES, data=_DATE, files=_file(_PAGE))
     assert all(answer.startswith("HTTP/1.1 413") and "document_too_large" in answer for answer in (said, unsaid))
     assert [_code(response) for response in (whole, text)] == [(413, "document_too_large")] * 2
     assert fine.json()["changed"] is True
@@ -213,25 +236,18 @@ _BAD: list[tuple[dict[str, Any], int, str]] = [
 async def test_bad_uploads(desk: Any) -> None:
     """Each has its status and code, and nothing of it is stored; whoever names what is not there learns no names."""
     async with desk.http(await desk.new_key(role="knowledge_admin")) as http:
-        answers = [await http.post(_RULES, **request) for request, _, _ in _BAD]
+        answers = [await http.post(_UPLOADS, **request) for request, _, _ in _BAD]
         absent = [
             await http.post(f"{_HOME}/nowhere/documents", data=_DATE, files=_file(_PAGE)),
-            await http.get(f"{_HOME}/rules"),
-            await http.put(_RULES, json={}),
-            await http.delete(_RULES),
+            await http.get(f"{_HOME}/uploads"),
+            await http.put(_UPLOADS, json={}),
+            await http.delete(_UPLOADS),
             await http.get("/v1/knowledge/"),
         ]
-        query = await http.delete(f"{_RULES}/x", params={"versions": "1"})
+        query = await http.delete(f"{_UPLOADS}/x", params={"versions": "1"})
         counts = {entry["id"]: entry["documents"] for entry in (await http.get(_HOME)).json()["data"]}
     assert [_code(answer) for answer in answers] == [(status, code) for _, status, code in _BAD]
     assert [_code(answer) for answer in absent] == [(404, "not_found")] * 5
-    assert "rules" not in absent[0].text
+    assert not any(name in absent[0].text for name in counts)
     assert _code(query) == (400, "invalid_request")
-    assert counts == {"rules": 0, "notices": 0}
-
-
-async def test_without_an_ingestor_it_is_unavailable(run: Any) -> None:
-    """The client is told to try again."""
-    async with run(rpc_timeout_seconds=0.5, upload_seconds=1) as stack, stack.http(await stack.new_key(role="knowledge_editor")) as http:
-        answers = [await http.get(_HOME), await http.post(_RULES, data=_DATE, files=_file(_PAGE))]
-    assert [_code(answer) for answer in answers] == [(503, "service_unavailable")] * 2
+    assert (counts["uploads"], counts["notices"]) == (0, 0)

@@ -186,6 +186,17 @@ async def test_the_gateway_works_without_inference_and_audit_service(run) -> Non
     assert (trace.status_code, trace.json()["error"]["code"]) == (503, "service_unavailable")
 
 
+async def test_without_an_ingestor_documents_are_unavailable(run) -> None:
+    """The client is told to try again."""
+    async with run(rpc_timeout_seconds=0.5, upload_seconds=1) as stack, stack.http(await stack.new_key(role="knowledge_editor")) as http:
+        collections, page = "/v1/knowledge/collections", {"file": ("refunds.md", b"# Refunds", "")}
+        posted = await http.post(f"{collections}/rules/documents", data={"effective_from": "2024-01-01"}, files=page)
+        answers = [await http.get(collections), posted]
+
+    codes = [(answer.status_code, answer.json()["error"]["code"]) for answer in answers]
+    assert codes == [(503, "service_unavailable")] * 2
+
+
 async def test_answers_survive_a_restart_of_the_bus(stack) -> None:
     """A request that waits while the bus dies and comes back gets its answer; what is held in memory follows again."""
 

@@ -1,10 +1,12 @@
 """One HTTP exchange over ASGI: what came in, and the few ways to answer."""
 
 import asyncio
+import json
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, MutableMapping
 from typing import Any
+from urllib.parse import parse_qs
 
 from contracts.errors import known
 from gateway import refusals
@@ -17,6 +19,7 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 _NAME = re.compile(r"[\w.@/:-]{1,128}", re.ASCII)
+_MOST_FIELDS, _LONGEST_FIELD = 12, 2000
 EVENTS = b"text/event-stream; charset=utf-8"
 
 
@@ -40,6 +43,16 @@ class Exchange:
     def header(self, name: bytes) -> str:
         """Return a header's value, or nothing."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    def query_fields(self, known_names: Collection[str]) -> dict[str, str]:
+        """Return the fields of the query, of each the last; raise RefusedError for a malformed query or another name."""
+        try:
+            found = parse_qs(self.query.decode("ascii"), strict_parsing=bool(self.query), max_num_fields=_MOST_FIELDS, errors="strict")
+        except ValueError as error:
+            raise RefusedError("invalid_request", "The query is malformed.") from error
+        if unknown := sorted(set(found) - set(known_names)):
+            raise RefusedError("invalid_request", f"Known: {', '.join(sorted(known_names))}.", param=unknown[0][:64])
+        return {name: values[-1][:_LONGEST_FIELD] for name, values in found.items()}
 
     def add(self, name: bytes, value: str) -> None:
         """Add a header to the answer; an empty value, or one that is no plain name, is left out."""
@@ -105,6 +118,10 @@ class Exchange:
         head["headers"].append((b"content-length", b"%d" % len(body)))
         await self._send(head)
         await self._send({"type": "http.response.body", "body": body})
+
+    async def respond_json(self, value: dict[str, Any], *, status: int = 200) -> None:
+        """Answer with an object."""
+        await self.respond(status, json.dumps(value, separators=(",", ":")).encode())
 
     async def refuse(self, error: RefusedError) -> None:
         """Answer with OpenAI's error envelope."""

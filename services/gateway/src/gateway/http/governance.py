@@ -2,7 +2,6 @@
 
 import json
 from typing import Any, TypeVar
-from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -69,30 +68,30 @@ class Governance:
         tenant = order.tenant or caller.tenant
         request = pb.EraseSubjectRequest(caller=caller, tenant=tenant, subject=order.user, reason=order.reason)
         done: pb.EraseSubjectResponse = await self._call(self._service.EraseSubject, request)
-        await _json(exchange, {"object": "audit.erasure", "tenant": tenant, "keys": done.keys, "requests": done.requests})
+        await exchange.respond_json({"object": "audit.erasure", "tenant": tenant, "keys": done.keys, "requests": done.requests})
 
     async def _hold(self, exchange: Exchange, caller: Caller) -> None:
         order = _parsed(_Hold, await self._body(exchange))
         tenant = order.tenant or caller.tenant
         request = pb.SetHoldRequest(caller=caller, tenant=tenant, subject=order.user, reason=order.reason)
         await self._call(self._service.SetHold, request)
-        await _json(
-            exchange, {"object": "audit.hold", "tenant": tenant, "whole_tenant": not order.user, "reason": order.reason}, status=201
+        await exchange.respond_json(
+            {"object": "audit.hold", "tenant": tenant, "whole_tenant": not order.user, "reason": order.reason}, status=201
         )
 
     async def _lift(self, exchange: Exchange, caller: Caller) -> None:
-        order = _parsed(_Hold, json.dumps(_query(exchange.query, {"tenant", "user", "reason"})).encode())
+        order = _parsed(_Hold, json.dumps(exchange.query_fields({"tenant", "user", "reason"})).encode())
         tenant = order.tenant or caller.tenant
         request = pb.LiftHoldRequest(caller=caller, tenant=tenant, subject=order.user, reason=order.reason)
         done: pb.LiftHoldResponse = await self._call(self._service.LiftHold, request)
         if not done.lifted:
             raise RefusedError("not_found")
-        await _json(exchange, {"object": "audit.hold", "tenant": tenant, "whole_tenant": not order.user, "lifted": True})
+        await exchange.respond_json({"object": "audit.hold", "tenant": tenant, "whole_tenant": not order.user, "lifted": True})
 
     async def _list(self, exchange: Exchange, caller: Caller) -> None:
-        tenant = _query(exchange.query, {"tenant"}).get("tenant", caller.tenant)
+        tenant = exchange.query_fields({"tenant"}).get("tenant", caller.tenant)
         found: pb.ListHoldsResponse = await self._call(self._service.ListHolds, pb.ListHoldsRequest(caller=caller, tenant=tenant))
-        await _json(exchange, {"object": "list", "data": [{"object": "audit.hold", **to_json(hold)} for hold in found.holds]})
+        await exchange.respond_json({"object": "list", "data": [{"object": "audit.hold", **to_json(hold)} for hold in found.holds]})
 
     async def _body(self, exchange: Exchange) -> bytes:
         return await exchange.body(_MAX_BODY, self._parts.settings.body_seconds)
@@ -107,17 +106,3 @@ def _parsed(kind: type[T], raw: bytes) -> T:
     except ValidationError as error:
         first = error.errors()[0]
         raise RefusedError("invalid_request", str(first["msg"]), param=".".join(map(str, first["loc"])) or None) from error
-
-
-def _query(raw: bytes, known: set[str]) -> dict[str, str]:
-    try:
-        found = parse_qs(raw.decode("ascii"), strict_parsing=bool(raw), max_num_fields=4, errors="strict")
-    except ValueError as error:
-        raise RefusedError("invalid_request", "The query is malformed.") from error
-    if unknown := sorted(set(found) - known):
-        raise RefusedError("invalid_request", f"Known: {', '.join(sorted(known))}.", param=unknown[0][:64])
-    return {name: values[-1] for name, values in found.items()}
-
-
-async def _json(exchange: Exchange, body: dict[str, Any], *, status: int = 200) -> None:
-    await exchange.respond(status, json.dumps(body, separators=(",", ":")).encode())

@@ -1,11 +1,9 @@
 """Documents over HTTP: uploads, withdrawals, and what collections there are."""
 
 import hashlib
-import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import parse_qs
 
 from chassis import rpc
 from chassis.errors import NotFoundError, ServiceError
@@ -73,7 +71,7 @@ class Knowledge:
             if WRITE_ALL in caller.permissions:
                 shown |= {"documents": entry.documents, "chunks": entry.chunks}
             data.append(shown)
-        await _json(exchange, 200, {"object": "list", "data": data})
+        await exchange.respond_json({"object": "list", "data": data})
 
     async def _put(self, exchange: Exchange, caller: Caller, collection: str, _: str) -> None:
         started = time.perf_counter()
@@ -88,7 +86,9 @@ class Knowledge:
             raise _shown(error) from error
         details |= {"document_id": answer["id"], "version": answer["version"], "changed": answer["changed"]}
         await self._record(exchange, caller, details, started)
-        await _json(exchange, 201 if answer["changed"] else 200, {"object": "knowledge.document", "collection": collection, **answer})
+        await exchange.respond_json(
+            {"object": "knowledge.document", "collection": collection, **answer}, status=201 if answer["changed"] else 200
+        )
 
     async def _text(self, exchange: Exchange, caller: Caller, collection: str, details: dict[str, Any]) -> dict[str, Any]:
         settings = self._parts.settings
@@ -156,7 +156,7 @@ class Knowledge:
         details |= {"content_sha256": digest.hexdigest(), "bytes": size}
 
     async def _withdraw(self, exchange: Exchange, caller: Caller, collection: str, document_id: str) -> None:
-        started, query = time.perf_counter(), _query(exchange.query)
+        started, query = time.perf_counter(), exchange.query_fields({"version", "reason", "tenant"})
         details: dict[str, Any] = {"action": "withdraw", "collection": collection, "document_id": document_id, **query}
         try:
             request = pb.DeleteDocumentRequest(
@@ -175,7 +175,7 @@ class Knowledge:
             raise _shown(error) from error
         await self._record(exchange, caller, details, started)
         shown = {"id": document_id, "object": "knowledge.document", "collection": collection, "version": request.version}
-        await _json(exchange, 200, {**shown, "withdrawn": True})
+        await exchange.respond_json({**shown, "withdrawn": True})
 
     async def _record(self, exchange: Exchange, caller: Caller, details: dict[str, Any], started: float, *, code: str = "") -> None:
         """Put on record who did what; what was stored stays stored where this fails, and a repeat changes nothing."""
@@ -193,16 +193,6 @@ class Knowledge:
         )
 
 
-def _query(raw: bytes) -> dict[str, str]:
-    try:
-        found = parse_qs(raw.decode("ascii"), strict_parsing=bool(raw), max_num_fields=10, errors="strict")
-    except ValueError as error:
-        raise RefusedError("invalid_request", "The query is malformed.") from error
-    if unknown := sorted(set(found) - {"version", "reason", "tenant"}):
-        raise RefusedError("invalid_request", "Known: version, reason, tenant.", param=unknown[0][:64])
-    return {name: values[-1][:2000] for name, values in found.items()}
-
-
 def _shown(error: ServiceError) -> ServiceError:
     """Return the error with what it says of the caller's document, and nothing of anybody else's."""
     if isinstance(error, RefusedError) or error.code not in _SHOWN:
@@ -212,7 +202,3 @@ def _shown(error: ServiceError) -> ServiceError:
 
 def _too_large(limit: int) -> RefusedError:
     return RefusedError("document_too_large", f"At most {limit} bytes are allowed.")
-
-
-async def _json(exchange: Exchange, status: int, value: dict[str, Any]) -> None:
-    await exchange.respond(status, json.dumps(value, separators=(",", ":")).encode())

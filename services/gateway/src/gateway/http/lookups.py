@@ -67,13 +67,13 @@ class Lookups:
 
     async def models(self, exchange: Exchange) -> None:
         """List what this key may name."""
-        await _json(exchange, {"object": "list", "data": self._models(self._caller(exchange))})
+        await exchange.respond_json({"object": "list", "data": self._models(self._caller(exchange))})
 
     async def model(self, exchange: Exchange, name: str) -> None:
         """Return one entry of the list."""
         for entry in self._models(self._caller(exchange)):
             if entry["id"] == name:
-                return await _json(exchange, entry)
+                return await exchange.respond_json(entry)
         raise RefusedError("model_not_found", param="model")
 
     def _models(self, caller: Caller) -> list[dict[str, Any]]:
@@ -99,7 +99,7 @@ class Lookups:
                 told = await self._awaited(exchange, caller.tenant, request_id, seconds)
             finally:
                 share.leave()
-        await _json(exchange, await self._body(caller, request_id, told))
+        await exchange.respond_json(await self._body(caller, request_id, told))
 
     async def _told(self, tenant: str, request_id: str) -> Told:
         """Return what the client was told so far: the decision of a review, or else the answer."""
@@ -217,7 +217,7 @@ class Lookups:
         found = await self._trace(caller, trace)
         if not found.records:
             raise RefusedError("not_found")
-        await _json(exchange, {"id": trace, "object": "trace", **to_json(found)})
+        await exchange.respond_json({"id": trace, "object": "trace", **to_json(found)})
 
     async def _trace(self, caller: Caller, name: str, *, places_only: bool = False) -> GetTraceResponse:
         timeout = self._parts.settings.rpc_timeout_seconds
@@ -241,7 +241,3 @@ def _wait(raw: bytes, longest: float) -> float:
     if not seconds >= 0:
         raise RefusedError("invalid_request", "Give `wait` in seconds.", param="wait")
     return min(seconds, longest)
-
-
-async def _json(exchange: Exchange, value: dict[str, Any]) -> None:
-    await exchange.respond(200, json.dumps(value, separators=(",", ":")).encode())

@@ -92,7 +92,7 @@ class Moderation:
         self._parts.admission.check(caller, CHECK)
         found = await self._call(self._guardrail.ListChecks, pb.ListChecksRequest())
         cards = [{**MessageToDict(card, preserving_proto_field_name=True), "stage": _stage_name(card.stage)} for card in found.cards]
-        await _json(exchange, {"object": "list", "data": cards})
+        await exchange.respond_json({"object": "list", "data": cards})
 
     async def _moderate(self, exchange: Exchange, caller: Caller, raw: bytes) -> None:
         body = _read(_Moderation, raw)
@@ -103,7 +103,7 @@ class Moderation:
         request = pb.CheckRequest(caller=caller, stage=pb.STAGE_INPUT, texts=texts, checks=["safety"])
         found = await self._judged(exchange, caller, request)
         results = [_moderated(verdict) for verdict in found.results]
-        await _json(exchange, {"id": f"modr-{secrets.token_hex(12)}", "model": MODEL, "results": results})
+        await exchange.respond_json({"id": f"modr-{secrets.token_hex(12)}", "model": MODEL, "results": results})
 
     async def _check(self, exchange: Exchange, caller: Caller, raw: bytes) -> None:
         body = _read(_Check, raw)
@@ -119,7 +119,7 @@ class Moderation:
         )
         found = await self._judged(exchange, caller, request)
         data = {"object": "guardrail.check", "id": exchange.request_id, "stage": body.stage}
-        await _json(exchange, {**data, "results": [_shown(verdict) for verdict in found.results]})
+        await exchange.respond_json({**data, "results": [_shown(verdict) for verdict in found.results]})
 
     async def _judged(self, exchange: Exchange, caller: Caller, request: pb.CheckRequest) -> pb.CheckResponse:
         try:
@@ -179,7 +179,3 @@ def _shown(verdict: pb.TextVerdict) -> dict[str, Any]:
 
 def _stage_name(stage: pb.Stage.ValueType) -> str:
     return pb.Stage.Name(stage).removeprefix("STAGE_").lower()
-
-
-async def _json(exchange: Exchange, body: dict[str, Any]) -> None:
-    await exchange.respond(200, json.dumps(body, separators=(",", ":")).encode())

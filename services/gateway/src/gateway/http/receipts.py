@@ -1,8 +1,6 @@
 """/v1/receipts and /v1/audit: proof of one's answer to keep, and lookups in the audit log for who may."""
 
-import json
 from typing import Any
-from urllib.parse import parse_qs
 
 from chassis import rpc
 from chassis.errors import InvalidArgumentError
@@ -55,7 +53,7 @@ class Receipts:
     async def _search(self, exchange: Exchange, caller: Any) -> None:
         if READ_AUDIT not in caller.permissions:
             raise RefusedError("permission_denied")
-        query = _query(exchange.query)
+        query = exchange.query_fields(_FILTERS | {"limit", "cursor"})
         request = pb.SearchRecordsRequest(caller=caller, limit=_limit(query.pop("limit", "0")), cursor=query.pop("cursor", ""), **query)
         try:
             found = to_json(await self._call(self._service.SearchRecords, request))
@@ -64,20 +62,10 @@ class Receipts:
         records = [{"index": int(one.get("index", 0)), "hash": one["hash"], **one["record"]} for one in found.get("records", [])]
         cursor = found.get("next_cursor") or None
         body = {"object": "list", "data": records, "has_more": cursor is not None, "next_cursor": cursor}
-        await exchange.respond(200, json.dumps(body, separators=(",", ":")).encode())
+        await exchange.respond_json(body)
 
     async def _call(self, method: Any, request: Any) -> Any:
         return await rpc.call(method, request, timeout=2 * self._parts.settings.rpc_timeout_seconds)
-
-
-def _query(raw: bytes) -> dict[str, str]:
-    try:
-        found = parse_qs(raw.decode("ascii"), strict_parsing=bool(raw), max_num_fields=12, errors="strict")
-    except ValueError as error:
-        raise RefusedError("invalid_request", "The query is malformed.") from error
-    if unknown := sorted(set(found) - _FILTERS - {"limit", "cursor"}):
-        raise RefusedError("invalid_request", f"Known: {', '.join(sorted(_FILTERS))}.", param=unknown[0][:64])
-    return {name: values[-1][:512] for name, values in found.items()}
 
 
 def _limit(text: str) -> int:

@@ -1,8 +1,6 @@
 """Reviews over HTTP: the queue, one review with its trace, claims and decisions."""
 
-import json
 from typing import Any
-from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -70,7 +68,7 @@ class Reviews:
         return await rpc.call(method, request, timeout=2 * self._parts.settings.rpc_timeout_seconds)
 
     async def _list(self, exchange: Exchange, caller: Caller, _: str) -> None:
-        query = _query(exchange.query)
+        query = exchange.query_fields(_FILTERS)
         try:
             limit = int(query.pop("limit", "0"))
         except ValueError as error:
@@ -84,25 +82,25 @@ class Reviews:
         summary["agreement"] = {"alpha": found.alpha if found.HasField("alpha") else None, "reviews": found.rated}
         data = [_body(item) for item in found.items]
         more = bool(found.next_cursor)
-        await _json(
-            exchange, {"object": "list", "data": data, "has_more": more, "next_cursor": found.next_cursor or None, "summary": summary}
+        await exchange.respond_json(
+            {"object": "list", "data": data, "has_more": more, "next_cursor": found.next_cursor or None, "summary": summary}
         )
 
     async def _get(self, exchange: Exchange, caller: Caller, request_id: str) -> None:
         request = pb.GetReviewRequest(caller=caller, access_id=exchange.request_id, request_id=request_id)
         found: pb.GetReviewResponse = await self._call(self._service.GetReview, request)
         trace = [to_json(record) for record in found.trace]
-        await _json(exchange, {**_body(found.item), "trace": trace, "trace_error": found.trace_error or None})
+        await exchange.respond_json({**_body(found.item), "trace": trace, "trace_error": found.trace_error or None})
 
     async def _claim(self, exchange: Exchange, caller: Caller, request_id: str) -> None:
         request = pb.ClaimReviewRequest(caller=caller, access_id=exchange.request_id, request_id=request_id)
         found: pb.ClaimReviewResponse = await self._call(self._service.ClaimReview, request)
-        await _json(exchange, _body(found.item))
+        await exchange.respond_json(_body(found.item))
 
     async def _release(self, exchange: Exchange, caller: Caller, request_id: str) -> None:
         request = pb.ReleaseReviewRequest(caller=caller, access_id=exchange.request_id, request_id=request_id)
         found: pb.ReleaseReviewResponse = await self._call(self._service.ReleaseReview, request)
-        await _json(exchange, _body(found.item))
+        await exchange.respond_json(_body(found.item))
 
     async def _decide(self, exchange: Exchange, caller: Caller, request_id: str) -> None:
         settings = self._parts.settings
@@ -122,7 +120,7 @@ class Reviews:
             comment=said.comment,
         )
         found: pb.DecideReviewResponse = await self._call(self._service.DecideReview, request)
-        await _json(exchange, _body(found.item))
+        await exchange.respond_json(_body(found.item))
 
 
 def _body(item: ReviewItem) -> dict[str, Any]:
@@ -130,21 +128,7 @@ def _body(item: ReviewItem) -> dict[str, Any]:
     return {"id": item.request_id, "object": "review", **shown}
 
 
-def _query(raw: bytes) -> dict[str, str]:
-    try:
-        found = parse_qs(raw.decode("ascii"), strict_parsing=bool(raw), max_num_fields=10, errors="strict")
-    except ValueError as error:
-        raise RefusedError("invalid_request", "The query is malformed.") from error
-    if unknown := sorted(set(found) - _FILTERS):
-        raise RefusedError("invalid_request", f"Known: {', '.join(sorted(_FILTERS))}.", param=unknown[0][:64])
-    return {name: values[-1][:512] for name, values in found.items()}
-
-
 def _shown(error: ServiceError) -> ServiceError:
     if isinstance(error, RefusedError) or error.code not in _SHOWN:
         return error
     return RefusedError(error.code, str(error)[:500])
-
-
-async def _json(exchange: Exchange, value: dict[str, Any]) -> None:
-    await exchange.respond(200, json.dumps(value, separators=(",", ":")).encode())

@@ -1,6 +1,5 @@
 """/v1/stops: the emergency stop, set by one person and lifted by another."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,7 +55,7 @@ class StopDesk:
     async def _list(self, exchange: Exchange, caller: Caller) -> None:
         own = {"all", _own(caller)}
         stops = [stop for scope, stop in self._parts.stops.mirror.entries.items() if scope in own or WRITE_ALL in caller.permissions]
-        await _json(exchange, {"object": "list", "data": [_shown(stop) for stop in sorted(stops, key=lambda stop: stop.scope)]})
+        await exchange.respond_json({"object": "list", "data": [_shown(stop) for stop in sorted(stops, key=lambda stop: stop.scope)]})
 
     async def _set(self, exchange: Exchange, caller: Caller) -> None:
         raw = await exchange.body(_MAX_BODY, self._parts.settings.body_seconds)
@@ -79,7 +78,7 @@ class StopDesk:
             raise UnavailableError(f"the stop was not taken: {error!r}") from error
         # The effect comes first: a log that cannot be written must not keep anybody from stopping.
         self._parts.trail.later(self._record(exchange, caller, "stop_set", stop.scope, {"reason": stop.reason}))
-        await _json(exchange, _shown(stop), status=201)
+        await exchange.respond_json(_shown(stop), status=201)
 
     async def _lift(self, exchange: Exchange, caller: Caller, scope: str) -> None:
         try:
@@ -99,7 +98,7 @@ class StopDesk:
             await bucket.delete(scope, last=entry.revision)
         except (TimeoutError, NatsError, APIError) as error:
             raise UnavailableError(f"the stop was not lifted: {error!r}") from error
-        await _json(exchange, {**_shown(stop), "object": "stop.lifted", "lifted_by": _person(caller)})
+        await exchange.respond_json({**_shown(stop), "object": "stop.lifted", "lifted_by": _person(caller)})
 
     async def _stored(self) -> KeyValue:
         if self._bucket is None:
@@ -134,7 +133,3 @@ def _require(caller: Caller, permission: str, scope: str) -> None:
 
 def _shown(stop: Stop) -> dict[str, Any]:
     return {"object": "stop", "scope": stop.scope, "reason": stop.reason, "set_by": stop.set_by, "set_at": stop.set_at}
-
-
-async def _json(exchange: Exchange, body: dict[str, Any], *, status: int = 200) -> None:
-    await exchange.respond(status, json.dumps(body, separators=(",", ":")).encode())

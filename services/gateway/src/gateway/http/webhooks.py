@@ -1,8 +1,6 @@
 """/v1/webhooks: registrations, secrets, tests, the log of deliveries and redrives."""
 
-import json
 from typing import Any
-from urllib.parse import parse_qs
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -52,7 +50,7 @@ class Webhooks:
             share.leave()
         if exchange.method != "GET":
             await self._record(exchange, caller, body)
-        await exchange.respond(status, json.dumps(body, separators=(",", ":")).encode())
+        await exchange.respond_json(body, status=status)
 
     async def _route(self, exchange: Exchange, caller: Caller, name: str, rest: str) -> tuple[int, dict[str, Any]]:
         route = (exchange.method, bool(name), rest)
@@ -93,7 +91,7 @@ class Webhooks:
         return {**_shown(created.webhook), "secret": created.secret}
 
     async def _deliveries(self, exchange: Exchange, caller: Caller, name: str) -> dict[str, Any]:
-        query = {key: values[0] for key, values in parse_qs(exchange.query.decode("latin-1")).items()}
+        query = exchange.query_fields({"limit", "state"})
         limit = query.get("limit", "0")
         if not limit.isdecimal() or len(limit) > 4 or query.get("state", "") not in {"", "pending", "delivered", "failed"}:
             raise RefusedError("invalid_request", "The limit is a number, the state pending, delivered or failed.")
