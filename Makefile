@@ -44,7 +44,7 @@ types: setup ## Mypy, strict, package by package.
 test: test-unit test-system ## All tests.
 
 test-unit: setup ## Tests of each package against real NATS, gRPC, SQLite and LanceDB; no model.
-	python deploy/run_tests.py "not model and not system" 3
+	python deploy/run_tests.py "not model and not system" 4
 
 test-system: setup ## The whole stack with real vLLM: flows, kills, contracts.
 	python deploy/run_tests.py "model or system" 1
