@@ -3,16 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from chassis.errors import ServiceError
-from encoders import Encoder
-from knowledge.generations import Generations
-from knowledge.opensearch_client import Connection, OpenSearchSettings
-from knowledge.opensearch_provisioning import Setup, setup
+
+# Every start of the command reads this file, and what it needs takes a third of such a start.
+if TYPE_CHECKING:
+    from knowledge.opensearch_provisioning import Setup
 
 out, err = Console(), Console(stderr=True)
 State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
@@ -35,6 +35,9 @@ def init(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")] = False,
 ) -> None:
     """Make roles, users, templates, indices and aliases on OpenSearch; what is there is kept, so it can be run again."""
+    from knowledge.opensearch_client import Connection, OpenSearchSettings
+    from knowledge.opensearch_provisioning import setup
+
     if admin_user and admin_password_file is None:
         raise typer.BadParameter("--admin-password-file is needed, or --admin-user '' for a cluster without users")
     try:
@@ -48,11 +51,14 @@ def init(
 
 def _encoder(state: Path) -> str:
     """Return the key of the encoder that is served, or of the installed one before anything was."""
+    from encoders import Encoder
+    from knowledge.generations import Generations
+
     served = Generations(state / "knowledge").read()
     return served.serving.encoder if served else Encoder.load().identity.key()
 
 
-def _show(done: Setup, *, as_json: bool) -> None:
+def _show(done: "Setup", *, as_json: bool) -> None:
     if as_json:
         content = {"templates": done.templates, "users": {name: str(file) for name, file in done.users.items()}, "indices": done.indices}
         sys.stdout.write(json.dumps(content) + "\n")
