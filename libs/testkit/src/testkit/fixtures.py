@@ -13,7 +13,7 @@ import pytest_asyncio
 from nats.aio.client import Client
 
 from testkit.nats import NatsServer, nats_server
-from testkit.opensearch import ABSENT, OpenSearchNode, opensearch_home, opensearch_node, running_opensearch
+from testkit.opensearch import ABSENT, QUICK_START, OpenSearchNode, opensearch_home, opensearch_node, running_opensearch
 from testkit.postgres import PostgresServer, postgres_binaries, postgres_server
 from testkit.vllm import Vllm, running_vllm, vllm_server
 
@@ -107,7 +107,7 @@ def opensearch() -> Iterator[OpenSearchNode]:
     home = opensearch_home()
     if home is None:
         pytest.skip(ABSENT)
-    with opensearch_node(home) as node:
+    with opensearch_node(home, java_options=QUICK_START) as node:
         yield node
 
 
