@@ -14,7 +14,7 @@ FOLDERS = ("libs/*/tests", "services/*/tests", "domains/tests", "models/*/tests"
 NOTHING_SELECTED = 5
 _LONGEST_SECONDS = 1200
 # Those that take longest begin first, so that none of them is left over at the end.
-_LONG = ("ingestor", "retriever", "gateway", "orchestrator", "guardrail", "audit", "knowledge", "cli", "inference", "encoders")
+_LONG = ("ingestor", "knowledge", "gateway", "retriever", "orchestrator", "guardrail", "audit", "cli", "inference", "encoders")
 # Hypothesis then draws the same examples each time, and no time of a loaded machine fails a test.
 _ENVIRONMENT = {**os.environ, "CI": "true"}
 # Beside each other the packages have no second core each, and threads that wait for one only burn it.
