@@ -86,7 +86,7 @@ def test_a_nurse_decides_and_the_patient_gets_the_answer(stack: Stack, tmp_path:
     assert [example["messages"][-1]["content"] for example in examples] == ["Call 112 now."]
 
 
-def _until(done: Callable[[], bool], *, seconds: float = 20) -> None:
+def _until(done: Callable[[], bool], *, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline

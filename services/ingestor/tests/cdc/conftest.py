@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import yaml
 from nats.aio.client import Client
 
 from chassis.messaging import Bus, connect
+from chassis.tasks import end
 from encoders import Encoder
 from encoders.encoder import Vectors
 from ingestor import catalogue
@@ -160,9 +161,7 @@ class Rig:
         try:
             yield feed
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await end(task)
 
     async def send(self, subject: str, *bodies: bytes) -> None:
         """Publish events, in order."""

@@ -88,7 +88,7 @@ async def test_a_recording_ends_equal_to_its_tables(
     async with rig.feed(_shop(tables, source, decimals)) as feed:
         for message in recording(name):
             await rig.send(message.subject, message.data)
-        await feed.settled(20)
+        await feed.settled(90)
         _check(rig.index, stock)
         (health,) = feed.status()
         assert (health.dead, health.state, health.problem) == (0, "streaming", "")

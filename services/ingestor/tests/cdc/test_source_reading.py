@@ -127,7 +127,7 @@ async def _running(rig: Rig, shop: _Shop, tables: tuple[Table, ...], reader: _Wa
             async with asyncio.timeout(30):
                 while source.status().state != "streaming":  # noqa: ASYNC110 - another task's state
                     await asyncio.sleep(0.02)
-            await feed.settled(20)
+            await feed.settled(90)
             yield feed
     finally:
         task.cancel()
@@ -169,7 +169,7 @@ async def test_what_got_lost_between_source_and_ledger_is_found_by_buckets(rig: 
         _altered(rig)
         rig.encoder.texts.clear()
         found = await feed.reconcile("shop")
-        await feed.settled(20)
+        await feed.settled(90)
         assert (found.missing, found.stale, found.surplus) == (2, 2, 2)
         assert found.differing <= 6
         assert len(reader.read) < _ROWS / 4
@@ -204,7 +204,7 @@ async def test_rows_that_change_while_they_are_compared_are_no_drift(rig: Rig, t
         found = [await feed.reconcile("shop") for _ in range(3)]
         stopping.set()
         await writer
-        await feed.settled(20)
+        await feed.settled(90)
         assert [drift.repaired for drift in found] == [0, 0, 0]
         after = await feed.reconcile("shop")
         assert (after.repaired, after.differing) == (0, 0)
