@@ -28,6 +28,12 @@ from encoders.quantities import Figures, missing, quantities
         ("About 1.5 million people have it.", "About 1,500,000 people have it."),
         ("Take ½ tablet.", "Take 0.5 tablets."),
         ("Take it 2 times daily.", "Take it twice daily."),
+        ("He has acted for over 50 years.", "His career spans five decades."),
+        ("It came out on November 2, 2004.", "Printed on 2004-10-19. It comes out on November 2."),
+        ("The debates began in June 2019.", "Debates are planned for June. Copyright 2019."),
+        ("It was open in June 2018.", "Sent at 2018-06-30T07:00:00Z."),
+        ("It changed in the 2018-19 season.", "It changed in the season of 2018 to 2019."),
+        ("The anti-CTLA-4 treatment works.", "Treatment against CTLA4 works."),
     ],
 )
 def test_the_same_figure_in_another_spelling_is_held(claim: str, source: str) -> None:
@@ -50,6 +56,10 @@ def test_the_same_figure_in_another_spelling_is_held(claim: str, source: str) ->
         ("Take three tablets.", "Take two tablets.", "measure"),
         ("It has 14 rooms.", "It has 4 rooms.", "number"),
         ("Take 1,200 mg.", "Take 200 mg or 1 g.", "measure"),
+        ("It came out on November 3, 2004.", "Printed on 2004-10-19. It comes out on November 2.", "date"),
+        ("It began in May 2018.", "It may begin. Copyright 2018.", "date"),
+        ("It began in May 2018.", "It began on 3 May 2016. Copyright 2018.", "date"),
+        ("The anti-CTLA-4 treatment works.", "Treatment against CTLA5 helps 4.5 %.", "number"),
     ],
 )
 def test_a_figure_that_no_source_holds_is_named(claim: str, source: str, kind: str) -> None:

@@ -4,7 +4,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
@@ -49,6 +49,8 @@ minute 10080 wk wks week weeks
 minute 0.0166666667 sec secs second seconds
 month 1 mo month months
 month 12 yr yrs year years
+month 120 decade decades
+month 1200 century centuries
 % 1 % percent per-cent pct percentage-points
 $ 1 $ usd dollar dollars
 € 1 € eur euro euros
@@ -86,7 +88,7 @@ _MONTH = "|".join(sorted(_MONTHS, key=len, reverse=True))
 _UNIT = "|".join(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True) if name not in "$€£")
 _SPELLED = "|".join(sorted(NUMBER_WORDS, key=len, reverse=True))
 _DATES = (
-    re.compile(r"\b(?P<y>\d{4})-(?P<m>\d{2})-(?P<d>\d{2})\b"),
+    re.compile(r"\b(?P<y>\d{4})-(?P<m>\d{2})-(?P<d>\d{2})(?=T\d|\b)"),
     re.compile(rf"\b(?P<n>{_MONTH})\.?\s+(?P<d>\d{{1,2}})(?:st|nd|rd|th)?(?:\s*,\s*|\s+)(?P<y>\d{{4}})\b", re.IGNORECASE),
     re.compile(rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?(?P<n>{_MONTH})\.?(?:\s*,?\s*(?P<y>\d{{4}}))?\b", re.IGNORECASE),
     re.compile(rf"\b(?P<n>{_MONTH})\.?\s+(?P<y>\d{{4}})\b", re.IGNORECASE),
@@ -105,8 +107,14 @@ _WORDED = re.compile(
     rf"\b(?P<one>{_SPELLED})(?:[- ](?P<more>one|two|three|four|five|six|seven|eight|nine))?\s*-?\s*(?P<unit>{_UNIT})(?![a-z])",
     re.IGNORECASE,
 )
+# A month that stands alone; in small letters most are other words.
+_MONTH_ALONE = re.compile(r"\b(?:January|February|March|April|May|June|July|August|September|October|November|December)\b")
+_YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)")
+_NAME_NUMBER = re.compile(r"[A-Za-z]-?(\d+)")
 _PERIODS = {"daily": "day", "hourly": "hour", "weekly": "week", "monthly": "month"}
 _TIME_BASES = {"minute", "month"}
+_MOST_YEARS = 40
+_TIMES = {"once": "1", "twice": "2"}
 
 
 @dataclass(frozen=True)
@@ -182,12 +190,22 @@ def _measures(text: str, taken: list[tuple[int, int]]) -> Iterable[Quantity]:
             if match[name]:
                 # A range gives its unit to both of its ends.
                 start = match.start(name)
-                yield _measure(match, match[name], start, match.end() if name == "two" or not match["two"] else match.end(name))
+                end = match.end() if name == "two" or not match["two"] else match.end(name)
+                found = _measure(match, match[name], start, end)
+                yield replace(found, value=(following,)) if name == "two" and (following := _season(match)) else found
     for match in _WORDED.finditer(text):
         if _free(taken, *match.span()):
             value = NUMBER_WORDS[match["one"].lower()] + (NUMBER_WORDS[match["more"].lower()] if match["more"] else 0)
             base, factor = _UNITS[match["unit"].lower()]
             yield Quantity("measure", (_canonical(Decimal(value) * factor), base, ""), match[0], *match.span(), spelled=True)
+
+
+def _season(match: re.Match[str]) -> str | None:
+    """Return the year that the second number of a range of two years in a row stands for: the "19" of "2018-19" is 2019."""
+    one, two = match["one"], match["two"]
+    if match["unit"] or not _YEAR.fullmatch(one) or not re.fullmatch(r"\d\d", two):
+        return None
+    return str(int(one) + 1) if int(two) == (int(one) + 1) % 100 else None
 
 
 def _measure(match: re.Match[str], digits: str, start: int, end: int) -> Quantity:
@@ -220,24 +238,30 @@ class Figures:
         """Read the texts once."""
         found = [quantity for text in texts for quantity in quantities(text)]
         self.dates = {value for q in found if q.kind == "date" for value in q.value}
+        self._dated = frozenset[str]().union(*(_put_together(text) for text in texts))
+        self._in_names = frozenset[str]().union(*(_numbers_in_names(text) for text in texts))
         self.times = {q.value[0] for q in found if q.kind == "time"}
         self.measures = {q.value for q in found if q.kind in {"measure", "percent"}}
         self.numbers = {q.value[0] for q in found if q.kind == "number"}
         parts = {part.lstrip("0") for value in self.dates for part in value.split("-")}
         hours = {str(int(value[:2])) for value in self.times} | {str((int(value[:2]) - 1) % 12 + 1) for value in self.times}
         raw = {_canonical(Decimal(digits.replace(",", ""))) for q in found for digits in re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", q.text)}
-        words = {str(NUMBER_WORDS[w]) for text in texts for w in re.findall(r"[a-z]+", text.lower()) if w in NUMBER_WORDS}
-        for word, count in (("once", "1"), ("twice", "2")):
-            if any(re.search(rf"\b{word}\b", text, re.IGNORECASE) for text in texts):
+        spelled = frozenset[str]().union(*(_spelled_numbers(text) for text in texts))
+        words = {str(NUMBER_WORDS[word]) for word in spelled if word in NUMBER_WORDS}
+        for word, count in _TIMES.items():
+            if word in spelled:
                 words.add(count)
                 self.measures.add((count, "time", ""))
         self._spelling = {(q.kind, q.value): q.text.strip() for q in found if q.kind != "number" and not q.text.strip().isdigit()}
         self._loose = self.numbers | parts | hours | raw | words
 
     def hold(self, quantity: Quantity) -> bool:
-        """Return whether the texts have this figure, in whatever spelling; a date may say less than theirs."""
+        """Return whether the texts have this figure, in whatever spelling.
+
+        A date may say less than theirs, and may take its year from elsewhere in a text that names its day or month without one.
+        """
         if quantity.kind == "date":
-            return any(_within(one, other) for one in quantity.value for other in self.dates)
+            return any(_within(one, other) for one in quantity.value for other in self.dates) or not self._dated.isdisjoint(quantity.value)
         if quantity.kind == "time":
             return quantity.value[0] in self.times
         if quantity.kind == "number":
@@ -247,6 +271,10 @@ class Figures:
         loose = not per or any(per.startswith(name) for name in _TIME_BASES)
         found = [other for number, unit, other in self.measures if (number, unit) == (value, base)]
         return per in found or (loose and bool(found) and (not per or "" in found))
+
+    def name(self, digits: str) -> bool:
+        """Return whether some name in the texts ends in these digits, with a hyphen before them or not."""
+        return digits in self._in_names
 
     def respelled(self, claim: str) -> str:
         """Return `claim` with its figures as the texts spell them, where they are the same."""
@@ -266,8 +294,39 @@ def _within(claim: str, source: str) -> bool:
     return all(not int(one) or one == other for one, other in zip(claim.split("-"), source.split("-"), strict=True))
 
 
+@lru_cache(maxsize=512)
+def _put_together(text: str) -> frozenset[str]:
+    """Return the dates that a day or month without a year makes with each year of the same text."""
+    dates = [q for q in quantities(text) if q.kind == "date"]
+    bare = {value for q in dates for value in q.value if value.startswith("0000")}
+    alone = [m[0].lower() for m in _MONTH_ALONE.finditer(text) if not any(q.start <= m.start() < q.end for q in dates)]
+    days = bare | {f"{value[:7]}-00" for value in bare} | {f"0000-{_MONTHS[word]:02d}-00" for word in alone}
+    years = sorted(set(_YEAR.findall(text)))[:_MOST_YEARS] if days else []
+    return frozenset(year + day[4:] for year in years for day in days)
+
+
+@lru_cache(maxsize=512)
+def _spelled_numbers(text: str) -> frozenset[str]:
+    return frozenset(word for word in re.findall(r"[a-z]+", text.lower()) if word in NUMBER_WORDS or word in _TIMES)
+
+
+@lru_cache(maxsize=512)
+def _numbers_in_names(text: str) -> frozenset[str]:
+    return frozenset(_NAME_NUMBER.findall(text))
+
+
+def _names(claim: str, quantity: Quantity) -> str | None:
+    """Return the digits of a number that a hyphen ties to a word, as in "CTLA-4"."""
+    before = claim[max(0, quantity.start - 2) : quantity.start]
+    return quantity.text if quantity.kind == "number" and before[-1:] == "-" and before[:1].isalpha() else None
+
+
 def missing(claim: str, figures: Figures) -> tuple[Quantity, ...]:
     """Return the figures of `claim` that the sources do not hold; "one" as a word is no figure."""
     return tuple(
-        q for q in quantities(claim) if not figures.hold(q) and not (q.spelled and q.value[0] in {"1", _canonical(_UNITS["day"][1])})
+        q
+        for q in quantities(claim)
+        if not figures.hold(q)
+        and not (q.spelled and q.value[0] in {"1", _canonical(_UNITS["day"][1])})
+        and not ((digits := _names(claim, q)) and figures.name(digits))
     )
