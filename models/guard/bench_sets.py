@@ -24,8 +24,6 @@ from encoders.reading import read  # noqa: E402
 
 Scores = NDArray[np.float64]
 T = TypeVar("T")
-# Guidelines written to an agent give it orders; no head for sentences can tell them from an attack, so they set no threshold.
-AGENT_GUIDELINES = frozenset({"support_policy", "tau2_banking"})
 _PER_SOURCE = 60
 
 

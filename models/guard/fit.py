@@ -24,13 +24,13 @@ from encoders import TextClassifier
 from encoders.features import NgramHasher, SparseRows
 from encoders.fitting import Recipe, fit
 from encoders.guard import TASKS, UNKNOWN, WEIGHTS_FILE, Guard, packed
-from encoders.injection import ATTACK, SETTINGS_FILE, unfamiliar
+from encoders.injection import ATTACK, SETTINGS_FILE, unfamiliar, weighed
 from encoders.metrics import auroc, average_precision
 from encoders.safety import SAFETY_SETTINGS, SELF_HARM, UNSAFE, combined, yes
 
 HERE = Path(__file__).parent
 INJECTION, SAFETY = HERE.parent / "injection", HERE.parent / "safety"
-VERSIONS = {"injection": "injection@v3", "safety": "safety@v2"}
+VERSIONS = {"injection": "injection@v4", "safety": "safety@v2"}
 HASHER = NgramHasher(buckets=32768, low=4, longest=1200)
 RECIPE = Recipe(strength=3.0, vector_scale=1.0, ngram_scale=1.5, iterations=40, hasher=HASHER)
 # How much the n-grams count beside the guard's log odds.
@@ -82,7 +82,9 @@ class Marked:
         read = self._found[name]
         one = self.injection["user" if channel == "user" else "document"]
         shares = one.probabilities(read.parts, read.odds, self._grams[name])[:, one.config.labels.index(ATTACK)]
-        if channel == "document":
+        if channel == "user":
+            shares = weighed(shares, read.parts)
+        elif channel == "document":
             starts = [0, *read.ends[:-1]]
             shares = np.concatenate([unfamiliar(shares[a:b], read.parts[a:b]) for a, b in zip(starts, read.ends, strict=True)])
         return read.worst(shares)
@@ -107,11 +109,10 @@ def injection_report(marked: Marked, found: Mapping[str, sets.Read]) -> tuple[di
         ("tool", "tools", "poisoned"),
     ):
         quiet = marked.attack(calm, channel)
-        kept = quiet[[item.source not in sets.AGENT_GUIDELINES for item in found[calm].items]]
-        thresholds[channel] = round(at_fpr(kept, INJECTION_FPR[channel]), 6)
+        thresholds[channel] = round(at_fpr(quiet, INJECTION_FPR[channel]), 6)
         report[channel] = {
             "harmless": by_source(found[calm].items, quiet, thresholds[channel]),
-            "others": by_source(found[others].items, marked.attack(others, channel), thresholds[channel], kept),
+            "others": by_source(found[others].items, marked.attack(others, channel), thresholds[channel], quiet),
         }
     return thresholds, report
 

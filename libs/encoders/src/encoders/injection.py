@@ -13,6 +13,7 @@ from encoders.addressing import speaks_to_a_machine
 from encoders.classifier import ClassifierFileError, TextClassifier
 from encoders.encoder import Embedder, Vectors
 from encoders.reading import Reading, read
+from encoders.switching import drops_orders, foreignness
 from encoders.topics import familiarity
 from encoders.windows import CHANNELS, DOCUMENT, TOOL, USER
 
@@ -22,6 +23,9 @@ _SPOKEN_TO = 0.995
 # Log odds that a sentence of a document loses where its words are those of the rest: policies give orders about their own subject.
 # The most keeps who repeats an order in other words from hiding it. Chosen on tau2 banking, GitHub policies, MedQuAD and ABCD.
 _FAMILIAR, _MOST_FAMILIAR = 3.0, 1.75
+# Log odds of a user's text: more where it drops earlier orders, in whatever language; less where it is not English, in which nearly all
+# that is harmless was written that the guard has seen. Chosen on deepset, which is therefore no longer unseen.
+_DROPS_ORDERS, _NOT_ENGLISH = 3.0, 1.5
 SETTINGS_FILE = "detector.json"
 
 
@@ -64,18 +68,28 @@ class InjectionDetector:
         """Return the worst part of a reading; pass `vectors` (one row per part) if its parts are already encoded."""
         head = self._heads[reading.channel]
         grams = reading.grams(head.config.hasher)
-        shares = head.probabilities(reading.parts, vectors, grams)[:, head.config.labels.index(ATTACK)]
+        shares: NDArray[np.floating[Any]] = head.probabilities(reading.parts, vectors, grams)[:, head.config.labels.index(ATTACK)]
         if reading.channel == DOCUMENT:
             shares = unfamiliar(shares, reading.parts)
-        if reading.channel != USER:
+        if reading.channel == USER:
+            shares = weighed(shares, reading.parts)
+        else:
             shares = np.where([speaks_to_a_machine(part) for part in reading.parts], np.maximum(shares, _SPOKEN_TO), shares)
         worst = int(shares.argmax())
         share = float(shares[worst])
         return InjectionScore(share, share >= self.thresholds[reading.channel], reading.parts[worst], reading.invisible)
 
 
+def weighed(shares: NDArray[np.floating[Any]], parts: Sequence[str]) -> NDArray[np.float64]:
+    """Return the probabilities of the parts of a user's text, given what its words say and in which language."""
+    return _moved(shares, np.array([_DROPS_ORDERS * drops_orders(part) - _NOT_ENGLISH * foreignness(part) for part in parts]))
+
+
 def unfamiliar(shares: NDArray[np.floating[Any]], parts: Sequence[str]) -> NDArray[np.float64]:
     """Return the probabilities of the parts of a document, less where a part speaks of what the others speak of."""
+    return _moved(shares, -np.minimum(_FAMILIAR * np.array(familiarity(parts)), _MOST_FAMILIAR))
+
+
+def _moved(shares: NDArray[np.floating[Any]], by: NDArray[np.float64]) -> NDArray[np.float64]:
     kept = np.clip(np.asarray(shares, dtype=np.float64), 1e-9, 1 - 1e-9)
-    less = np.minimum(_FAMILIAR * np.array(familiarity(parts)), _MOST_FAMILIAR)
-    return np.asarray(1 / (1 + np.exp(less - np.log(kept / (1 - kept)))), dtype=np.float64)
+    return np.asarray(1 / (1 + np.exp(-by - np.log(kept / (1 - kept)))), dtype=np.float64)
