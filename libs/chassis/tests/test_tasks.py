@@ -33,3 +33,33 @@ async def test_a_lost_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) 
     assert stubborn.cancelled()
     assert broken.done()
     assert len(lost) == 2
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_cancellation_is_not_forgotten_for_a_result_that_comes_with_it(steps: int) -> None:
+    """A loop that waits in time ends with the first cancellation, at whatever step of the result's way it comes."""
+    came = asyncio.Event()
+
+    async def listens() -> None:
+        while True:
+            await tasks.in_time(60, came.wait())
+            came.clear()
+
+    listening = asyncio.create_task(listens())
+    await asyncio.sleep(0.01)
+    came.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    listening.cancel()
+    await asyncio.wait([listening], timeout=5)
+
+    assert listening.cancelled()
+    listening.cancel()
+
+
+async def test_what_is_late_is_cancelled() -> None:
+    """The caller gets a TimeoutError, and the work does not go on."""
+    work = asyncio.create_task(asyncio.sleep(60))
+    with pytest.raises(TimeoutError):
+        await tasks.in_time(0.01, work)
+    assert work.cancelled()

@@ -23,6 +23,7 @@ from knowledge.visibility import Visibility
 
 MIX = ("text",) * 57 + ("access",) * 14 + ("insert",) * 14 + ("delete",) * 15
 LABELS = 97
+_UNDER_WAY = 2_000
 # Between two queries of the one who searches.
 _PAUSE_SECONDS = 0.05
 _SAMPLED = 50
@@ -224,19 +225,26 @@ def _embedded(index: LanceIndex) -> Look:
 
 
 def _opensearch(index: OpenSearchIndex) -> Look:
-    alias, known = index._read[Kind.FLUID], -1  # noqa: SLF001 - the cheapest look at every row
+    alias, known, held, last = index._read[Kind.FLUID], -1, dict[int, int](), -1  # noqa: SLF001 - the cheapest look at every row
 
     def look() -> dict[int, int] | None:
-        nonlocal known
+        nonlocal known, last
         version = index.versions()["fluid"]
         if version == known:
             return None
-        # All of them: the lanes of ingestor do not write in the order of places.
-        fields = ["document_key", "position"]
-        body = {"size": 10_000, "query": {"exists": {"field": "collection"}}, "_source": False, "stored_fields": "_none_"}
-        hits = index._connection.search(alias, {**body, "docvalue_fields": fields}, seconds=30)["hits"]["hits"]  # noqa: SLF001 - as above
+        # In the order of writing, which is not that of places; what was under way at the last look may have come below it.
+        clauses = [{"exists": {"field": "document_key"}}, {"range": {"_seq_no": {"gt": last - _UNDER_WAY}}}]
+        body = {"size": 10_000, "query": {"bool": {"filter": clauses}}, "_source": False, "stored_fields": "_none_", "sort": ["_seq_no"]}
+        fields = {"docvalue_fields": ["document_key", "position", "collection"], "track_total_hits": False}
+        for hit in index._connection.search(alias, {**body, **fields}, seconds=30)["hits"]["hits"]:  # noqa: SLF001 - as above
+            row = int(hit["fields"]["document_key"][0].partition("/")[2])
+            last = max(last, hit["sort"][0])
+            if "collection" in hit["fields"]:
+                held[row] = hit["fields"]["position"][0]
+            else:
+                held.pop(row, None)
         known = version
-        return {int(hit["fields"]["document_key"][0].partition("/")[2]): hit["fields"]["position"][0] for hit in hits}
+        return dict(held)
 
     return look
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from chassis.tasks import in_time
+
 _REASONS = {200: "OK", 404: "Not Found", 503: "Service Unavailable"}
 
 
@@ -47,7 +49,7 @@ async def health_server(health: Health, host: str, port: int) -> AsyncIterator[N
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(TimeoutError, ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            head = await in_time(5, reader.readuntil(b"\r\n\r\n"))
             parts = head.split(b" ", 2)
             path = parts[1].split(b"?")[0].decode("latin-1") if len(parts) > 1 else "/"
             status, content_type, body = health.respond(path)

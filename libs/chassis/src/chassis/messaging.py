@@ -28,6 +28,7 @@ from chassis.json_mapping import to_json_bytes
 from chassis.logging import bound_contextvars, get_logger
 from chassis.producing import Producer
 from chassis.settings import ServiceSettings
+from chassis.tasks import in_time
 from contracts.identities import inbox_prefix
 from contracts.streams import Durable
 from contracts.subjects import Subject, dead
@@ -101,7 +102,7 @@ class Bus:
     async def drain(self) -> None:
         """Finish what is in flight and leave."""
         with suppress(NatsError, TimeoutError):
-            await asyncio.wait_for(self.client.drain(), 20)
+            await in_time(20, self.client.drain())
 
 
 async def connect(settings: ServiceSettings, name: str, *, reconnect: bool = True) -> Bus:

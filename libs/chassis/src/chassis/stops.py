@@ -11,7 +11,7 @@ from chassis.errors import FailedPreconditionError
 from chassis.messaging import Bus
 from chassis.mirror import Mirror
 from chassis.process import Runtime
-from chassis.tasks import end
+from chassis.tasks import end, in_time
 from contracts.streams import STOPS
 from contracts.subjects import TOKEN
 
@@ -107,7 +107,7 @@ async def following(runtime: Runtime) -> AsyncIterator[Stops]:
     task = asyncio.create_task(stops.mirror.run())
     runtime.health.checks["stops"] = stops.mirror.synced.is_set
     try:
-        await asyncio.wait_for(stops.mirror.synced.wait(), _SYNC_SECONDS)
+        await in_time(_SYNC_SECONDS, stops.mirror.synced.wait())
         yield stops
     finally:
         await end(task)

@@ -1,7 +1,10 @@
-"""Ends tasks that run beside others."""
+"""Ends tasks that run beside others, and waits no longer than was said."""
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 _AGAIN_SECONDS = 1.0
 
@@ -18,3 +21,9 @@ async def end(*tasks: asyncio.Task[Any]) -> None:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_AGAIN_SECONDS)
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def in_time(seconds: float, work: Awaitable[T]) -> T:
+    """Return the result of `work`, cancelled with TimeoutError after so long; unlike `asyncio.wait_for` it forgets no cancellation."""
+    async with asyncio.timeout(seconds):
+        return await work

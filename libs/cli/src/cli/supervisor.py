@@ -16,6 +16,7 @@ from typing import BinaryIO
 import nats
 
 from chassis.provisioning import provision, write_private
+from chassis.tasks import in_time
 from cli.connection import declare
 from cli.place import Place
 from cli.processes import ProcessSpec, ports, specs
@@ -89,7 +90,7 @@ class Supervisor:
             while not self._stopping.is_set():
                 await self._refresh()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), 0.3)
+                    await in_time(0.3, self._stopping.wait())
         finally:
             for watcher in watchers:
                 watcher.cancel()
@@ -199,7 +200,7 @@ class Supervisor:
         with suppress(ProcessLookupError):
             child.process.send_signal(signal.SIGTERM)
         try:
-            await asyncio.wait_for(child.process.wait(), child.spec.stop_seconds)
+            await in_time(child.spec.stop_seconds, child.process.wait())
         except TimeoutError:
             self._report(child.spec.name, f"did not stop within {child.spec.stop_seconds:.0f} s, killed")
             child.process.kill()

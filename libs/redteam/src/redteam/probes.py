@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 
 from chassis import rpc
 from chassis.errors import ServiceError
+from chassis.tasks import in_time
 from contracts.subjects import RESPONSE
 from redteam.target import Target
 from strata.gateway.v1.gateway_events_pb2 import Caller
@@ -160,7 +161,7 @@ async def adapter_altered(target: Target) -> list[Tried]:
 async def _verify_adapter(folder: Path) -> bool:
     command = [sys.executable, "-m", "inference.engine", "--verify", str(folder)]
     done = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-    return await asyncio.wait_for(done.wait(), 60) == 0
+    return await in_time(60, done.wait()) == 0
 
 
 @_probe
@@ -314,7 +315,7 @@ async def forged_response_on_the_bus(target: Target) -> list[Tried]:
     await client.publish(RESPONSE.at(tenant="redteam", request_id="req_forged"), forged.SerializeToString())
     await client.flush()
     try:
-        await asyncio.wait_for(refused.wait(), 3)
+        await in_time(3, refused.wait())
         worked = False
     except TimeoutError:
         worked = True

@@ -28,7 +28,7 @@ from audit.witnessing import Witnessing
 from chassis.errors import FailedPreconditionError, UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
-from chassis.tasks import end
+from chassis.tasks import end, in_time
 from contracts.streams import AUDIT_WRITER, LEASES, STATUS
 from evidence.sealing import SealedError
 from strata.gateway.v1.gateway_events_pb2 import Caller
@@ -239,7 +239,7 @@ class Writer:
     async def _sleep(self, seconds: float) -> bool:
         """Wait; return True at once when told to stop."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            await in_time(seconds, self._stopping.wait())
         return self._stopping.is_set()
 
 

@@ -15,7 +15,7 @@ from chassis.logging import get_logger
 from chassis.mirror import Mirror
 from chassis.process import Runtime
 from chassis.stops import Stops, following
-from chassis.tasks import end
+from chassis.tasks import end, in_time
 from contracts.streams import KEYS, STATUS
 from gateway.admission import Admission, decode_status
 from gateway.assembly import ReleaseKeys
@@ -162,7 +162,7 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
         app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), areas)
         work = [keys.run(), status.run(), follow, *([tokens.run()] if tokens else [])]
         async with _background(*work):
-            await asyncio.wait_for(asyncio.gather(keys.synced.wait(), status.synced.wait()), _SYNC_SECONDS)
+            await in_time(_SYNC_SECONDS, asyncio.gather(keys.synced.wait(), status.synced.wait()))
             consumer = Ingress(parts, bus).consumer()
             reading = asyncio.create_task(consumer.run())
             try:

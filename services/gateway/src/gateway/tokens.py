@@ -15,6 +15,7 @@ from joserfc.jws import JWSRegistry
 
 from chassis.errors import UnauthenticatedError, UnavailableError
 from chassis.logging import get_logger
+from chassis.tasks import in_time
 from gateway.settings import JwtSettings
 
 log = get_logger("tokens")
@@ -80,7 +81,7 @@ class TokenVerifier:
                 wait = _RETRY_SECONDS
             self._wanted.clear()
             try:
-                await asyncio.wait_for(self._wanted.wait(), wait)
+                await in_time(wait, self._wanted.wait())
             except TimeoutError:
                 continue
             await asyncio.sleep(max(0.0, self._read_at + _UNKNOWN_KEY_SECONDS - time.monotonic()))

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from prometheus_client import Counter, Histogram
 
 from chassis.logging import get_logger
+from chassis.tasks import in_time
 from guardrail.checks.base import Check, Decision, Finding
 
 log = get_logger("guardrail")
@@ -61,7 +62,7 @@ class Panel(Generic[S]):
         started, error = time.perf_counter(), ""
         loop = asyncio.get_running_loop()
         try:
-            finding = await asyncio.wait_for(loop.run_in_executor(self._pool, check.run, subject), check.budget_ms / 1000)
+            finding = await in_time(check.budget_ms / 1000, loop.run_in_executor(self._pool, check.run, subject))
         except TimeoutError:
             error, finding = f"no result within {check.budget_ms:.0f} ms", _unknown(check)
         except Exception as failure:

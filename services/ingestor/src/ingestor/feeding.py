@@ -11,6 +11,7 @@ from chassis.errors import ServiceError
 from chassis.logging import get_logger
 from chassis.messaging import Bus, connect
 from chassis.settings import ServiceSettings
+from chassis.tasks import end
 from contracts.subjects import FRESHNESS
 from ingestor.cdc.declaration import FeedSettings
 from ingestor.cdc.feed import Feed
@@ -54,9 +55,12 @@ class Sources:
     async def run(self) -> None:
         """Read and take in until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.feed.run())
-            for source in self.replications.values():
-                tasks.create_task(source.run())
+            running = [tasks.create_task(self.feed.run()), *(tasks.create_task(source.run()) for source in self.replications.values())]
+            try:
+                await asyncio.wait(running)
+            finally:
+                # The group would cancel each of them once only.
+                await end(*running)
 
     async def begun(self, seconds: float) -> None:
         """Wait until every source is read, at most `seconds`, and a moment longer for what changed while nobody read it."""

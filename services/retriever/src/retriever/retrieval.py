@@ -9,6 +9,7 @@ from typing import Protocol, TypeVar, cast
 
 from prometheus_client import Counter
 
+from chassis.tasks import in_time
 from encoders.encoder import Vectors
 from knowledge.index import Hit, Index, Paired
 from knowledge.preparation import Embeds, search_text
@@ -105,7 +106,7 @@ class Retrieval:
                 # What only a variant found is held against the query before it may ground an answer; without, by its words alone.
                 holding = asyncio.to_thread(completed, self._index, found.vector, found.passages)
                 with contextlib.suppress(TimeoutError):
-                    found.passages = await asyncio.wait_for(holding, budget / 1000)
+                    found.passages = await in_time(budget / 1000, holding)
         found.latency_ms["variants"] = _since(started)
         outcome = DONE if len(others) == len(variants) else SKIPPED
         found.report.queries = 1 + len(others)
@@ -125,7 +126,7 @@ class Retrieval:
 
         growing = asyncio.to_thread(expanded, self._index, found.passages, limit, self._encoder.count_tokens)
         try:
-            found.passages = await asyncio.wait_for(growing, self._ranking.expand_budget_ms / 1000)
+            found.passages = await in_time(self._ranking.expand_budget_ms / 1000, growing)
             found.report.outcomes["expand"] = DONE
         except TimeoutError:
             found.report.outcomes["expand"] = SKIPPED
@@ -200,7 +201,7 @@ class Retrieval:
             async with asyncio.timeout(settings.budget_ms / 1000):
                 # A slow engine costs the missing vectors, not the reranking.
                 with contextlib.suppress(TimeoutError):
-                    few = await asyncio.wait_for(asyncio.to_thread(completed, self._index, vector, few), 0.8 * settings.budget_ms / 1000)
+                    few = await in_time(0.8 * settings.budget_ms / 1000, asyncio.to_thread(completed, self._index, vector, few))
                 found.passages = await asyncio.to_thread(self._reranker.order, query, [*few, *rest])
             found.rerank = DONE
         except TimeoutError:

@@ -10,6 +10,7 @@ from prometheus_client import Gauge
 
 from chassis.errors import FailedPreconditionError, UnavailableError
 from chassis.logging import get_logger
+from chassis.tasks import in_time
 from encoders import Encoder, EncoderUnavailableError
 from knowledge.backends import BackendSettings, open_index
 from knowledge.generations import Generation, Generations
@@ -75,7 +76,7 @@ class Shelf:
                 for kind, version in (await asyncio.to_thread(opened.index.versions)).items():
                     VERSION.labels(kind=kind).set(version)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), poll_seconds)
+                await in_time(poll_seconds, self._changed.wait())
             self._changed.clear()
 
     def _wanted(self) -> Generation:

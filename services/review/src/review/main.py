@@ -12,7 +12,7 @@ from chassis import process, rpc
 from chassis.logging import get_logger
 from chassis.messaging import Consumer
 from chassis.rpc import rpc_server
-from chassis.tasks import end
+from chassis.tasks import end, in_time
 from contracts.streams import REVIEW_INTAKE
 from contracts.subjects import ESCALATION
 from review.board import Board
@@ -46,7 +46,7 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
         servicer = ReviewServicer(Desk(bus, board, store, intake, peers, settings), bus)
         consumer = Consumer(bus, REVIEW_INTAKE, ESCALATION, intake.handle, workers=settings.workers)
         async with _background(board.run(), Sweeper(bus, board, store, settings).run()):
-            await asyncio.wait_for(board.synced.wait(), 30)
+            await in_time(30, board.synced.wait())
             reading = asyncio.create_task(_forever(consumer))
             runtime.health.checks["reads_escalations"] = lambda: not reading.done()
             try:

@@ -12,7 +12,7 @@ from chassis.logging import get_logger
 from chassis.messaging import Consumer
 from chassis.mirror import Mirror
 from chassis.rpc import rpc_server
-from chassis.tasks import end
+from chassis.tasks import end, in_time
 from contracts.streams import WEBHOOKS, WEBHOOKS_ESCALATIONS, WEBHOOKS_QUEUE, WEBHOOKS_RESPONSES, WEBHOOKS_REVIEWS
 from contracts.subjects import ESCALATION, RESPONSE, REVIEW, WEBHOOK
 from strata.webhooks.v1.webhooks_service_pb2_grpc import add_WebhooksServiceServicer_to_server
@@ -43,7 +43,7 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
     runtime.health.checks["registrations"] = registry.mirror.synced.is_set
     following = asyncio.create_task(registry.mirror.run())
     try:
-        await asyncio.wait_for(registry.mirror.synced.wait(), _SYNC_SECONDS)
+        await in_time(_SYNC_SECONDS, registry.mirror.synced.wait())
         consumers = [
             Consumer(bus, WEBHOOKS_ESCALATIONS, ESCALATION, intake.escalated),
             Consumer(bus, WEBHOOKS_REVIEWS, REVIEW, intake.decided),

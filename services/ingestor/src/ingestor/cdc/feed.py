@@ -15,6 +15,7 @@ from typing import TypeVar
 from chassis.errors import DeadlineError, InternalError, ServiceError, UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus
+from chassis.tasks import end, in_time
 from contracts.subjects import CDC_STREAM
 from ingestor.cdc import drift
 from ingestor.cdc.applying import Applier, Group, Message
@@ -86,13 +87,14 @@ class Feed:
         self._lane.start()
         try:
             async with self._stream.listening(), asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._publish())
-                tasks.create_task(self._maintain())
-                tasks.create_task(self._compare_again())
-                tasks.create_task(self._read_sources())
-                await self._begin()
-                await self._remap()
-                await self._consume()
+                beside = [tasks.create_task(work()) for work in (self._publish, self._maintain, self._compare_again, self._read_sources)]
+                try:
+                    await self._begin()
+                    await self._remap()
+                    await self._consume()
+                finally:
+                    # The group would cancel each of them once only.
+                    await end(*beside)
         finally:
             self._phase = "stopped"
             await asyncio.to_thread(self._close)
@@ -306,7 +308,7 @@ class Feed:
                 await self._on_worker(partial(self._rows.sent, some[-1].place))
             if len(entries) < _OUTBOX:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._outbox.wait(), 1.0)
+                    await in_time(1.0, self._outbox.wait())
 
     async def _maintain(self) -> None:
         """Sweep, watch promises, and keep gauges."""
@@ -327,7 +329,7 @@ class Feed:
         compared = time.monotonic()
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._compare.wait(), self._settings.verify_seconds)
+                await in_time(self._settings.verify_seconds, self._compare.wait())
             asked = self._compare.is_set()
             self._compare.clear()
             if not self._caught_up:
