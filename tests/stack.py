@@ -34,7 +34,7 @@ class Stack:
         """URL of the gateway."""
         return f"http://127.0.0.1:{GATEWAY_PORT + self.offset}"
 
-    def strata(self, *arguments: str, check: bool = True, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+    def strata(self, *arguments: str, check: bool = True, timeout: float = 900) -> subprocess.CompletedProcess[str]:
         """Run the `strata` command against this stack."""
         command = [sys.executable, "-m", "cli", *arguments, "--state", str(self.state)]
         models = {"STRATA_INFERENCE_MODELS_DIR": str(ROOT / ".cache" / "models")}
@@ -64,7 +64,7 @@ class Stack:
         os.kill(pid, signal.SIGKILL)
         return pid
 
-    def wait_ready(self, seconds: float = 120) -> None:
+    def wait_ready(self, seconds: float = 300) -> None:
         """Wait until every process is ready again."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -83,7 +83,7 @@ class Stack:
             self.keys[tenant, role] = asyncio.run(create_key(at(self.state), record)).plain
         return self.keys[tenant, role]
 
-    def trace(self, identifier: str, *steps: str, seconds: float = 15) -> list[dict[str, Any]]:
+    def trace(self, identifier: str, *steps: str, seconds: float = 60) -> list[dict[str, Any]]:
         """Return the audit records of a request once they hold all of `steps`."""
         # In this process: a start of the command takes two seconds, and some tests look at fifty traces.
         deadline, problem = time.monotonic() + seconds, ""
