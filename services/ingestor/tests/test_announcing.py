@@ -1,12 +1,12 @@
 """What runs beside everything else goes on while the index is away."""
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from chassis.errors import UnavailableError
+from chassis.tasks import end
 from ingestor.announcing import Announcer
 from ingestor.ledger import Ledger
 from ingestor.library import Library
@@ -28,6 +28,4 @@ async def test_an_index_that_is_away_ends_nothing(library: Library, ledger: Ledg
         if len(tries) > 2 or running.done():
             break
     assert (len(tries) > 2, running.done()) == (True, False)
-    running.cancel()
-    with suppress(asyncio.CancelledError):
-        await running
+    await end(running)

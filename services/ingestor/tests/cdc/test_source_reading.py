@@ -15,6 +15,7 @@ import pytest
 
 from chassis.errors import UnavailableError
 from chassis.messaging import connect
+from chassis.tasks import end
 from ingestor.cdc.feed import Feed
 from ingestor.cdc.mapping import Table
 from ingestor.fingerprints import Fingerprint
@@ -130,8 +131,7 @@ async def _running(rig: Rig, shop: _Shop, tables: tuple[Table, ...], reader: _Wa
             await feed.settled(90)
             yield feed
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await end(task)
 
 
 async def _connect() -> Any:

@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 
 from chassis.messaging import connect
 from chassis.settings import ServiceSettings
+from chassis.tasks import end
 from contracts.subjects import CDC_STREAM
 from ingestor.postgres import ReplicationDeclaration, ReplicationSource, Signal
 
@@ -126,9 +127,7 @@ class Running:
 
     async def stop(self) -> None:
         """Cancel it, as the end of the process would."""
-        self.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.task
+        await end(self.task)
 
 
 Start = Callable[..., Awaitable[Running]]
