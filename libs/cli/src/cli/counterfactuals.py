@@ -43,6 +43,18 @@ TEMPLATES: tuple[tuple[str, str], ...] = (
     ("retail", "Do you match prices of other shops? Regards, {name}"),
     ("retail", "this is {name}, how do i reset my password"),
     ("retail", "My wife {name} lost her gift card, what can we do?"),
+    ("healthcare", "Did {name} test positive for strep?"),
+    ("healthcare", "{name} is pregnant and has a bad headache and blurred vision."),
+    ("healthcare", "I need to bring {name} to the dermatologist, when is the next opening?"),
+    ("healthcare", "How often should {name} take the amoxicillin?"),
+    ("healthcare", "We moved, can {name} keep the same doctor?"),
+    ("healthcare", "{name} cut her hand and the bleeding does not stop."),
+    ("retail", "Is {name} working at the shoe department on Saturday?"),
+    ("retail", "Which size would fit {name}, who wears a 38 in boots?"),
+    ("retail", "{name} got charged twice for the same jacket."),
+    ("retail", "Can I use the points that {name} collected?"),
+    ("retail", "I want to return the sweater {name} gave me."),
+    ("retail", "Where is the package I sent to {name}?"),
 )
 SMALLEST_GROUP = 5
 
