@@ -70,10 +70,12 @@ class Load:
     disordered: int = 0
     texts: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    # The first changes, which only warm the engine.
+    warming: int = 0
 
     def lags(self) -> list[float]:
-        """Return the seconds from commit to sight of every change that was seen."""
-        return [self.seen[number] - self.sent[number].at for number in self.seen]
+        """Return the seconds from commit to sight of every change that was seen and counts."""
+        return [self.seen[number] - self.sent[number].at for number in self.seen if number >= self.warming]
 
     def note(self, sent: Sent) -> None:
         """Take a change in that was committed."""
@@ -100,15 +102,17 @@ class Writer:
             cursor.executemany(_FILL, list(self._rows.values()))
         connection.close()
 
-    def run(self, changes: int, rate: float, told: Connection, begun: Event, stopping: Event) -> None:
-        """Commit that many changes at that rate once begun, telling each; None at the end."""
-        begun.wait()
-        started = time.perf_counter()
-        for number in range(changes):
-            time.sleep(max(started + number / rate - time.perf_counter(), 0))
-            if stopping.is_set():
-                break
-            told.send(self._change(number))
+    def run(self, changes: int, rate: float, warming: int, told: Connection, begun: Event, stopping: Event) -> None:
+        """Commit that many changes at that rate once begun, those that warm first and the others once begun again; None at the end."""
+        for numbers in (range(warming), range(warming, changes)):
+            begun.wait()
+            begun.clear()
+            started = time.perf_counter()
+            for number in numbers:
+                time.sleep(max(started + (number - numbers.start) / rate - time.perf_counter(), 0))
+                if stopping.is_set():
+                    break
+                told.send(self._change(number))
         told.send(None)
 
     def _body(self, token: str) -> str:
@@ -186,8 +190,12 @@ def writing(writer: Writer, load: Load, changes: int, rate: float) -> Writing:
     fork = multiprocessing.get_context("fork")
     here, there = fork.Pipe(duplex=False)
     begun, stopping = fork.Event(), fork.Event()
-    process = fork.Process(target=writer.run, args=(changes, rate, there, begun, stopping), daemon=True)
+    process = fork.Process(target=writer.run, args=(changes, rate, load.warming, there, begun, stopping), daemon=True)
     process.start()
+    if not load.warming:
+        begun.set()
+        while begun.is_set():
+            time.sleep(0.01)
 
     def listen() -> None:
         while (sent := here.recv()) is not None:
