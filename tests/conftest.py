@@ -20,7 +20,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         tmp_path_factory.mktemp("strata") / "state",
         free_port_offset(),
         {
-            "STRATA_DEADLINE_FACTOR": os.environ.get("STRATA_TEST_DEADLINE_FACTOR", "6"),
+            "STRATA_DEADLINE_FACTOR": os.environ.get("STRATA_TEST_DEADLINE_FACTOR", "12"),
             "STRATA_GATEWAY_MAX_WAIT_SECONDS": "180",
         },
     )

@@ -32,7 +32,7 @@ async def _ask(client: httpx.AsyncClient, stack: Stack, key: str, number: int, i
     text, context = QUESTIONS[number % len(QUESTIONS)]
     body = {"model": "healthcare-triage", "messages": [{"role": "user", "content": text}], "strata": {"context": context}}
     headers = {"authorization": f"Bearer {key}", "idempotency-key": idempotency_key}
-    until = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+    until, last = asyncio.get_running_loop().time() + _PATIENCE_SECONDS, "none"
     while asyncio.get_running_loop().time() < until:
         try:
             response = await client.post(f"{stack.url}/v1/chat/completions", json=body, headers=headers)
@@ -41,8 +41,9 @@ async def _ask(client: httpx.AsyncClient, stack: Stack, key: str, number: int, i
             continue
         if response.status_code not in {503, 504, 429}:
             return response
+        last = response.text[:300]
         await asyncio.sleep(0.5)
-    raise AssertionError(f"no answer within {_PATIENCE_SECONDS} s")
+    raise AssertionError(f"no answer within {_PATIENCE_SECONDS} s; the last was {last}")
 
 
 async def _responses(stack: Stack, tenant: str) -> Counter[str]:
