@@ -139,8 +139,7 @@ class Feed:
         try:
             async with asyncio.timeout(timeout_seconds):
                 last = (await self._stream.info()).last
-                # Three states of two threads, asked for by tests and drills.
-                while not (self._caught_up and self._state.sequence >= last and self._lane.idle()):  # noqa: ASYNC110
+                while not (self._caught_up and self._state.sequence >= last and self._lane.idle()):  # noqa: ASYNC110 - for tests and drills
                     await asyncio.sleep(_SOON)
         except TimeoutError as error:
             raise DeadlineError(f"read up to {self._state.sequence}; {self._lane.pending} documents wait for vectors") from error
