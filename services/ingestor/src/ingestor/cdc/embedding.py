@@ -76,7 +76,8 @@ class EmbeddingLane:
     def give_way(self, worked: float, period: float) -> None:
         """Hear for how many seconds the first lane worked on a group, and how long ago the one before began."""
         if worked > _HURRIED * period:
-            self._resting_until = time.monotonic() + _REST_SECONDS
+            # At least until the next group is through, which on a slow engine takes longer.
+            self._resting_until = time.monotonic() + max(_REST_SECONDS, 2 * worked)
 
     def idle(self) -> bool:
         """Return whether nothing waits."""
