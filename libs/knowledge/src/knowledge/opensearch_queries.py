@@ -22,14 +22,14 @@ _TIMES = ("effective_from", "superseded_at", "expires_at", "withdrawn_at")
 STATES = ("documents", "superseded", "expired", "withdrawn")
 _NOTHING = "."
 WHOLE = ["payload", "search_text", "vector"]
-WITHOUT_VECTOR: dict[str, Any] = {"_source": False, "stored_fields": "_none_", "docvalue_fields": ["payload", "embedded"]}
 # Columns of a chunk that are searched, filtered or listed; all others are in `payload` alone.
 _OWN = (
     "chunk_id", "document_key", "collection", "tenant", "version", "metadata", "content_hash", "metadata_hash", "access_hash",
     "position", "closed_position", "search_text", *_TIMES,
 )  # fmt: skip
 # The stored row of a hit is not touched.
-_BARE: dict[str, Any] = {"_source": False, "stored_fields": "_none_"}
+BARE: dict[str, Any] = {"_source": False, "stored_fields": "_none_"}
+WITHOUT_VECTOR: dict[str, Any] = {**BARE, "docvalue_fields": ["payload", "embedded"]}
 _BEST_FIRST = ["_score", {"chunk_id": "asc"}]
 # Of a packed payload, a multiple of four; a chunk id that does not fit is found in the whole.
 _NAME_CHARACTERS = 240
@@ -125,7 +125,7 @@ def cosines(vector: Vectors, names: Sequence[str]) -> dict[str, Any]:
     """Return the search for the cosines of these chunks; the engine is exact when it may return all that the filter leaves."""
     size = min(len(names), LARGEST_PAGE)
     clause = {"vector": vector.tolist(), "k": size, "filter": {"terms": {"chunk_id": list(names)}}}
-    return {"size": size, "query": {"knn": {"vector": clause}}, **_BARE, "sort": _BEST_FIRST, "track_total_hits": False}
+    return {"size": size, "query": {"knn": {"vector": clause}}, **BARE, "sort": _BEST_FIRST, "track_total_hits": False}
 
 
 def hits(answer: Mapping[str, Any]) -> list[tuple[Chunk, float]]:
@@ -158,7 +158,7 @@ def _unpacked(packed: str) -> bytes:
 
 def _ranked(query: dict[str, Any], limit: int) -> dict[str, Any]:
     size = min(limit, LARGEST_PAGE)
-    return {"size": size, "query": query, **_BARE, "docvalue_fields": ["payload"], "track_total_hits": False}
+    return {"size": size, "query": query, **BARE, "docvalue_fields": ["payload"], "track_total_hits": False}
 
 
 def _bounded(query: str) -> str:

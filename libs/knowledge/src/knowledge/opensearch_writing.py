@@ -10,7 +10,7 @@ import orjson
 
 from chassis.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 from knowledge.opensearch_client import CONFLICT, MISSING, Connection, NotThereError, reasons
-from knowledge.opensearch_queries import LARGEST_PAGE, source
+from knowledge.opensearch_queries import BARE, LARGEST_PAGE, source
 from knowledge.schema import Chunk, digest
 from knowledge.visibility import OVER
 
@@ -111,8 +111,7 @@ class Writer:
         body: dict[str, Any] = {
             "size": LARGEST_PAGE,
             "query": {"bool": {"filter": [{"terms": {column: list(values)}}]}},
-            "_source": False,
-            "stored_fields": "_none_",
+            **BARE,
             "docvalue_fields": ["chunk_id", also],
             "version": True,
             "sort": [{"chunk_id": "asc"}],
