@@ -1,5 +1,8 @@
 """The language of questions and answers: told where there is enough to go by, held to what a workflow declares."""
 
+import subprocess
+import sys
+
 import pytest
 
 from chassis.errors import InvalidArgumentError
@@ -14,6 +17,14 @@ from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
 CALLER = Caller(tenant="clinic", role="app")
 ENGLISH = "Adults may take 200 mg every 6 hours, but do not take it for more than 10 days [1]."
 GERMAN = "Erwachsene dürfen alle 6 Stunden 200 mg nehmen, aber nicht länger als 10 Tage am Stück [1]."
+
+
+def test_word_lists_come_without_the_rules_of_their_languages() -> None:
+    """The first request does not wait seconds for tokenizers that nothing here uses."""
+    code = "import sys; from guardrail.languages import language_of; language_of('what should I do about it'); print(sorted(sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    assert "guardrail.languages" in loaded
+    assert "spacy" not in loaded
 
 
 @pytest.mark.parametrize(

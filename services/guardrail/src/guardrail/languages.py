@@ -4,7 +4,9 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 from functools import lru_cache
-from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from runpy import run_path
 
 # Languages in Latin letters, by spaCy's lists of function words.
 LATIN = ("cs", "da", "de", "en", "es", "fi", "fr", "hu", "id", "it", "nb", "nl", "pl", "pt", "ro", "sv", "tr")
@@ -52,8 +54,12 @@ _LONGEST = 4000
 def _weights() -> Mapping[str, Mapping[str, float]]:
     """Return how much a word speaks for each language: all of it where one alone has it."""
     known: dict[str, list[str]] = defaultdict(list)
+    package = find_spec("spacy")
+    assert package  # noqa: S101 - a dependency of this service
+    languages = Path((package.submodule_search_locations or [""])[0]) / "lang"
     for code in LATIN:
-        words = import_module(f"spacy.lang.{code}.stop_words").STOP_WORDS
+        # Only the list: importing it would compile the rules of its whole language, seconds in all, in the first request.
+        words = run_path(str(languages / code / "stop_words.py"))["STOP_WORDS"]
         for word in {part for entry in [*words, *_MORE.get(code, "").split()] for part in entry.lower().split() if len(part) > 1}:
             known[word].append(code)
     return {word: dict.fromkeys(codes, 1 / len(codes)) for word, codes in known.items()}
