@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 from google.protobuf import json_format
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 
 from audit.keys import KeyVault, load_master_key
 from audit.main import start
@@ -47,9 +48,14 @@ async def stub(bus: NatsServer, admin: Client) -> AsyncIterator[Any]:
         yield AuditServiceStub(channel)
 
 
-async def _recorded(admin: Client, subject: str, count: int) -> list[StepRecorded]:
-    """Return the first records that were published there, and no more than there are."""
-    subscription = await admin.jetstream().subscribe(subject, ordered_consumer=True)
+async def _listening(admin: Client, subject: str) -> Subscription:
+    subscription = await admin.subscribe(subject)
+    await admin.flush()
+    return subscription
+
+
+async def _recorded(subscription: Subscription, count: int) -> list[StepRecorded]:
+    """Return the records that were published since, and no more than there are; the stream keeps none that is logged."""
     found = [json_format.Parse((await subscription.next_msg(timeout=30)).data, StepRecorded()) for _ in range(count)]
     with pytest.raises(TimeoutError):
         await subscription.next_msg(timeout=0.2)
@@ -58,6 +64,7 @@ async def _recorded(admin: Client, subject: str, count: int) -> list[StepRecorde
 
 async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) -> None:
     """Trace, receipt, evidence, search: one record each, with who and what; asking only for places discloses nothing and leaves none."""
+    heard = await _listening(admin, "strata.v1.audit.acme.audit_read")
     reader = Caller(tenant="acme", role="auditor", user="eve", key_id="k-eve", permissions=["audit:read", "trace:read"])
     await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader, places_only=True), timeout=30)
     await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader), timeout=30)
@@ -69,7 +76,7 @@ async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) ->
     assert json.loads(receipt.receipt_json)["text_sha256"] == DIGEST
     assert len(found.records) == 4
     assert not any(one.record.HasField("details") for one in found.records)
-    reads = await _recorded(admin, "strata.v1.audit.acme.audit_read", 4)
+    reads = await _recorded(heard, 4)
     assert [(read.details["what"], read.user) for read in reads] == [
         ("trace", "eve"), ("evidence", "eve"), ("search", "eve"), ("receipt", "ann"),
     ]  # fmt: skip
@@ -95,6 +102,7 @@ async def test_an_operator_gets_a_bundle_that_verifies(stub: Any, tmp_path: Path
 
 async def test_an_erasure_is_attempted_verified_and_refused_under_hold(stub: Any, admin: Client) -> None:
     """The log says what was tried and what happened; the records stay, their content does not."""
+    heard = await _listening(admin, "strata.v1.audit.acme.erasure")
     hold = pb.SetHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="case 7")
     erase = pb.EraseSubjectRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="she asked for it")
     lift = pb.LiftHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="case closed")
@@ -108,7 +116,7 @@ async def test_an_erasure_is_attempted_verified_and_refused_under_hold(stub: Any
         await rpc.call(stub.EraseSubject, pb.EraseSubjectRequest(caller=ANN, tenant="acme", subject="ann", reason="mine"), timeout=30)
 
     assert done.requests == 1
-    erasures = await _recorded(admin, "strata.v1.audit.acme.erasure", 4)
+    erasures = await _recorded(heard, 4)
     assert [one.phase for one in erasures] == ["attempted", "failed", "attempted", "verified"]
     assert "ann" not in json_format.MessageToJson(erasures[0].details)
     trace = await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=ANN), timeout=30)
@@ -124,8 +132,9 @@ async def test_keys_of_a_class_go_when_their_time_is_over(bus: NatsServer, admin
 
     vault = KeyVault(settings.keys_file, load_master_key(settings.master_key_file))
     old = vault.seal_keys([("acme", "user/ann", "release", "2020-01"), ("acme", "user/ann", "default", "2020-01")])
+    heard = await _listening(admin, "strata.v1.audit.system.keys_expired")
     async with running("audit", settings, start):
-        expired = await _recorded(admin, "strata.v1.audit.system.keys_expired", 1)
+        expired = await _recorded(heard, 1)
 
     assert [key.id in vault.open_keys({key.id}) for key in old] == [False, True]
     assert (expired[0].details["retention"], expired[0].details["keys"]) == ("release", 1)

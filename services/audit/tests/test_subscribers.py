@@ -8,7 +8,10 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from nats.aio.client import Client
+from nats.js.api import RetentionPolicy
+from nats.js.errors import APIError
 
 from audit import leaves
 from audit.main import start
@@ -174,6 +177,63 @@ async def test_a_nearly_full_disk_is_reported_before_the_first_record(bus: NatsS
 
         assert not runtime.health.report()[0]
     assert "bytes are free" in str(value["reason"])
+
+
+async def _bound(admin: Client, max_bytes: int) -> None:
+    config = (await admin.jetstream().stream_info("AUDIT")).config
+    await admin.jetstream().update_stream(config.evolve(max_bytes=max_bytes))
+
+
+async def test_a_full_stream_empties_by_itself(bus: NatsServer, admin: Client) -> None:
+    """The bus refuses what has no room; once the log has what was waiting, several times as much goes through, and nothing stays."""
+    await _bound(admin, 60_000)
+    js, taken = admin.jetstream(), 26
+    await publish(admin, 1, taken, pad="x" * 2_000)
+    with pytest.raises(APIError, match="maximum bytes"):
+        await publish(admin, taken + 1, 2, pad="x" * 2_000)
+    taken = (await js.stream_info("AUDIT")).state.messages
+    settings = Settings(min_free_bytes=0)
+    async with running("audit", settings, start):
+        for first in (taken + 1, taken + 21, taken + 41, taken + 61):
+            await until_acknowledged(admin)
+            await publish(admin, first, 20, pad="x" * 2_000)
+        await until_acknowledged(admin)
+        await until_status(admin, writable=True)
+
+    assert (await js.stream_info("AUDIT")).state.messages == 0
+    assert verify(settings.folder).size == taken + 80
+
+
+async def test_requests_are_refused_before_the_stream_is_full(bus: NatsServer, admin: Client) -> None:
+    """At four fifths of its bound the gateway is told, while there is room for what was admitted; it is told again when that is gone."""
+    await _bound(admin, 60_000)
+    js = admin.jetstream()
+    await js.pull_subscribe("strata.v1.audit.*.*", durable="slow", stream="AUDIT")
+    async with running("audit", Settings(min_free_bytes=0), start):
+        await publish(admin, 1, 22, pad="x" * 2_000)
+        value = await until_status(admin, writable=False)
+        await publish(admin, 23, 1, pad="x" * 2_000)
+        await js.delete_consumer("AUDIT", "slow")
+        await until_status(admin, writable=True)
+
+    assert "not logged yet" in str(value["reason"])
+
+
+async def test_a_stream_of_an_earlier_installation_lets_go_of_what_is_logged(bus: NatsServer, admin: Client) -> None:
+    """Records that were acknowledged leave when the streams are declared again; what nobody has logged yet stays."""
+    js = admin.jetstream()
+    config = (await js.stream_info("AUDIT")).config
+    await js.update_stream(config.evolve(retention=RetentionPolicy.LIMITS))
+    await publish(admin, 1, 7)
+    subscription = await js.pull_subscribe_bind(consumer="audit-writer", stream="AUDIT")
+    for message in await subscription.fetch(5, timeout=30):
+        await message.ack_sync()
+    kept = (await js.stream_info("AUDIT")).state.messages
+
+    await bus.declare()
+
+    state = (await js.stream_info("AUDIT")).state
+    assert (kept, state.messages, state.first_seq) == (7, 2, 6)
 
 
 async def test_a_second_writer_waits_and_takes_over(bus: NatsServer, admin: Client) -> None:

@@ -136,6 +136,8 @@ SERVICES: tuple[Identity, ...] = (
         9217,
         callers=("gateway", "review", "cli"),
         publishes=(OUTDATED, AUDIT),
+        # How full the stream is that records wait in.
+        publishes_raw=(f"$JS.API.STREAM.INFO.{AUDIT_WRITER.stream}",),
         durables=(AUDIT_WRITER, AUDIT_OUTDATED),
         writes_buckets=(STATUS, LEASES, POLICIES),
         reads_buckets=(STATUS, LEASES, POLICIES),

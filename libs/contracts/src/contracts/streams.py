@@ -61,6 +61,8 @@ STREAMS: tuple[StreamConfig, ...] = (
     StreamConfig(
         name="AUDIT",
         subjects=[AUDIT.pattern],
+        # What the log has on its disk leaves at once, and nothing else ever does: full means that the log is behind.
+        retention=RetentionPolicy.INTEREST,
         discard=DiscardPolicy.NEW,
         max_bytes=4 * GIB,
         deny_delete=True,
@@ -189,13 +191,19 @@ async def declare(js: JetStreamContext) -> None:
             await js.create_key_value(bucket)
     for durable in DURABLES:
         await js.add_consumer(durable.stream, _consumer(durable))
+    for config in STREAMS:
+        if config.retention is RetentionPolicy.INTEREST:
+            await js.update_stream(config)
 
 
 async def _declare_stream(js: JetStreamContext, config: StreamConfig) -> None:
+    # A stream that keeps what somebody waits for would drop everything until its consumer is there.
+    keeps_all = config.evolve(retention=RetentionPolicy.LIMITS) if config.retention is RetentionPolicy.INTEREST else config
     try:
-        await js.add_stream(config)
+        await js.add_stream(keeps_all)
     except BadRequestError:
-        await js.update_stream(config)
+        if keeps_all is config:
+            await js.update_stream(config)
 
 
 def _consumer(durable: Durable) -> ConsumerConfig:

@@ -15,6 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from audit import wire
 from audit.access import AccessLog
+from audit.backlog import Backlog
 from audit.durability import check_bus_syncs
 from audit.governing import expire
 from audit.keys import KeyVault, load_master_key
@@ -54,6 +55,7 @@ class Writer:
         self._bus, self._settings = bus, settings
         self._ledger: Ledger | None = None
         self._witnessing: Witnessing | None = None
+        self._backlog = Backlog(bus)
         self._stopping = asyncio.Event()
         self._published: tuple[bool, str, str] | None = None
         self.writable = False
@@ -111,7 +113,8 @@ class Writer:
             self._ledger = await self._opened(lease, keeping)
             if self._ledger is not None:
                 self._witnessing = Witnessing(self._settings, self._ledger)
-                background = [asyncio.create_task(self._witnessing.run()), asyncio.create_task(self._retain(self._ledger))]
+                work = (self._witnessing.run(), self._retain(self._ledger), self._backlog.run())
+                background = [asyncio.create_task(one) for one in work]
                 await self._consume(self._ledger, keeping)
         finally:
             await end(keeping, *background)
@@ -170,13 +173,13 @@ class Writer:
             await subscription.unsubscribe()
 
     async def _check_space(self, ledger: Ledger) -> None:
-        """Say so before the first record is refused, and when there is room again."""
+        """Say so before the first record is refused, and when there is room again: on the disk, and in the stream."""
+        problem = self._backlog.problem
         try:
             ledger.check_space()
         except OSError as error:
-            await self._report(writable=False, reason=str(error))
-        else:
-            await self._report(writable=True)
+            problem = str(error)
+        await self._report(writable=not problem, reason=problem)
 
     async def _handle(self, ledger: Ledger, messages: list[Msg], keeping: "asyncio.Task[None]") -> None:
         group = [wire.to_received(message) for message in messages]
@@ -208,7 +211,7 @@ class Writer:
                 delay = min(delay * 2, self._settings.retry_seconds)
             else:
                 WRITE_SECONDS.observe(time.perf_counter() - started)
-                await self._report(writable=True)
+                await self._check_space(ledger)
                 return written
         return None
 
