@@ -1,16 +1,21 @@
 """Versions, supersession, withdrawal, and what is embedded again."""
 
 import datetime as dt
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from chassis.errors import FailedPreconditionError, InvalidArgumentError
+from encoders.encoder import Vectors
 from ingestor.ledger import Ledger
 from ingestor.library import Library, Outcome
 from knowledge.lance import LanceIndex
 from knowledge.schema import Document, Kind
+from knowledge.visibility import Visibility
 
 FIRST = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
 SECOND = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
@@ -210,3 +215,38 @@ def test_a_lost_ledger_learns_again_what_is_to_come(library: Library, ledger: Le
     assert _put(library, _rule("2", moment, "Refunds take five days.")).change is None
     assert ledger.pending(done=True) == []
     assert library.take_effect(moment) == 1
+
+
+class _Stuck:
+    """An encoder that answers when it may."""
+
+    def __init__(self, encoder: Any) -> None:
+        self._encoder, self.asked, self.may = encoder, threading.Event(), threading.Event()
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        """Wait, then encode."""
+        self.asked.set()
+        assert self.may.wait(120)
+        return self._encoder.encode(texts)
+
+
+def test_deletions_and_change_events_do_not_wait_for_an_encoder(library: Library, index: LanceIndex, encoder: Any, ledger: Ledger) -> None:
+    """While a text is embedded others delete; what is stored then is planned anew, also where it stood on what was deleted."""
+    lift, stairs = _notice("The lift is broken."), _notice("The stairs are closed.", document_id="stairs")
+    library.put([lift, stairs])
+    stuck = _Stuck(encoder)
+    slow = Library(index, stuck, ledger, longest_text_bytes=10_000)
+    visible = Visibility("acme", frozenset({"staff"}), ("notices",), dt.datetime.now(dt.UTC) + dt.timedelta(days=1))
+    relabelled = replace(lift, labels=("staff",))
+    with ThreadPoolExecutor(2) as threads:
+        putting = threads.submit(slow.put, [relabelled, _notice("The door is new.", document_id="door")])
+        try:
+            assert stuck.asked.wait(60)
+            assert threads.submit(slow.remove, Kind.FLUID, "notices", "lift").result(60)
+            assert threads.submit(slow.apply, [], {stairs.key: stairs.position + 2**62}).result(60).removed == [stairs.key]
+            assert index.lexical("lift stairs door", visible, 5) == []
+        finally:
+            stuck.may.set()
+        assert [outcome.refusal for outcome in putting.result(60)] == [None, None]
+    assert sorted(hit.chunk.document_id for hit in index.lexical("lift stairs door", visible, 5)) == ["door", "lift"]
+    assert index.without_vector(Kind.FLUID, 5) == []

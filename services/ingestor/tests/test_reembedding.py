@@ -13,6 +13,7 @@ import pytest
 from chassis.errors import FailedPreconditionError
 from encoders import Encoder
 from encoders.encoder import Vectors
+from ingestor.late_vectors import complete
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from ingestor.reembedding import Reembedding
@@ -165,6 +166,50 @@ def test_nobody_writes_during_the_switch(tmp_path: Path, library: Library, encod
 
     assert at_switch == [True]
     assert library is not None
+
+
+def test_the_switch_keeps_writers_away_from_no_encoder(tmp_path: Path, library: Library, encoder: Encoder) -> None:
+    """What was written at the last moment is switched to without a vector, found by its words, and embedded right after."""
+    source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "two")
+    held, found = threading.Event(), list[tuple[int, int]]()
+
+    class Late(Turned):
+        """Must not be asked while others wait."""
+
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            assert not held.is_set()
+            return super().encode(texts)
+
+    class Writing:
+        """A lock that comes just after somebody's write."""
+
+        def __enter__(self) -> None:
+            if not found:
+                library.put([_document(100)])
+            held.set()
+
+        def __exit__(self, *_: object) -> None:
+            held.clear()
+
+    def switch() -> None:
+        words = target.lexical("number 3700", SEEN, 5)
+        found.append((len(target.without_vector(Kind.ANCHORED, 5)), sum(hit.chunk.document_id == "rule-100" for hit in words)))
+
+    Reembedding(source, target, encoder, Late(encoder)).run(Writing(), switch, SEEN)
+
+    assert found == [(1, 1)]
+    assert target.without_vector(Kind.ANCHORED, 5) == []
+    assert target.documents(Kind.ANCHORED, [_document(100).key])[_document(100).key][0].vector
+
+
+def test_what_a_crash_left_without_a_vector_is_embedded(library: Library, tmp_path: Path) -> None:
+    """A process that ended right after a switch left texts without vectors; the next one gives them theirs."""
+    index, key = LanceIndex.create(tmp_path, "one"), _document(3).key
+    (chunk,) = index.documents(Kind.ANCHORED, [key])[key]
+    index.replace(Kind.ANCHORED, {key: [replace(chunk, vector=None)]})
+    assert complete(library, Kind.ANCHORED) == 1
+    assert index.documents(Kind.ANCHORED, [key])[key][0].vector == pytest.approx(chunk.vector)
+    assert complete(library, Kind.ANCHORED) == 0
 
 
 def _switch(generations: Generations, encoder: str) -> None:

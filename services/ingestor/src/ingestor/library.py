@@ -1,23 +1,24 @@
 """Puts documents into the index and takes them out: one writer, one commit for each group, nothing embedded twice."""
 
 import datetime as dt
-import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
-from threading import RLock
+from threading import Lock, RLock
 
-from chassis.errors import InvalidArgumentError, ServiceError
-from ingestor import fluid, versions
+from chassis.errors import InvalidArgumentError, ServiceError, UnavailableError
+from ingestor import admission, fluid, versions
+from ingestor.late_vectors import fill
 from ingestor.ledger import Change, Ledger, searchable
+from ingestor.remembering import Remembering, UnknownTextError
 from knowledge.index import Fragmented, Index
 from knowledge.preparation import Embeds, access_hash, content_hash, cut, digest_text, embed, known_vectors, metadata_hash
 from knowledge.schema import Chunk, Document, Kind, digest, document_key
 
-_LABEL = re.compile(r"[a-z][a-z0-9_]*")
-_LONGEST_NAME = 500
+# How often a group is planned again because what it needs of the encoder changed meanwhile.
+_PASSES = 3
 # Reads take about a millisecond longer for each fragment.
 _FRAGMENTS = 24
 _QUIET_SECONDS = 1.0
@@ -71,8 +72,12 @@ class _Plan:
     """A group on its way into the index."""
 
     stored: dict[str, list[Chunk]]
-    outcomes: list[Outcome]
-    changes: list[Change]
+    outcomes: list[Outcome] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    # Versions that are stored already and still to take effect.
+    expected: list[Change] = field(default_factory=list)
+    # All chunks, with vectors, of the documents that change.
+    documents: dict[str, list[Chunk]] = field(default_factory=dict)
 
 
 class Library:
@@ -82,7 +87,7 @@ class Library:
         """Write to `index`; changes are announced from `ledger`."""
         self._index, self._encoder, self._ledger = index, encoder, ledger
         self._longest = longest_text_bytes
-        self._lock = RLock()
+        self._lock, self._putting = RLock(), Lock()
         self._untidy, self._written, self._tidied, self._tidying = False, 0.0, 0.0, 0.0
 
     @property
@@ -103,18 +108,20 @@ class Library:
         """Store a group of one kind in one commit; each document has its own outcome, in order."""
         if not documents:
             return []
-        kind, now = documents[0].kind, dt.datetime.now(dt.UTC)
-        with self._lock:
-            plan = _Plan(self._index.documents(kind, sorted({document.key for document in documents})), [], [])
-            before = {key: list(chunks) for key, chunks in plan.stored.items()}
-            for document in documents:
-                try:
-                    plan.outcomes.append(self._plan(plan, document, now))
-                except ServiceError as error:
-                    plan.outcomes.append(Outcome(document, refusal=error))
-            touched = sorted({change.document_key for change in plan.changes})
-            self._commit(kind, {key: self._with_vectors(before[key], plan.stored[key]) for key in touched}, plan.changes)
-        return plan.outcomes
+        # One group at a time asks the encoder; deletions and change events never wait for that.
+        with self._putting:
+            space, encoder = "", Remembering(self._encoder)
+            for _ in range(_PASSES):
+                if space != self._index.encoder:
+                    space, encoder = self._index.encoder, Remembering(self._encoder)
+                # Finds out what has to be embedded, and is thrown away.
+                self._plan_group(documents, encoder)
+                with self._lock, suppress(UnknownTextError):
+                    if space == self._index.encoder:
+                        plan = self._plan_group(documents, encoder.known)
+                        self._commit(documents[0].kind, plan.documents, plan.changes, plan.expected)
+                        return plan.outcomes
+        raise UnavailableError("what is stored changed again and again meanwhile; nothing was written", code="knowledge_changing")
 
     def remove(self, kind: Kind, collection: str, document_id: str, *, tenant: str = "", version: str = "", reason: str = "") -> bool:
         """Delete a fluid document or withdraw an anchored version; return whether it was there."""
@@ -178,14 +185,14 @@ class Library:
             self._touched(really=bool(plan))
             return sum(len(stored[key]) - len(left) for key, left in plan.items())
 
-    def waiting(self, limit: int) -> dict[str, tuple[str, ...]]:
-        """Return texts of the fluid index that wait for their vector, by document key."""
+    def waiting(self, limit: int, kind: Kind = Kind.FLUID) -> dict[str, tuple[str, ...]]:
+        """Return texts of an index that wait for their vector, by document key."""
         found: dict[str, tuple[str, ...]] = {}
-        for chunk in self._index.without_vector(Kind.FLUID, limit):
+        for chunk in self._index.without_vector(kind, limit):
             found[chunk.document_key] = (*found.get(chunk.document_key, ()), chunk.search_text)
         return found
 
-    def fill(self, keys: Sequence[str], embedded: Embedded) -> bool:
+    def fill(self, keys: Sequence[str], embedded: Embedded, kind: Kind = Kind.FLUID) -> bool:
         """Give chunks of the documents the vectors of their texts, where they still have that text and none.
 
         Return False, and write nothing, where another encoder has come into use meanwhile: vectors of two never mix.
@@ -193,15 +200,7 @@ class Library:
         with self._lock:
             if embedded.encoder != self._index.encoder:
                 return False
-            chunks = [chunk for some in self._index.documents(Kind.FLUID, keys, vectors=False).values() for chunk in some]
-            filled = [
-                replace(chunk, vector=embedded.vectors[chunk.search_text])
-                for chunk in chunks
-                if chunk.vector is None and chunk.search_text in embedded.vectors
-            ]
-            if filled:
-                self._index.update(Kind.FLUID, filled)
-            self._touched(really=bool(filled))
+            self._touched(really=fill(self._index, kind, keys, embedded.vectors))
         return True
 
     def encode(self, texts: Sequence[str]) -> Embedded:
@@ -273,7 +272,7 @@ class Library:
     def _fresh(self, upsert: Upsert, stored: Sequence[Chunk], result: Applied, *, restore: bool) -> list[Chunk]:
         """Return the chunks of what a document's source says now; none where the index holds that, or something later."""
         document, key = upsert.document, upsert.document.key
-        self._check(document)
+        admission.check(document, self._longest)
         now = fluid.present(stored)
         if fluid.place(stored) > document.position and not restore:
             return []
@@ -307,8 +306,22 @@ class Library:
                 result.waiting[key] = missing
         return plan
 
-    def _plan(self, plan: _Plan, document: Document, now: dt.datetime) -> Outcome:
-        self._check(document)
+    def _plan_group(self, documents: Sequence[Document], encoder: Embeds) -> _Plan:
+        """Return what becomes of a group; write nothing."""
+        now = dt.datetime.now(dt.UTC)
+        before = self._index.documents(documents[0].kind, sorted({document.key for document in documents}))
+        plan = _Plan(dict(before))
+        for document in documents:
+            try:
+                plan.outcomes.append(self._plan(plan, document, now, encoder))
+            except ServiceError as error:
+                plan.outcomes.append(Outcome(document, refusal=error))
+        for key in sorted({change.document_key for change in plan.changes}):
+            plan.documents[key] = embed(plan.stored[key], encoder, known_vectors([*before[key], *plan.stored[key]]))
+        return plan
+
+    def _plan(self, plan: _Plan, document: Document, now: dt.datetime, encoder: Embeds) -> Outcome:
+        admission.check(document, self._longest)
         document = versions.normalised(document)
         stored = plan.stored[document.key]
         same = [chunk for chunk in stored if document.kind is Kind.FLUID or chunk.version == document.version]
@@ -317,11 +330,11 @@ class Library:
             # A ledger that was lost learns again what is to come.
             if later := _later(document, now):
                 stored_as = _change(document, expected[1], len(same), same[0].document_sha256)
-                self._ledger.expect([replace(stored_as, effective_from=later)])
+                plan.expected.append(replace(stored_as, effective_from=later))
             return Outcome(document, chunks=len(same))
         sha256 = digest_text(document.text)
         versions.check(document, sha256, stored)
-        fresh = cut(document, self._index.encoder, now, self._encoder.encode)
+        fresh = cut(document, self._index.encoder, now, encoder.encode)
         after = versions.combined(document, stored, fresh)
         was, is_now = versions.in_force(stored, now), versions.in_force(after, now)
         supersedes = versions.before(after, document.version) if document.kind is Kind.ANCHORED else ""
@@ -333,25 +346,10 @@ class Library:
         plan.changes.append(change)
         return Outcome(document, change, len(fresh), supersedes)
 
-    def _check(self, document: Document) -> None:
-        name = document.document_id
-        if not name.strip() or len(name) > _LONGEST_NAME:
-            raise InvalidArgumentError(f"field 'id' must have 1 to {_LONGEST_NAME} characters, got {len(name)}")
-        if not document.text.strip():
-            raise InvalidArgumentError(f"{name!r}: field 'text' is empty")
-        if "\x00" in document.text:
-            raise InvalidArgumentError(f"{name!r}: field 'text' holds binary data")
-        if (size := len(document.text.encode(errors="replace"))) > self._longest:
-            raise InvalidArgumentError(f"{name!r}: field 'text' has {size} bytes; the limit is {self._longest}")
-        for label in document.labels:
-            if not _LABEL.fullmatch(label):
-                raise InvalidArgumentError(f"{name!r}: label {label!r} must be lower-case letters, digits and '_'")
-
-    def _with_vectors(self, before: Sequence[Chunk], after: Sequence[Chunk]) -> list[Chunk]:
-        return embed(after, self._encoder, known_vectors([*before, *(chunk for chunk in after if chunk.vector)]))
-
-    def _commit(self, kind: Kind, documents: dict[str, list[Chunk]], changes: Sequence[Change]) -> None:
+    def _commit(self, kind: Kind, documents: dict[str, list[Chunk]], changes: Sequence[Change], expected: Sequence[Change] = ()) -> None:
         """Note the intent, write, note the deed: a crash in between is settled by `recover`."""
+        if expected:
+            self._ledger.expect(expected)
         if not changes:
             return
         self._ledger.intend(changes)

@@ -20,6 +20,7 @@ from ingestor.cdc.mapping import Table
 from ingestor.deletions import Search, in_answers
 from ingestor.encoders_in_use import Awaited, EncoderSwitch
 from ingestor.feeding import Sources
+from ingestor.late_vectors import complete
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from ingestor.loading import Loader
@@ -32,6 +33,7 @@ from ingestor.uploads import Uploads
 from knowledge import backends
 from knowledge.generations import Generation, Generations
 from knowledge.index import Index
+from knowledge.schema import Kind
 from knowledge.switching import Switchable
 from strata.ingestor.v1.knowledge_service_pb2_grpc import add_KnowledgeServiceServicer_to_server
 
@@ -129,6 +131,9 @@ async def _load_folders(
     folders = {name: collection for name, collection in collections.items() if name not in fed}
     loader = Loader(store.library, store.ledger, batch_documents=settings.batch_documents, parser=parser)
     await _load(folders, store.pair, loader, store.announcer)
+    # What was stored just before the encoder was exchanged may still be without vectors; the change events' own lane sees to the rest.
+    for kind in (Kind.ANCHORED,) if tables else Kind:
+        await asyncio.to_thread(complete, store.library, kind)
     await asyncio.to_thread(store.library.tidy)
 
 

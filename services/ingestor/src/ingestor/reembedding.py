@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from chassis.errors import FailedPreconditionError
 from chassis.logging import get_logger
 from encoders.encoder import Vectors
+from ingestor.late_vectors import fill
 from knowledge.index import Entry, Index
-from knowledge.preparation import Embeds, content_hash_of, embed, known_vectors
+from knowledge.preparation import Embeds, content_hash_of, embed, known_vectors, reuse
 from knowledge.schema import Chunk, Kind
 from knowledge.visibility import Visibility
 
@@ -50,38 +51,50 @@ class Reembedding:
         """
         report = Report()
         # Where rows change all the time something always differs; few documents may wait for the last pass.
-        while self._copy(report) > _FEW and report.passes < _PASSES:
+        while len(self._copy(report)) > _FEW and report.passes < _PASSES:
             log.info("reembedding_pass", passes=report.passes, documents=report.documents, embedded=report.embedded)
         self._target.tidy()
         self._gate(report, visible)
         with writing:
-            # What was written since the last pass; few documents, so that writers wait only for a moment.
-            self._copy(report)
+            # What was written since the last pass. Deletions must not wait for an encoder: words find it until its vector is there.
+            left = self._copy(report, late=True)
             switch()
+        self._finish(left, writing)
         log.info("reembedding_done", documents=report.documents, embedded=report.embedded)
         return report
 
-    def _copy(self, report: Report) -> int:
-        """Bring every document that differs to the target; return how many did."""
+    def _copy(self, report: Report, *, late: bool = False) -> list[tuple[Kind, str]]:
+        """Bring every document that differs to the target, `late` without vectors that it does not know; return which did."""
         report.passes += 1
-        differing = 0
+        differing: list[tuple[Kind, str]] = []
         for kind in Kind:
             for keys in self._differing(kind):
                 stored = self._source.documents(kind, keys)
                 already = known_vectors(chunk for chunks in self._target.documents(kind, keys).values() for chunk in chunks)
-                moved = {key: self._moved(chunks, already, report) for key, chunks in stored.items()}
+                moved = {key: self._moved(chunks, already, report, late=late) for key, chunks in stored.items()}
                 self._target.replace(kind, moved)
-                differing += len(keys)
-        report.documents += differing
+                differing += [(kind, key) for key in keys]
+        report.documents += len(differing)
         return differing
 
-    def _moved(self, chunks: Sequence[Chunk], already: dict[str, list[float]], report: Report) -> list[Chunk]:
+    def _moved(self, chunks: Sequence[Chunk], already: dict[str, list[float]], report: Report, *, late: bool) -> list[Chunk]:
         named = [
             replace(c, vector=None, content_hash=content_hash_of(c.title, c.document_sha256, c.chunker, self._target.encoder))
             for c in chunks
         ]  # fmt: skip
         report.embedded += len({chunk.search_text for chunk in named} - already.keys())
-        return embed(named, self._encoder, already)
+        return reuse(named, already) if late else embed(named, self._encoder, already)
+
+    def _finish(self, late: Sequence[tuple[Kind, str]], writing: AbstractContextManager[object]) -> None:
+        """Embed what was switched to without vectors, a few documents at a time while others write."""
+        for kind in Kind:
+            keys = [key for where, key in late if where is kind]
+            for some in (keys[first : first + _DOCUMENTS_AT_ONCE] for first in range(0, len(keys), _DOCUMENTS_AT_ONCE)):
+                chunks = [chunk for found in self._target.documents(kind, some).values() for chunk in found]
+                if texts := list(dict.fromkeys(chunk.search_text for chunk in chunks if chunk.vector is None)):
+                    vectors = dict(zip(texts, self._encoder.encode(texts).tolist(), strict=True))
+                    with writing:
+                        fill(self._target, kind, some, vectors)
 
     def _differing(self, kind: Kind) -> Iterator[list[str]]:
         collections = {*self._source.holdings(), *self._target.holdings()}
