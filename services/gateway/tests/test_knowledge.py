@@ -211,6 +211,7 @@ _BAD: list[tuple[dict[str, Any], int, str]] = [
     ({"data": _DATE}, 400, "invalid_request"),
     ({"json": {"id": "a", "title": "a"}}, 400, "invalid_request"),
     ({"json": ["a"]}, 400, "invalid_request"),
+    ({"json": {"id": "a", "title": "a", "text": "x", "expires_at": "9999-12-31T23:59:59-05:00"}}, 400, "invalid_request"),
     ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "invalid_json"),
     ({"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400, "invalid_request"),
     ({"content": b"garbage", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400, "invalid_request"),

@@ -78,6 +78,37 @@ def test_a_bad_line_is_named_and_the_others_are_loaded(
     assert result.changed == 2
 
 
+def test_a_row_that_no_program_can_keep_is_one_refusal(
+    tmp_path: Path, declare: Any, library: Library, ledger: Ledger, index: LanceIndex
+) -> None:
+    """A date outside the calendar, half a character, endless nesting, a date that is none: each is refused, the rest is loaded."""
+    far = {"id": "far", "text": "Far.", "expires_at": "9999-12-31T23:59:59Z", "effective_from": "0001-01-01"}
+    declare({"notices": ("fluid", [far])})
+    documents = tmp_path / "domains" / "desk" / "documents"
+    lines = [
+        '{"id": "late", "title": "a", "text": "x", "expires_at": "9999-12-31T23:59:59-05:00"}',
+        '{"id": "half", "title": "a", "text": "bad \\ud800"}',
+        '{"id": "deep", "title": "a", "text": "x", "metadata": ' + '{"a":' * 1200 + "1" + "}" * 1200 + "}",
+        '{"id": "list", "title": "a", "text": "x", "expires_at": []}',
+        '{"id": "digits", "title": "a", "text": "x", "version": ' + "9" * 5000 + "}",
+    ]
+    with (documents / "notices.jsonl").open("a") as file:
+        file.write("\n".join(lines))
+    result = _load(tmp_path, library, ledger, index)
+    assert [(refusal.error.code, str(refusal.error).partition(" ")[0]) for refusal in result.refusals] == [
+        ("unreadable_document" if number == 3 else "invalid_request", f"notices.jsonl:{number}:") for number in range(2, 7)
+    ]
+    assert _texts(index, "far") == ["Far."]
+
+    (documents / "late.md").write_text("---\neffective_from: 9999-12-31T23:59:59-05:00\n---\n# Rule\n\nText.\n")
+    (documents / "half.md").write_text('---\ntitle: "\\uD800"\n---\nText.\n')
+    (documents / "strange\udcff.md").write_text("# Rule\n\nText.\n")
+    collection = catalogue.load(tmp_path / "domains")["notices"]
+    entries = [entry for entry in read(catalogue.Collection(**{**vars(collection), "path": documents})) if isinstance(entry, ServiceError)]
+    codes = {str(entry).partition(":")[0]: entry.code for entry in entries if ".md" in str(entry)}
+    assert codes == {"half.md": "unreadable_document", "late.md": "invalid_request", "strange\\udcff.md": "unreadable_document"}
+
+
 def test_pages_with_front_matter(tmp_path: Path, declare: Any) -> None:
     """A folder of Markdown and text files is a collection too; a binary file is refused."""
     declare({"notices": ("anchored", [])})

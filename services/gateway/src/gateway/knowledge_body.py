@@ -17,7 +17,11 @@ EVERYBODY = "*"
 
 
 def _in_utc(moment: dt.datetime) -> dt.datetime:
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    try:
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except OverflowError as error:
+        # Near the first or the last year a zone leads out of the calendar.
+        raise ValueError(f"{moment.isoformat()} is no time in UTC") from error
 
 
 Moment = Annotated[dt.datetime, AfterValidator(_in_utc)]

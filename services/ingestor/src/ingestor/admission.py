@@ -28,13 +28,13 @@ def check(document: Document, longest_text_bytes: int) -> None:
 
 
 def check_characters(document: Document) -> None:
-    """Raise InvalidArgumentError with code `broken_character` where a field holds half a character, which JSON and YAML can write."""
+    """Raise InvalidArgumentError with code `unreadable_document` where a field holds half a character, which JSON and YAML can write."""
     for field, text in _texts(document):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             message = f"{document.document_id!r}: field {field!r} holds half a character at {error.start}: {text[error.start]!r}"
-            raise InvalidArgumentError(message, code="broken_character") from error
+            raise InvalidArgumentError(message, code="unreadable_document") from error
 
 
 def _texts(document: Document) -> Iterable[tuple[str, str]]:

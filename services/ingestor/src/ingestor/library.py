@@ -121,7 +121,7 @@ class Library:
                         plan = self._plan_group(documents, encoder.known)
                         self._commit(documents[0].kind, plan.documents, plan.changes, plan.expected)
                         return plan.outcomes
-        raise UnavailableError("what is stored changed again and again meanwhile; nothing was written", code="knowledge_changing")
+        raise UnavailableError("what is stored changed again and again meanwhile; nothing was written")
 
     def remove(self, kind: Kind, collection: str, document_id: str, *, tenant: str = "", version: str = "", reason: str = "") -> bool:
         """Delete a fluid document or withdraw an anchored version; return whether it was there."""

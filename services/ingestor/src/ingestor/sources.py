@@ -4,13 +4,14 @@ import datetime as dt
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from chassis.errors import InvalidArgumentError, ServiceError
-from ingestor import git_history
+from ingestor import admission, git_history
 from ingestor.catalogue import Collection, GitSource
 from ingestor.git_history import HistoryError, Revision
 from ingestor.parsing import front_matter
@@ -54,7 +55,9 @@ def _files(collection: Collection, parser: DocumentParser) -> Iterator[Document 
         name = str(file.relative_to(root)) if root.is_dir() else file.name
         if any(part.startswith(".") for part in PurePosixPath(name).parts):
             continue
-        if not file.resolve().is_relative_to(home):
+        if name != (shown := _shown(name)):
+            yield SourceError(f"{shown}: its name is not UTF-8", code="unreadable_document")
+        elif not file.resolve().is_relative_to(home):
             yield SourceError(f"{name}: leads out of the folder of the collection")
         elif name.endswith(_LINES):
             yield from _lines(collection, file)
@@ -130,7 +133,7 @@ def _history(collection: Collection, git: GitSource, parser: DocumentParser) -> 
 
 
 def _revision(collection: Collection, revision: Revision, data: bytes | None, parser: DocumentParser) -> Document | ServiceError:
-    where = f"{revision.path}@{revision.commit[:12]}"
+    where = f"{_shown(revision.path)}@{revision.commit[:12]}"
     if data is None:
         return DocumentError(f"{where}: is larger than {parser.limits.file_bytes} bytes", code="document_too_large")
     try:
@@ -156,14 +159,14 @@ def _lines(collection: Collection, file: Path) -> Iterator[Document | SourceErro
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     yield _line(collection, f"{file.name}:{number}", line)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         yield SourceError(f"{file.name}: cannot be read as text: {error}")
 
 
 def _line(collection: Collection, where: str, line: str) -> Document | SourceError:
     try:
         row = json.loads(line)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         return SourceError(f"{where}: not JSON: {error}")
     if not isinstance(row, dict):
         return SourceError(f"{where}: must be an object")
@@ -180,7 +183,7 @@ def _document(collection: Collection, where: str, row: Mapping[str, Any]) -> Doc
     if not isinstance(labels, list | tuple) or not all(isinstance(label, str) for label in labels):
         return SourceError(f"{where}: field 'labels' must be a list of texts")
     try:
-        return Document(
+        document = Document(
             collection=collection.name,
             kind=collection.kind,
             document_id=row["id"],
@@ -196,8 +199,17 @@ def _document(collection: Collection, where: str, row: Mapping[str, Any]) -> Doc
             licence=str(row.get("licence") or collection.licence),
             chunker=collection.chunker,
         )
-    except ValueError as error:
+        admission.check_characters(document)
+    except (ValueError, RecursionError) as error:
         return SourceError(f"{where}: {error}")
+    except InvalidArgumentError as error:
+        return SourceError(f"{where}: {error}", code=error.code)
+    return document
+
+
+def _shown(name: str) -> str:
+    """Return a path with what is not UTF-8 in it written out."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _plain(value: object) -> str:
@@ -206,10 +218,11 @@ def _plain(value: object) -> str:
 
 def _date(row: Mapping[str, Any], name: str) -> dt.datetime | None:
     value = row.get(name)
-    if value in {None, ""}:
+    if value is None or value == "":
         return None
     try:
         moment = dt.datetime.fromisoformat(str(value))
-    except ValueError as error:
-        raise ValueError(f"field {name!r} must be a date, got {value!r}") from error
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
+        # Near the first or the last year a zone leads out of the calendar.
+        raise ValueError(f"field {name!r} must be a date, got {str(value)[:80]!r}") from error
