@@ -7,19 +7,16 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from chassis.errors import ServiceError
 from chassis.logging import get_logger
 from chassis.messaging import Bus, connect
 from chassis.settings import ServiceSettings
 from chassis.tasks import end
-from contracts.subjects import FRESHNESS
 from ingestor.cdc.declaration import FeedSettings
 from ingestor.cdc.feed import Feed
 from ingestor.cdc.mapping import SourceMapping, Table
 from ingestor.library import Library
 from ingestor.postgres import PostgresReader, ReplicationDeclaration, ReplicationSource, Signal, SlotLagging, SlotLost
 from knowledge.index import Index
-from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged
 
 log = get_logger("ingestor")
 _HEAD_START_SECONDS = 1.0
@@ -39,7 +36,6 @@ class Sources:
         ledger: Path,
     ) -> None:
         """Connect to nothing yet."""
-        self._bus, self._telling = bus, set[asyncio.Task[None]]()
         by_name = {table.source.name: table.source for table in tables if table.source.driver == "postgres"}
 
         async def own_connection() -> Client:
@@ -50,7 +46,7 @@ class Sources:
             name: ReplicationSource(declaration, own_connection, on_signal=self._heard) for name, declaration in declarations.items()
         }
         readers = {name: PostgresReader(declarations[name], opened=source.want) for name, source in self.replications.items()}
-        self.feed = Feed(tables, index, library, ledger, bus, feeding, resnapshot=self._resnapshot, readers=readers)
+        self.feed = Feed(tables, index, library, ledger, bus, feeding, resnapshot=self._resnapshot, readers=readers, sending=self._sending)
 
     async def run(self) -> None:
         """Read and take in until cancelled."""
@@ -77,22 +73,15 @@ class Sources:
         else:
             log.error("snapshot_needed", source=source, reason=reason)
 
+    def _sending(self, source: str) -> bool:
+        return source not in self.replications or self.replications[source].status().state == "streaming"
+
     def _heard(self, signal: Signal) -> None:
         """Pass on what breaks a promise; everything else is in logs and gauges already."""
         if isinstance(signal, SlotLost | SlotLagging):
             lost = isinstance(signal, SlotLost)
             detail = signal.reason if isinstance(signal, SlotLost) else f"{signal.lag_bytes} bytes behind, {signal.bound_bytes} are allowed"
-            event = FreshnessChanged(source=signal.source, holds=False, reason="slot_lost" if lost else "slot_lagging", detail=detail)
-            event.at.GetCurrentTime()
-            task = asyncio.get_running_loop().create_task(self._tell(event))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
-
-    async def _tell(self, event: FreshnessChanged) -> None:
-        try:
-            await self._bus.publish(FRESHNESS, FRESHNESS.template, event, about=event.source)
-        except ServiceError as error:
-            log.warning("signal_not_published", source=event.source, reason=event.reason, error=str(error))
+            self.feed.promises.broken(signal.source, "slot_lost" if lost else "slot_lagging", detail)
 
 
 def _declaration(source: SourceMapping, tables: Sequence[Table]) -> ReplicationDeclaration:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 
 from chassis.errors import DeadlineError
 from chassis.messaging import decode
-from contracts.subjects import APPLIED, AUDIT
+from contracts.subjects import APPLIED, AUDIT, FRESHNESS
+from ingestor.cdc import freshness
 from ingestor.cdc.feed import Feed
 from ingestor.cdc.mapping import Table
 from ingestor.library import Embedded
@@ -159,6 +161,61 @@ async def test_an_index_that_fails_for_all_is_waited_for(rig: Rig, tables: Table
         down.set()
         await feed.settled(90)
         assert (set(texts(rig.index, "products")), feed.status()[0].dead) == ({"1"}, 0)
+
+
+async def test_an_outage_breaks_the_promise_and_both_ends_are_told(rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing can be written and a change waits, the promise is told to be stalled, and recovered a while after all was written."""
+    apply, down = rig.library.apply, asyncio.Event()
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        if not down.is_set():
+            raise OSError(111, "Connection refused")
+        return apply(*arguments, **options)
+
+    monkeypatch.setattr(rig.library, "apply", failing)
+    monkeypatch.setattr(freshness, "_SLOW_SECONDS", 0.5)
+    shop = tables({"shop": {"public.products": PRODUCTS}}, freshness_sla_seconds=0.3)
+    told = await rig.admin.jetstream().subscribe(FRESHNESS.pattern, ordered_consumer=True)
+    async with rig.feed(shop) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1), ts_ms=int(time.time() * 1000)))
+        stalled = decode(FRESHNESS, (await told.next_msg(timeout=60)).data)
+        assert not feed.status()[0].sla_holds
+        down.set()
+        after = [decode(FRESHNESS, (await told.next_msg(timeout=60)).data)]
+        while after[-1].reason != "recovered":
+            after.append(decode(FRESHNESS, (await told.next_msg(timeout=60)).data))
+        assert feed.status()[0].sla_holds
+    assert (stalled.source, stalled.holds, stalled.reason) == ("shop", False, "stalled")
+    assert stalled.lag_seconds > stalled.sla_seconds == pytest.approx(0.3)
+    assert (after[-1].holds, {event.reason for event in after[:-1]} <= {"slow"}) == (True, True)
+
+
+def test_a_change_that_took_too_long_breaks_the_promise_whatever_came_after_it() -> None:
+    """A breach that was over before anybody looked is still seen, for a minute; without a promise nothing is broken."""
+    now = int(time.time() * 1000)
+    promised, free = freshness.Freshness("shop", 5.0), freshness.Freshness("blog", 0.0)
+    for fresh in (promised, free):
+        fresh.saw([now - 9_000, now])
+        fresh.judge(None, "", read=True)
+    assert (promised.reason, free.reason) == ("slow", "")
+    promised.judge(time.time() - 60, "", read=True)
+    assert promised.reason == "stalled"
+    free.judge(None, "changes may be missing", read=True)
+    assert (free.reason, free.detail) == ("stalled", "changes may be missing")
+
+
+async def test_what_others_found_is_told_from_any_thread_until_it_is_over(rig: Rig, tables: Tables) -> None:
+    """A lost slot breaks the promise until a new snapshot is complete, also when the process was restarted in between."""
+    told = await rig.admin.jetstream().subscribe(FRESHNESS.pattern, ordered_consumer=True)
+    async with rig.feed(_shop(tables)) as feed:
+        await feed.settled(90)
+        await asyncio.to_thread(feed.promises.broken, "shop", "slot_lost", "the slot is gone")
+        lost = decode(FRESHNESS, (await told.next_msg(timeout=60)).data)
+    async with rig.feed(_shop(tables)) as feed:
+        await feed.settled(90)
+        recovered = decode(FRESHNESS, (await told.next_msg(timeout=60)).data)
+    assert (lost.holds, lost.reason, lost.detail) == (False, "slot_lost", "the slot is gone")
+    assert (recovered.holds, recovered.reason) == (True, "recovered")
 
 
 async def test_a_mapping_that_names_a_missing_column_stops_nothing(rig: Rig, tables: Tables) -> None:

@@ -16,18 +16,19 @@ from chassis.errors import DeadlineError, InternalError, ServiceError, Unavailab
 from chassis.logging import get_logger
 from chassis.messaging import Bus
 from chassis.tasks import end, in_time
-from contracts.subjects import CDC_STREAM
+from contracts.subjects import CDC_PREFIX, CDC_STREAM
 from ingestor.cdc import drift
 from ingestor.cdc.applying import Applier, Group, Message
 from ingestor.cdc.comparing import Comparison
 from ingestor.cdc.declaration import FeedSettings
 from ingestor.cdc.drift import Drift, Mender
 from ingestor.cdc.embedding import EmbeddingLane
-from ingestor.cdc.freshness import CHANGES, DEAD, DRIFT, FRAGMENTS, POSITION, Freshness
-from ingestor.cdc.health import Noted, Resnapshot, RowReader, SourceHealth
+from ingestor.cdc.freshness import CHANGES, DEAD, FRAGMENTS, POSITION
+from ingestor.cdc.health import Resnapshot, RowReader, SourceHealth
 from ingestor.cdc.mapping import Table
+from ingestor.cdc.promises import Promises
 from ingestor.cdc.reading import SourceReading
-from ingestor.cdc.reporting import OutboxReporter, announce_freshness, publish
+from ingestor.cdc.reporting import OutboxReporter, publish
 from ingestor.cdc.rows import Progress, Rows, StreamState
 from ingestor.cdc.stream import StreamReader
 from ingestor.cdc.sweeping import sweep
@@ -59,8 +60,9 @@ class Feed:
         *,
         resnapshot: Resnapshot = _nobody,
         readers: Mapping[str, RowReader] | None = None,
+        sending: Callable[[str], bool] = lambda _source: True,
     ) -> None:
-        """Feed the collections of `tables`; `ledger` is the ledger's file, `readers` read the rows of sources by name."""
+        """Feed the collections of `tables`; `ledger` is a file, `readers` read rows by source, `sending` says whether changes arrive."""
         self._tables, self._index, self._library, self._bus, self._settings = tuple(tables), index, library, bus, settings
         self._resnapshot, self._readers = resnapshot, dict(readers or {})
         self._rows = Rows(ledger)
@@ -73,21 +75,21 @@ class Feed:
         self._comparison = Comparison(index, self._rows, mender, self._on_worker, self._lane.offer)
         self._reading = SourceReading(self._rows, self._applier, self._reporter, self._on_worker, self._after, self.wait_for)
         self._state = StreamState("", 0, 0)
-        names = sorted({table.source.name for table in self._tables})
-        promised = {table.source.name: table.sla_seconds for table in self._tables}
-        self._fresh = {name: Freshness(name, promised[name]) for name in names}
-        self._noted = {name: Noted() for name in names}
-        self._progress = {name: self._rows.progress(name) for name in names}
+        promised = dict(sorted((table.source.name, table.sla_seconds) for table in self._tables))
+        self.promises = Promises(bus, ledger.with_suffix(".told"), promised, oldest=self._oldest, sending=sending)
+        self._noted, self._progress = self.promises.noted, {name: self._rows.progress(name) for name in promised}
         self._moved, self._outbox, self._compare = asyncio.Condition(), asyncio.Event(), asyncio.Event()
         self._phase, self._caught_up, self._verified = "waiting", False, 0
-        self._comparing = asyncio.Lock()
+        self._comparing, self._applied_before = asyncio.Lock(), 0
 
     async def run(self) -> None:
         """Take events in until cancelled; the bus or the index going away only pauses it."""
         self._lane.start()
         try:
             async with self._stream.listening(), asyncio.TaskGroup() as tasks:
-                beside = [tasks.create_task(work()) for work in (self._publish, self._maintain, self._compare_again, self._read_sources)]
+                watch = partial(self.promises.watch, self._settings.sweep_seconds)
+                loops = (self._publish, self._maintain, self._compare_again, self._read_sources, watch)
+                beside = [tasks.create_task(work()) for work in loops]
                 try:
                     await self._begin()
                     await self._remap()
@@ -115,20 +117,20 @@ class Feed:
 
     def status(self) -> list[SourceHealth]:
         """Return the health of every source."""
-        return [self._health(name) for name in self._fresh]
+        return [self._health(name) for name in self._noted]
 
     async def reconcile(self, source: str = "") -> Drift:
         """Compare source and ledger by buckets, ledger and index word for word, and mend what differs; a source that is away raises."""
         total, away = Drift(), list[ServiceError]()
         async with self._comparing:
-            for name in [source] if source else list(self._fresh):
+            for name in [source] if source else list(self._noted):
                 tables = [table for table in self._tables if table.source.name == name]
                 found, errors = await self._reading.compare(tables, self._readers.get(name))
                 if name in self._readers and not errors:
                     self._noted[name].problem = ""
                 for table in tables:
                     found += await self._comparison.compare(table, deep=range(drift.BUCKETS), trusted=self._caught_up)
-                self._note_drift(name, found)
+                self.promises.note_drift(name, found)
                 total, away = total + found, away + errors
         if away:
             raise away[0]
@@ -171,7 +173,8 @@ class Feed:
             new = [table for table in self._tables if not await self._on_worker(partial(self._rows.mapping, table.source.name, table.name))]
             # What the stream holds of a table that nobody mapped before is read again; for the others it is old.
             self._state = replace(known, sequence=before) if new else known
-        self._progress = await self._on_worker(lambda: {name: self._rows.progress(name) for name in self._fresh})
+            self._applied_before = known.sequence
+        self._progress = await self._on_worker(lambda: {name: self._rows.progress(name) for name in self._noted})
 
     def _adopt(self, empty: Sequence[Table]) -> None:
         """Note how far the stream was read, and of which collections the index holds nothing that is not in the ledger."""
@@ -249,7 +252,7 @@ class Feed:
                     await self._isolate(messages, error)
                     return
                 await asyncio.sleep(self._settings.retry_seconds)
-        rebuilding = messages[-1].sequence <= self._state.rebuild
+        rebuilding = messages[-1].sequence <= max(self._state.rebuild, self._applied_before)
         await self._after(group, live=not rebuilding)
         self._state = replace(self._state, sequence=messages[-1].sequence)
 
@@ -269,14 +272,14 @@ class Feed:
         for name, changes in group.changes.items():
             CHANGES.labels(source=name).inc(len(changes))
             if live:
-                self._fresh[name].saw([change.committed_ms for change in changes if change.op != "r" and change.committed_ms])
+                self.promises.of[name].saw([change.committed_ms for change in changes if change.op != "r" and change.committed_ms])
         for letter in group.letters:
             DEAD.labels(source=letter.source).inc()
             log.error("event_buried", source=letter.source, subject=letter.message.subject, sequence=letter.message.sequence,
                       code=letter.error.code, error=str(letter.error))  # fmt: skip
         touched = group.changes.keys() | group.settled.keys() | {letter.source for letter in group.letters}
-        self._progress |= await self._on_worker(lambda: {name: self._rows.progress(name) for name in touched & self._fresh.keys()})
-        for name in touched & self._fresh.keys():
+        self._progress |= await self._on_worker(lambda: {name: self._rows.progress(name) for name in touched & self._noted.keys()})
+        for name in touched & self._noted.keys():
             POSITION.labels(source=name).set(self._progress[name].position)
         async with self._moved:
             self._moved.notify_all()
@@ -289,6 +292,7 @@ class Feed:
             await self._resnapshot(name, self._noted[name].problem)
         for name, _table in group.completed:
             self._noted[name].problem = ""
+            self.promises.mended(name, "slot_lost", "slot_lagging")
             self._compare.set()
 
     async def _publish(self) -> None:
@@ -310,18 +314,21 @@ class Feed:
                     await in_time(1.0, self._outbox.wait())
 
     async def _maintain(self) -> None:
-        """Sweep, watch promises, and keep gauges."""
+        """Sweep, and keep gauges."""
         while True:
             await asyncio.sleep(self._settings.sweep_seconds)
             try:
                 await self._on_worker(lambda: sweep(self._rows, self._library))
                 for table, count in (await asyncio.to_thread(self._library.fragments)).items():
                     FRAGMENTS.labels(table=table).set(count)
-                for fresh in self._fresh.values():
-                    if fresh.turned():
-                        await announce_freshness(self._bus, fresh, self._noted[fresh.source].problem)
             except Exception:
                 log.exception("maintenance_failed")
+
+    async def _oldest(self, source: str) -> float | None:
+        if not self._state.created:
+            raise UnavailableError(f"stream {CDC_STREAM} was not looked at yet")
+        after = max(self._state.sequence, self._state.rebuild, self._applied_before)
+        return await self._stream.sent_at(after, f"{CDC_PREFIX}.{source}.>")
 
     async def _compare_again(self) -> None:
         """Compare ledger and index from time to time, at once when all rows of a table became known, and one bucket word for word."""
@@ -337,12 +344,14 @@ class Feed:
             compared = time.monotonic() if whole else compared
             self._verified = (self._verified + 1) % drift.BUCKETS
             try:
+                found = dict[str, Drift]()
                 async with self._comparing:
                     for table in self._tables:
-                        deep = range(self._verified, self._verified + 1)
-                        found = await self._comparison.compare(table, deep=deep, trusted=True, whole=whole)
-                        if whole or found.repaired:
-                            self._note_drift(table.source.name, found)
+                        deep, name = range(self._verified, self._verified + 1), table.source.name
+                        found[name] = found.get(name, Drift()) + await self._comparison.compare(table, deep=deep, trusted=True, whole=whole)
+                for name, drifted in found.items():
+                    if whole or drifted.repaired:
+                        self.promises.note_drift(name, drifted)
             except Exception:
                 log.exception("comparison_failed")
 
@@ -354,15 +363,6 @@ class Feed:
                     await self.reconcile(name)
                 except Exception:
                     log.exception("comparison_failed", source=name)
-
-    def _note_drift(self, name: str, found: Drift) -> None:
-        noted = self._noted[name]
-        noted.drift, noted.reconciled_at = found, dt.datetime.now(dt.UTC)
-        for kind in ("missing", "surplus", "stale"):
-            DRIFT.labels(source=name, kind=kind).set(getattr(found, kind))
-        if found.repaired:
-            log.warning("drift_mended", source=name, missing=found.missing, surplus=found.surplus, stale=found.stale,
-                        embedded=found.embedded, buckets=found.differing)  # fmt: skip
 
     def _embedded(self, batch: Mapping[str, tuple[str, ...]]) -> None:
         """Count embedded texts for the sources of their documents; called by the lane's thread."""
@@ -382,7 +382,7 @@ class Feed:
             self._worker.submit(note)
 
     def _health(self, name: str) -> SourceHealth:
-        progress, noted, fresh = self._progress[name], self._noted[name], self._fresh[name]
+        progress, noted, fresh = self._progress[name], self._noted[name], self.promises.of[name]
         last = dt.datetime.fromtimestamp(progress.last_change_ms / 1000, dt.UTC) if progress.last_change_ms else None
         state = "lost" if noted.problem else self._phase
         collections = tuple(table.collection.name for table in self._tables if table.source.name == name)

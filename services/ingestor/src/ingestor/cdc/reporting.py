@@ -76,12 +76,15 @@ async def publish(bus: Bus, outgoing: Outgoing) -> None:
     await bus.publish(subject, outgoing.subject, subject.message.FromString(outgoing.body), event_id=outgoing.message_id)
 
 
-async def announce_freshness(bus: Bus, fresh: Freshness, problem: str) -> None:
-    """Say that a source stops or starts again to hold its promise."""
-    lag = fresh.lag().last
-    reason = "recovered" if fresh.holds else "slow"
+async def announce_freshness(bus: Bus, fresh: Freshness) -> None:
+    """Say that a source ceases to hold its promise, why that is so now, or that it holds again."""
     event = FreshnessChanged(
-        source=fresh.source, holds=fresh.holds, sla_seconds=fresh.sla_seconds, lag_seconds=lag, reason=reason, detail=problem
+        source=fresh.source,
+        holds=fresh.holds,
+        sla_seconds=fresh.sla_seconds,
+        lag_seconds=fresh.now_seconds,
+        reason=fresh.reason or "recovered",
+        detail=fresh.detail,
     )
     event.at.GetCurrentTime()
     await bus.publish(FRESHNESS, FRESHNESS.template, event, about=fresh.source)

@@ -1,6 +1,7 @@
 """Reads the stream of change events from any place on, without a consumer on the server that could forget where it was."""
 
 import asyncio
+import datetime as dt
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -74,6 +75,20 @@ class StreamReader:
             return await self._collected(reply, limit)
         except (TimeoutError, NatsError, APIError, NoStreamResponseError) as error:
             raise UnavailableError(f"the bus does not hand out stream {CDC_STREAM}: {error!r}") from error
+
+    async def sent_at(self, after: int, subjects: str) -> float | None:
+        """Return when the first message behind `after` on some subjects was sent, in seconds since 1970; None where there is none."""
+        request = json.dumps({"seq": after + 1, "next_by_subj": subjects}).encode()
+        try:
+            answer = await self._bus.client.request(f"$JS.API.DIRECT.GET.{CDC_STREAM}", request, timeout=self._bus.timeout_seconds)
+        except (TimeoutError, NatsError) as error:
+            raise UnavailableError(f"the bus does not hand out stream {CDC_STREAM}: {error!r}") from error
+        headers = answer.headers or {}
+        if headers.get("Status") == _NOTHING:
+            return None
+        if "Nats-Time-Stamp" not in headers:
+            raise UnavailableError(f"stream {CDC_STREAM}: {headers.get('Status')} {headers.get('Description', '')}")
+        return dt.datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp()
 
     async def wait(self, seconds: float) -> bool:
         """Wait until something was published, at most `seconds`; return whether it was."""
