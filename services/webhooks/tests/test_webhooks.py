@@ -5,19 +5,23 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from nats.aio.client import Client
+from nats.js.api import DiscardPolicy
 
 from chassis import process
-from chassis.errors import NotFoundError, PermissionDeniedError
+from chassis.errors import NotFoundError, PermissionDeniedError, ResourceExhaustedError
 from chassis.messaging import encode
 from chassis.rpc import call, channel
 from contracts.subjects import ESCALATION, RESPONSE
@@ -32,7 +36,13 @@ from webhooks.main import start
 from webhooks.settings import Settings
 
 ACME = Caller(tenant="acme", user="ada", permissions=["webhook:write"])
-_LOOPBACK = {"allow_http": True, "allowed_networks": ("127.0.0.0/8",), "first_delay_seconds": 0.05, "attempts": 3, "disable_after": 5}
+_LOOPBACK: dict[str, Any] = {
+    "allow_http": True,
+    "allowed_networks": ("127.0.0.0/8",),
+    "first_delay_seconds": 0.05,
+    "attempts": 3,
+    "disable_after": 5,
+}
 
 
 @dataclass
@@ -150,6 +160,73 @@ async def test_failed_attempts_come_back_and_end_in_the_log(stub: WebhooksServic
     await _until(lambda: _has(stub, made.webhook.id, delivered=2))
 
 
+async def test_a_receiver_that_never_ends_holds_its_own_places_for_a_time(admin: Client, receiver: Receiver) -> None:
+    """A byte of a header now and then is no answer; meanwhile others are served, and what is too much for it is refused or logged."""
+    held: list[int] = [0, 0]
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        held[0], held[1] = held[0] + 1, max(held[1], held[0] + 1)
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            while not writer.is_closing():
+                writer.write(b"x: y\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        held[0] -= 1
+
+    config = (await admin.jetstream().stream_info("WEBHOOK_DELIVERIES")).config
+    await admin.jetstream().update_stream(config.evolve(max_msgs_per_subject=8))
+    settings = Settings(**{**_LOOPBACK, "attempts": 1, "timeout_seconds": 1, "workers": 8, "workers_each": 2, "disable_after": 100})
+    async with (
+        await asyncio.start_server(drip, "127.0.0.1", 0) as server,
+        process.running("webhooks", settings, start),
+        channel(settings, "gateway", "webhooks") as opened,
+    ):
+        stub = WebhooksServiceStub(opened)
+        slow = (await _create(stub, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", "escalation.created")).webhook
+        other = Caller(tenant="other", permissions=["webhook:write"])
+        await call(stub.CreateWebhook, pb.CreateWebhookRequest(caller=other, url=receiver.url, events=["escalation.created"]), timeout=30)
+        test = pb.TestWebhookRequest(caller=ACME, id=slow.id)
+        with pytest.raises(ResourceExhaustedError):
+            await asyncio.gather(*(call(stub.TestWebhook, test, timeout=30) for _ in range(30)))
+        await _escalate(admin, tenant="acme")
+        await _escalate(admin, tenant="other")
+        await receiver.until(1)
+        await _until(lambda: _ended(stub, slow.id, {"queue_full", "timeout"}))
+        assert held[1] == 2
+
+
+async def _ended(stub: WebhooksServiceStub, name: str, how: set[str]) -> bool:
+    return {delivery.attempts[-1].error for delivery in await _deliveries(stub, name, "failed")} == how
+
+
+async def test_what_has_arrived_is_not_sent_again_because_it_cannot_be_written_down(
+    stub: WebhooksServiceStub, admin: Client, receiver: Receiver
+) -> None:
+    """With the log and the record refused an event is delivered once, and is on record as soon as that is possible."""
+    await _create(stub, receiver.url, "escalation.created")
+    js = admin.jetstream()
+    streams = {name: (await js.stream_info(name)).config for name in ("KV_DELIVERIES", "AUDIT")}
+    for config in streams.values():
+        await js.update_stream(config.evolve(max_bytes=1, discard=DiscardPolicy.NEW))
+    await _escalate(admin)
+
+    async def waits(*, delivered: int) -> bool:
+        queue = await js.consumer_info("WEBHOOK_DELIVERIES", "webhooks-queue")
+        return bool(queue.delivered and queue.delivered.consumer_seq >= delivered)
+
+    await _until(lambda: waits(delivered=3))
+    await js.update_stream(streams["AUDIT"])
+
+    async def over() -> bool:
+        return (await js.stream_info("WEBHOOK_DELIVERIES")).state.messages == 0
+
+    await _until(over)
+    assert len(receiver.got) == 1
+    assert (await js.stream_info("AUDIT")).state.messages == 1
+
+
 async def _has(stub: WebhooksServiceStub, name: str, *, delivered: int) -> bool:
     return len(await _deliveries(stub, name, "delivered")) == delivered
 
@@ -218,6 +295,15 @@ async def test_a_tenant_sees_its_own_webhooks_alone(stub: WebhooksServiceStub, r
         "ftp://93.184.216.34/x",
         "https:///x",
         "https://no-such-host.invalid/x",
+        "https://[::a00:1]/x",
+        "https://[64:ff9b:1::a00:1]/x",
+        "https://[2002:a00:1::1]/x",
+        "https://[2001:0:5db8:d822::1]/x",
+        "https://[fec0::1]/x",
+        "https://168.63.129.16/x",
+        "https://[::ffff:168.63.129.16]/x",
+        "https://192.0.0.192/x",
+        "https://224.0.0.1/x",
     ],
 )
 async def test_private_and_malformed_addresses_are_refused(url: str) -> None:
@@ -230,3 +316,30 @@ async def test_a_public_address_is_pinned() -> None:
     """The connection goes to the address that was checked."""
     found = await resolve("https://93.184.216.34:8443/x", allow_http=False, allowed=())
     assert (found.address, found.port) == ("93.184.216.34", 8443)
+
+
+async def test_no_network_that_is_allowed_makes_metadata_reachable() -> None:
+    """The credentials of the machine are not told to whoever may reach its network."""
+    allowed = (IPv6Network("fd00::/8"), IPv4Network("169.254.0.0/16"))
+    assert (await resolve("https://[fd00::1]/x", allow_http=False, allowed=allowed)).address == "fd00::1"
+    for url in ("https://[fd00:ec2::254]/x", "https://169.254.169.254/x"):
+        with pytest.raises(AddressRefusedError):
+            await resolve(url, allow_http=False, allowed=allowed)
+
+
+async def test_a_name_that_cannot_be_resolved_now_is_tried_again(
+    stub: WebhooksServiceStub, admin: Client, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resolver's hiccup costs an attempt and no more."""
+    made = await _create(stub, receiver.url, "escalation.created")
+    hiccups, resolved = [socket.EAI_AGAIN, socket.EAI_NONAME], socket.getaddrinfo
+
+    def getaddrinfo(*about: Any, **more: Any) -> Any:
+        if about[0] == "localhost" and hiccups:
+            raise socket.gaierror(hiccups.pop(0), "for now")
+        return resolved(*about, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    await _escalate(admin)
+    (delivered,) = await _until(lambda: _deliveries(stub, made.webhook.id, "delivered"))
+    assert [attempt.error for attempt in delivered.attempts] == ["name_unresolved", "name_unknown", ""]

@@ -90,6 +90,10 @@ STREAMS: tuple[StreamConfig, ...] = (
         name="WEBHOOK_DELIVERIES",
         subjects=[WEBHOOK.pattern],
         retention=RetentionPolicy.WORK_QUEUE,
+        # What has no room stays in the stream it comes from; a slow receiver has a bound of its own, so that others keep their room.
+        discard=DiscardPolicy.NEW,
+        max_msgs_per_subject=5_000,
+        discard_new_per_subject=True,
         max_age=7 * DAY,
         max_bytes=256 * 1024**2,
         duplicate_window=HOUR,
@@ -179,6 +183,9 @@ BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=STATUS, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
 )
 
+# Buckets that are logs: full means that what is oldest is forgotten.
+LOGS = (DELIVERIES,)
+
 
 async def declare(js: JetStreamContext) -> None:
     """Create or update every stream, consumer and bucket; safe to repeat."""
@@ -189,6 +196,10 @@ async def declare(js: JetStreamContext) -> None:
             await js.key_value(bucket.bucket)
         except NotFoundError:
             await js.create_key_value(bucket)
+    for name in LOGS:
+        config = (await js.stream_info(f"KV_{name}")).config
+        if config.discard != DiscardPolicy.OLD:
+            await js.update_stream(config.evolve(discard=DiscardPolicy.OLD))
     for durable in DURABLES:
         await js.add_consumer(durable.stream, _consumer(durable))
     for config in STREAMS:

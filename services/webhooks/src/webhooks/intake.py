@@ -8,23 +8,33 @@ from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.msg import Msg
+from nats.js.errors import APIError
 
+from chassis.errors import ResourceExhaustedError, UnavailableError
+from chassis.logging import get_logger
 from chassis.messaging import Bus
 from contracts.subjects import TOKEN, WEBHOOK
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated
 from strata.orchestrator.v1.orchestrator_events_pb2 import ResponseReleased
 from strata.review.v1.review_events_pb2 import ReviewDecided
 from strata.webhooks.v1.webhooks_events_pb2 import DeliveryQueued
-from webhooks.journal import Entry, Journal
-from webhooks.registry import Registry, Webhook
+from webhooks.journal import FAILED, Attempt, Entry, Journal
+from webhooks.recording import Recorder
+from webhooks.registry import TEST, Registry, Webhook
+
+log = get_logger("intake")
+
+
+class QueueFullError(ResourceExhaustedError):
+    """As much waits for this webhook as may."""
 
 
 class Intake:
     """Handles events."""
 
-    def __init__(self, bus: Bus, registry: Registry, journal: Journal) -> None:
-        """Bind where registrations are known and deliveries are queued."""
-        self._bus, self._registry, self._journal = bus, registry, journal
+    def __init__(self, bus: Bus, registry: Registry, journal: Journal, recorder: Recorder) -> None:
+        """Bind where registrations are known and deliveries are queued, and where those are written down that cannot be."""
+        self._bus, self._registry, self._journal, self._recorder = bus, registry, journal, recorder
 
     async def escalated(self, event: Escalated, _: Msg) -> None:
         """Tell that a person must decide."""
@@ -52,31 +62,56 @@ class Intake:
             return
         for webhook in self._registry.of(tenant):
             if webhook.enabled and kind in webhook.events:
-                await self.queue(webhook, kind, data, about=f"{kind}/{about}")
+                queued = _queued(webhook, kind, data, f"{kind}/{about}")
+                try:
+                    await self._send(webhook, queued)
+                except QueueFullError:
+                    await self._give_up(webhook, queued)
 
-    async def queue(self, webhook: Webhook, kind: str, data: dict[str, Any], *, about: str) -> str:
-        """Queue a delivery and return its identifier, which is the same for a repeat of the same event."""
-        delivery_id = "msg_" + hashlib.sha256(f"{webhook.key}/{about}".encode()).hexdigest()[:24]
-        now = time.time()
-        moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-        body = json.dumps({"type": kind, "timestamp": moment, "data": data}, separators=(",", ":")).encode()
-        await self.send(webhook, DeliveryQueued(webhook_id=webhook.id, delivery_id=delivery_id, type=kind, body=body), now)
-        return delivery_id
+    async def _give_up(self, webhook: Webhook, queued: DeliveryQueued) -> None:
+        """Write down what a slow receiver left no room for, so that it can be sent again and nobody else waits for it."""
+        log.warning("queue_full", tenant=webhook.tenant, webhook=webhook.id, delivery=queued.delivery_id)
+        entry = Entry.of(queued)
+        entry.state, entry.attempts = FAILED, [Attempt(time.time(), 0, 0.0, "queue_full")]
+        await self._journal.put(entry)
+        await self._recorder.ended(webhook, entry)
+
+    async def test(self, webhook: Webhook, about: str) -> str:
+        """Queue an event that means nothing and return its delivery's identifier; raise QueueFullError or UnavailableError."""
+        queued = _queued(webhook, TEST, {"webhook_id": webhook.id}, about)
+        await self._send(webhook, queued)
+        return queued.delivery_id
 
     async def again(self, webhook: Webhook, entry: Entry) -> None:
-        """Queue a delivery of the log once more."""
+        """Queue a delivery of the log once more; raise QueueFullError or UnavailableError."""
         queued = DeliveryQueued(
-            webhook_id=webhook.id, delivery_id=entry.id, type=entry.type, body=entry.payload, redriven=entry.redriven + 1
-        )
-        await self.send(webhook, queued, entry.created_at)
+            tenant=webhook.tenant, webhook_id=webhook.id, delivery_id=entry.id, type=entry.type, body=entry.payload,
+            redriven=entry.redriven + 1,
+        )  # fmt: skip
+        queued.created_at.FromMilliseconds(int(entry.created_at * 1000))
+        await self._send(webhook, queued)
 
-    async def send(self, webhook: Webhook, queued: DeliveryQueued, created_at: float) -> None:
-        """Put a delivery on the stream; raise UnavailableError when it does not take it."""
-        queued.tenant = webhook.tenant
-        queued.created_at.FromMilliseconds(int(created_at * 1000))
+    async def _send(self, webhook: Webhook, queued: DeliveryQueued) -> None:
         subject = WEBHOOK.at(tenant=webhook.tenant, webhook_id=webhook.id)
         event_id = f"{webhook.id}/{queued.delivery_id}/{queued.redriven}"
-        await self._bus.publish(WEBHOOK, subject, queued, event_id=event_id, about=queued.delivery_id)
+        try:
+            await self._bus.publish(WEBHOOK, subject, queued, event_id=event_id, about=queued.delivery_id)
+        except UnavailableError as error:
+            # The whole stream's being full has the same code and other words.
+            if isinstance(error.__cause__, APIError) and "per subject" in (error.__cause__.description or ""):
+                raise QueueFullError("too much waits for this webhook") from error
+            raise
+
+
+def _queued(webhook: Webhook, kind: str, data: dict[str, Any], about: str) -> DeliveryQueued:
+    """Return a delivery; its identifier is the same for a repeat of the same event."""
+    delivery_id = "msg_" + hashlib.sha256(f"{webhook.key}/{about}".encode()).hexdigest()[:24]
+    now = time.time()
+    moment = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    body = json.dumps({"type": kind, "timestamp": moment, "data": data}, separators=(",", ":")).encode()
+    queued = DeliveryQueued(tenant=webhook.tenant, webhook_id=webhook.id, delivery_id=delivery_id, type=kind, body=body)
+    queued.created_at.FromMilliseconds(int(now * 1000))
+    return queued
 
 
 def _text(moment: Timestamp) -> str:

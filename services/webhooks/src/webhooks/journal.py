@@ -12,13 +12,18 @@ from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KeyValue
 
 from chassis.errors import NotFoundError, UnavailableError
+from chassis.logging import get_logger
 from chassis.messaging import Bus, canonical_json
 from contracts.streams import DELIVERIES
+from strata.webhooks.v1.webhooks_events_pb2 import DeliveryQueued
 
+log = get_logger("journal")
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 # Of the attempts, the log keeps the last.
 _KEPT = 10
 _LIST_SECONDS = 5.0
+# Entries that the bucket did not take, until it does.
+_MOST_UNWRITTEN = 10_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,14 @@ class Entry:
     tries: int = 0
     attempts: list[Attempt] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, queued: DeliveryQueued) -> "Entry":
+        """Return the entry of a delivery that nobody has tried yet."""
+        return cls(
+            queued.delivery_id, queued.tenant, queued.webhook_id, queued.type, base64.b64encode(queued.body).decode(),
+            queued.created_at.ToMilliseconds() / 1000, redriven=queued.redriven,
+        )  # fmt: skip
+
     @property
     def key(self) -> str:
         """Key of the entry."""
@@ -69,6 +82,7 @@ class Journal:
         """Bind the bus."""
         self._bus = bus
         self._bucket: KeyValue | None = None
+        self._unwritten: dict[str, Entry] = {}
 
     async def _stored(self) -> KeyValue:
         if self._bucket is None:
@@ -76,16 +90,23 @@ class Journal:
         return self._bucket
 
     async def put(self, entry: Entry) -> None:
-        """Write an entry; raise UnavailableError."""
+        """Write an entry; what the bucket does not take is kept in memory, for nothing may be sent again because its log is away."""
+        self._unwritten.pop(entry.key, None)
         try:
             await (await self._stored()).put(entry.key, canonical_json(asdict(entry)))
         except (TimeoutError, NatsError, JetStreamError) as error:
-            raise UnavailableError(f"the log of deliveries cannot be written: {error!r}") from error
+            log.warning("delivery_not_logged", delivery=entry.key, state=entry.state, error=repr(error))
+            self._unwritten[entry.key] = entry
+            if len(self._unwritten) > _MOST_UNWRITTEN:
+                del self._unwritten[next(iter(self._unwritten))]
 
     async def get(self, tenant: str, webhook_id: str, delivery_id: str) -> Entry:
-        """Return an entry; raise NotFoundError."""
+        """Return an entry; raise NotFoundError, or UnavailableError where the bucket does not answer."""
+        key = f"{tenant}.{webhook_id}.{delivery_id}"
+        if key in self._unwritten:
+            return self._unwritten[key]
         try:
-            found = await (await self._stored()).get(f"{tenant}.{webhook_id}.{delivery_id}")
+            found = await (await self._stored()).get(key)
         except (KeyNotFoundError, ValueError) as error:
             raise NotFoundError("no such delivery") from error
         except (TimeoutError, NatsError, JetStreamError) as error:

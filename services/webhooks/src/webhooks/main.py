@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -38,8 +39,11 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
     sealer = Sealer.open(settings.state_dir / "credentials" / NAME / "seal.key")
     registry = Registry(bus, sealer, Mirror(bus, WEBHOOKS, decode, refresh_seconds=settings.mirror_refresh_seconds))
     journal = Journal(bus)
-    intake = Intake(bus, registry, journal)
-    courier = Courier(registry, journal, settings, Recorder(bus).delivered)
+    recorder = Recorder(bus)
+    intake = Intake(bus, registry, journal, recorder)
+    courier = Courier(registry, journal, settings, recorder)
+    # The system's resolver blocks a thread for longer than an attempt lasts.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * settings.workers, "resolver"))
     runtime.health.checks["registrations"] = registry.mirror.synced.is_set
     following = asyncio.create_task(registry.mirror.run())
     try:

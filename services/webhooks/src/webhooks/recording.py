@@ -5,7 +5,7 @@ from typing import Any
 from chassis.messaging import Bus
 from contracts.subjects import AUDIT
 from strata.audit.v1.audit_events_pb2 import StepRecorded
-from webhooks.journal import Entry
+from webhooks.journal import DELIVERED, Entry
 from webhooks.registry import Webhook
 
 
@@ -16,8 +16,9 @@ class Recorder:
         """Use the bus' connection."""
         self._bus = bus
 
-    async def delivered(self, webhook: Webhook, entry: Entry, phase: str) -> None:
+    async def ended(self, webhook: Webhook, entry: Entry) -> None:
         """Put the end of a delivery on record; raise UnavailableError when the stream does not take it."""
+        phase = "verified" if entry.state == DELIVERED else "failed"
         record = StepRecorded(
             record_id=f"{entry.tenant}/{entry.webhook_id}/{entry.id}/{entry.redriven}/{phase}",
             tenant=entry.tenant,

@@ -87,7 +87,6 @@ class Health:
     """What this process has seen of one webhook."""
 
     failures: int = 0
-    busy: int = 0
 
 
 @dataclass

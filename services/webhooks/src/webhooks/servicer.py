@@ -15,7 +15,7 @@ from strata.webhooks.v1.webhooks_service_pb2_grpc import WebhooksServiceServicer
 from webhooks.addresses import resolve
 from webhooks.intake import Intake
 from webhooks.journal import FAILED, Entry, Journal
-from webhooks.registry import EVENTS, TEST, Registry, Secret, Webhook, new_id
+from webhooks.registry import EVENTS, Registry, Secret, Webhook, new_id
 from webhooks.settings import Settings
 from webhooks.signing import new_secret
 
@@ -83,7 +83,7 @@ class WebhooksServicer(WebhooksServiceServicer):
         """Queue an event that means nothing, also for a webhook that is disabled."""
         del context
         webhook = self._registry.find(_tenant(request.caller), request.id)
-        delivery = await self._intake.queue(webhook, TEST, {"webhook_id": webhook.id}, about=f"test/{secrets.token_hex(8)}")
+        delivery = await self._intake.test(webhook, f"test/{secrets.token_hex(8)}")
         return pb.TestWebhookResponse(delivery_id=delivery)
 
     async def ListDeliveries(self, request: pb.ListDeliveriesRequest, context: Context) -> pb.ListDeliveriesResponse:  # noqa: N802
