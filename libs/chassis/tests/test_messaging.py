@@ -8,7 +8,7 @@ from nats.aio.msg import Msg
 
 from chassis import messaging
 from chassis.errors import InvalidArgumentError, UnavailableError
-from chassis.messaging import Consumer, LeaseLostError, connect
+from chassis.messaging import Bus, Consumer, LeaseLostError, connect
 from chassis.settings import ServiceSettings
 from contracts.streams import ORCHESTRATOR_INTERACTIVE
 from contracts.subjects import ADMITTED, AUDIT
@@ -142,3 +142,36 @@ async def test_a_service_cannot_publish_what_is_not_its_own(bus: NatsServer) -> 
     with pytest.raises(UnavailableError):
         await router.publish(AUDIT, AUDIT.at(tenant="acme", step="route"), StepRecorded(record_id="x"))
     await router.drain()
+
+
+async def test_a_service_records_its_own_steps_alone(bus: NatsServer) -> None:
+    """What another service has done, and what belongs to the installation, cannot be claimed by any other."""
+    webhooks = await connect(_Settings(nats={"request_timeout_seconds": 0.3}), "webhooks")
+    guardrail = await connect(_Settings(nats={"request_timeout_seconds": 0.3}), "guardrail")
+
+    async def record(service: Bus, tenant: str, step: str) -> None:
+        await service.publish(AUDIT, AUDIT.at(tenant=tenant, step=step), StepRecorded(tenant=tenant, step=step))
+
+    await record(webhooks, "acme", "webhook")
+    await record(guardrail, "system", "policy_changed")
+    for service, tenant, step in ((webhooks, "acme", "response"), (webhooks, "acme", "erasure"), (guardrail, "acme", "policy_changed")):
+        with pytest.raises(UnavailableError):
+            await record(service, tenant, step)
+    await webhooks.drain()
+    await guardrail.drain()
+
+
+async def test_who_reads_a_stream_cannot_touch_its_consumers(bus: NatsServer, admin: Client) -> None:
+    """The gateway reads responses; it neither deletes nor drains the durable by which webhooks learn of them, nor makes one."""
+    gateway = await connect(_Settings(nats={"request_timeout_seconds": 0.3}), "gateway")
+    api = "$JS.API.CONSUMER"
+    for call in (
+        f"{api}.DELETE.RESPONSES.webhooks-responses",
+        f"{api}.MSG.NEXT.RESPONSES.webhooks-responses",
+        f"{api}.CREATE.RESPONSES.mine",
+    ):
+        with pytest.raises(TimeoutError):
+            await gateway.client.request(call, b"{}", timeout=0.3)
+
+    assert (await admin.jetstream().consumer_info("RESPONSES", "webhooks-responses")).name == "webhooks-responses"
+    await gateway.drain()

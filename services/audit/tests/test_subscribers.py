@@ -52,6 +52,9 @@ async def test_what_nobody_can_read_is_logged_too(bus: NatsServer, admin: Client
         b'{"attempt":true}',
         b"[]",
         b'{"details":{"a":NaN}}',
+        b"{}",
+        body(2).replace(b'"acme"', b'"beta"'),
+        body(2).replace(b'"step":"route"', b'"step":"erasure"'),
     ]
     async with running("audit", settings, start):
         for content in bodies:

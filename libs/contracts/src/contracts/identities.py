@@ -33,7 +33,6 @@ from contracts.streams import (
 from contracts.subjects import (
     ADMITTED,
     APPLIED,
-    AUDIT,
     CDC_PATTERN,
     CDC_STREAM,
     DECISION,
@@ -59,6 +58,12 @@ VLLM_PORT = 8100
 WITNESS_PORTS = (9131, 9132)
 DNS_SUFFIX = "strata.internal"
 
+# The kinds of steps that a workflow may have; each leaves a record of its kind.
+WORKFLOW_STEPS = ("screen", "route", "hypothesis", "retrieve", "tool", "generate", "template", "escalate", "release")
+# Policies belong to the installation.
+_POLICY_CHANGED = "system.policy_changed"
+_AUDIT_PREFIX = "strata.v1.audit"
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -70,6 +75,8 @@ class Identity:
     callers: tuple[str, ...] = ()
     publishes: tuple[Subject, ...] = ()
     publishes_raw: tuple[str, ...] = ()
+    # Steps it may put on record: of any tenant, or as `tenant.step` of that one alone.
+    records: tuple[str, ...] = ()
     subscribes: tuple[str, ...] = ()
     durables: tuple[Durable, ...] = ()
     reads_streams: tuple[str, ...] = ()
@@ -86,7 +93,8 @@ SERVICES: tuple[Identity, ...] = (
     Identity(
         "gateway",
         8080,
-        publishes=(ADMITTED, RESPONSE, AUDIT),
+        publishes=(ADMITTED, RESPONSE),
+        records=("request", "response", "check", "knowledge", "session_erased", "stop_set", "stop_lifted", "webhook_change"),
         subscribes=(RESPONSE.pattern, DECISION.pattern),
         durables=(GATEWAY_INGRESS,),
         reads_streams=("RESPONSES",),
@@ -96,7 +104,8 @@ SERVICES: tuple[Identity, ...] = (
     Identity(
         "orchestrator",
         9110,
-        publishes=(RESPONSE, DECISION, AUDIT, PASSAGE),
+        publishes=(RESPONSE, DECISION, PASSAGE),
+        records=(*WORKFLOW_STEPS, "response", _POLICY_CHANGED),
         # Answers that rest on what has changed are purged from their bucket, and from no other.
         publishes_raw=(f"$JS.API.STREAM.PURGE.KV_{ANSWERS}",),
         durables=(ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_BATCH, ORCHESTRATOR_REVIEWS, ORCHESTRATOR_KNOWLEDGE, ORCHESTRATOR_APPLIED),
@@ -111,7 +120,8 @@ SERVICES: tuple[Identity, ...] = (
         9113,
         9213,
         callers=("gateway", "cli", "retriever"),
-        publishes=(KNOWLEDGE, APPLIED, FRESHNESS, REVIEW_DUE, AUDIT),
+        publishes=(KNOWLEDGE, APPLIED, FRESHNESS, REVIEW_DUE),
+        records=("knowledge",),
         # Which documents kept answers rest on is in their keys; their texts are not its business.
         publishes_raw=(CDC_PATTERN, dead(CDC_STREAM), f"$JS.API.STREAM.INFO.KV_{ANSWERS}"),
         subscribes=(CDC_PATTERN,),
@@ -120,13 +130,14 @@ SERVICES: tuple[Identity, ...] = (
     # A Debezium Server, or whatever else sends change events; it may do nothing else.
     Identity("cdc", 0, publishes_raw=(CDC_PATTERN,)),
     Identity("inference", 9114, 9214, callers=("orchestrator", "gateway", "cli"), reads_buckets=(STOPS,)),
-    Identity("tool_sandbox", 9115, 9215, callers=("orchestrator", "cli"), publishes=(AUDIT,), reads_buckets=(STOPS,)),
+    Identity("tool_sandbox", 9115, 9215, callers=("orchestrator", "cli"), records=("tool",), reads_buckets=(STOPS,)),
     Identity(
         "guardrail",
         9116,
         9216,
         callers=("orchestrator", "gateway", "review", "cli"),
-        publishes=(ESCALATION, AUDIT),
+        publishes=(ESCALATION,),
+        records=("escalate", _POLICY_CHANGED),
         reads_buckets=(POLICIES, STOPS, SESSIONS),
         writes_buckets=(POLICIES, SESSIONS),
     ),
@@ -135,7 +146,8 @@ SERVICES: tuple[Identity, ...] = (
         9117,
         9217,
         callers=("gateway", "review", "cli"),
-        publishes=(OUTDATED, AUDIT),
+        publishes=(OUTDATED,),
+        records=("audit_read", "erasure", "hold_set", "hold_lifted", "system.keys_expired", _POLICY_CHANGED),
         # How full the stream is that records wait in.
         publishes_raw=(f"$JS.API.STREAM.INFO.{AUDIT_WRITER.stream}",),
         durables=(AUDIT_WRITER, AUDIT_OUTDATED),
@@ -147,7 +159,8 @@ SERVICES: tuple[Identity, ...] = (
         9118,
         9218,
         callers=("gateway", "cli"),
-        publishes=(REVIEW, FEEDBACK, AUDIT),
+        publishes=(REVIEW, FEEDBACK),
+        records=("review",),
         durables=(REVIEW_INTAKE,),
         reads_streams=("FEEDBACK",),
         reads_buckets=(RUNS, REVIEWS),
@@ -158,7 +171,8 @@ SERVICES: tuple[Identity, ...] = (
         9119,
         9219,
         callers=("gateway", "cli"),
-        publishes=(WEBHOOK, AUDIT),
+        publishes=(WEBHOOK,),
+        records=("webhook",),
         durables=(WEBHOOKS_ESCALATIONS, WEBHOOKS_REVIEWS, WEBHOOKS_RESPONSES, WEBHOOKS_QUEUE),
         reads_buckets=(WEBHOOKS, DELIVERIES),
         writes_buckets=(WEBHOOKS, DELIVERIES),
@@ -177,6 +191,7 @@ def inbox_prefix(name: str) -> str:
 def permissions(identity: Identity) -> dict[str, list[str]]:
     """Return the subjects that a service may publish and subscribe to, and nothing beyond."""
     publish = [*(subject.pattern for subject in identity.publishes), *identity.publishes_raw]
+    publish += [f"{_AUDIT_PREFIX}.{step if '.' in step else f'*.{step}'}" for step in identity.records]
     if identity.durables:
         publish.append("strata.v1.dead.*")
     for durable in identity.durables:
@@ -191,14 +206,16 @@ def permissions(identity: Identity) -> dict[str, list[str]]:
             f"$JS.API.DIRECT.GET.{stream}",
             f"$JS.API.DIRECT.GET.{stream}.>",
             f"$JS.API.STREAM.MSG.GET.{stream}",
-            f"$JS.API.CONSUMER.CREATE.{stream}",
-            f"$JS.API.CONSUMER.CREATE.{stream}.>",
-            f"$JS.API.CONSUMER.INFO.{stream}.>",
-            f"$JS.API.CONSUMER.MSG.NEXT.{stream}.>",
-            f"$JS.API.CONSUMER.DELETE.{stream}.>",
+        ]
+    # A stream is read message by message, for its consumers are others' durables; a bucket is watched by one that ends by itself.
+    for bucket in identity.reads_buckets:
+        publish += [
+            f"$JS.API.CONSUMER.CREATE.KV_{bucket}",
+            f"$JS.API.CONSUMER.CREATE.KV_{bucket}.>",
+            f"$JS.API.CONSUMER.INFO.KV_{bucket}.>",
         ]
     publish += [f"$KV.{bucket}.>" for bucket in identity.writes_buckets]
-    publish += ["$JS.FC.>"] if identity.reads_buckets or identity.reads_streams else []
+    publish += ["$JS.FC.>"] if identity.reads_buckets else []
     # An empty allow list would allow everything.
     return {"publish": publish or ["strata.v1.none"], "subscribe": [*identity.subscribes, f"{inbox_prefix(identity.name)}.>"]}
 

@@ -35,7 +35,9 @@ _MOST_ATTEMPTS = 2**32
 def to_received(message: Msg) -> Received:
     """Return what to log of a message; one that nobody can read is logged as such, for nothing may be missing."""
     try:
-        record = _plain(message.data) or to_json(decode(AUDIT, message.data)) or _unreadable(message, "it is empty")
+        record = _plain(message.data) or to_json(decode(AUDIT, message.data))
+        if problem := _misplaced(message.subject, record):
+            record = _unreadable(message, problem)
     except (InvalidArgumentError, json_format.SerializeToJsonError) as error:
         record = _unreadable(message, str(error))
     return Received(message.metadata.sequence.stream, timestamp(message.metadata.timestamp), record)
@@ -59,6 +61,14 @@ def _plain(data: bytes) -> dict[str, Any] | None:
         return None
     attempt = record.get("attempt", 0)
     return record if 0 <= attempt < _MOST_ATTEMPTS else None
+
+
+def _misplaced(subject: str, record: dict[str, Any]) -> str:
+    """Return why a record does not belong on its subject, which alone says what its publisher may record; nothing when it does."""
+    *_, tenant, step = subject.split(".")
+    if (record.get("tenant"), record.get("step")) == (tenant, step):
+        return ""
+    return "its tenant or step is not that of its subject"
 
 
 def _unreadable(message: Msg, problem: str) -> dict[str, Any]:

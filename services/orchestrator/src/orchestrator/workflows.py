@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
+from contracts.identities import WORKFLOW_STEPS
 from orchestrator.expressions import Condition, ExpressionError, Pattern, Template
 
-KINDS = ("screen", "route", "hypothesis", "retrieve", "tool", "generate", "template", "escalate", "release")
+KINDS = WORKFLOW_STEPS
 _DEFAULT_TIMEOUT_SECONDS = 10.0
 # A release may have to generate a second time.
 _RELEASE_TIMEOUT_SECONDS = 60.0
