@@ -106,7 +106,7 @@ async def test_vectors_of_an_encoder_that_was_exchanged_meanwhile_are_dropped(
 async def test_a_group_is_announced_once_and_poison_goes_to_the_dead_letters(rig: Rig, tables: Tables) -> None:
     """Unreadable events end on the dead stream with their error and in the audit log; those around them are applied."""
     bad = [
-        b"not json", b"[1]", b'{"op": "x", "source": {"lsn": 1}}', b'{"op": "c", "after": {"id": 9}}',
+        b"not json", b'{"a":' * 1200 + b"1" + b"}" * 1200, b"[1]", b'{"op": "x", "source": {"lsn": 1}}', b'{"op": "c", "after": {"id": 9}}',
         envelope("c", 7, {"id": None, "name": "x"}), json.dumps({"op": "c", "after": {"id": 8}, "source": {"lsn": "soon"}}).encode(),
     ]  # fmt: skip
     async with rig.feed(_shop(tables)) as feed:
@@ -130,6 +130,30 @@ async def test_a_group_is_announced_once_and_poison_goes_to_the_dead_letters(rig
     assert {record.outcome for record in outcomes} == {"succeeded", "rejected"}
 
 
+async def test_a_group_names_its_documents_also_when_it_is_repeated(rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents of a tenant are named as readers know them, also where the index held the group before the ledger did; no-ops are not."""
+    apply, lost = rig.library.apply, list[int]()
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        applied = apply(*arguments, **options)
+        if len(lost) < 2 and (applied.written or applied.removed):
+            lost.append(applied.index_version)
+            raise OSError(5, "killed before the ledger knew")
+        return applied
+
+    monkeypatch.setattr(rig.library, "apply", failing)
+    events = await rig.admin.jetstream().subscribe(APPLIED.pattern, ordered_consumer=True)
+    async with rig.feed(_shop(tables, document={**PRODUCTS["document"], "tenant": "{{ name.split()[0] | lower }}"})) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1)))
+        added = decode(APPLIED, (await events.next_msg(timeout=60)).data)
+        await rig.send(SUBJECT, envelope("d", 2, product(1)), envelope("d", 3, product(1)))
+        removed = decode(APPLIED, (await events.next_msg(timeout=60)).data)
+        await feed.settled(90)
+    assert len(lost) == 2
+    assert (added.upserted[:], added.upserted_count, added.deleted[:]) == (["products/1"], 1, [])
+    assert (removed.upserted[:], removed.deleted[:], removed.deleted_count) == ([], ["products/1"], 1)
+
+
 async def test_an_event_that_makes_its_group_fail_is_found(rig: Rig, tables: Tables) -> None:
     """Half a character passes every check and no database takes it; it alone is given up."""
     broken = envelope("c", 2, product(2)).replace(b"A lamp", b"A \\ud800 lamp")
@@ -141,13 +165,31 @@ async def test_an_event_that_makes_its_group_fail_is_found(rig: Rig, tables: Tab
         assert (await letters.next_msg(timeout=30)).data == broken
 
 
+async def test_a_row_that_the_engine_cannot_take_is_given_up(rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the engine takes other writes, what it fails for each time is the row's fault and goes to the dead letters."""
+    apply = rig.library.apply
+
+    def failing(upserts: Any, *arguments: Any, **options: Any) -> Any:
+        if any(upsert.document.document_id == "2" for upsert in upserts):
+            raise RuntimeError("lance error: LanceError(Arrow): cannot be written")
+        return apply(upserts, *arguments, **options)
+
+    monkeypatch.setattr(rig.library, "apply", failing)
+    async with rig.feed(_shop(tables), SETTINGS.model_copy(update={"attempts": 2})) as feed:
+        await rig.send(SUBJECT, envelope("c", 1, product(1)))
+        await feed.settled(90)
+        await rig.send(SUBJECT, envelope("c", 2, product(2)), envelope("c", 3, product(3)))
+        await feed.settled(90)
+        assert (set(texts(rig.index, "products")), feed.status()[0].dead) == ({"1", "3"}, 1)
+
+
 async def test_an_index_that_fails_for_all_is_waited_for(rig: Rig, tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     """While nothing can be written, no event is given up; afterwards all are there."""
     apply, down = rig.library.apply, asyncio.Event()
 
     def failing(*arguments: Any, **options: Any) -> Any:
         if not down.is_set():
-            raise OSError(28, "No space left on device")
+            raise RuntimeError("lance error: No space left on device")
         return apply(*arguments, **options)
 
     monkeypatch.setattr(rig.library, "apply", failing)

@@ -58,6 +58,9 @@ class Group:
     changes: dict[str, list[Change]] = field(default_factory=dict)
     settled: dict[str, int] = field(default_factory=dict)
     collections: dict[str, set[str]] = field(default_factory=dict)
+    # By source: documents that say something else than the ledger knew, as collection/document.
+    upserted: dict[str, list[str]] = field(default_factory=dict)
+    removed: dict[str, list[str]] = field(default_factory=dict)
     # Sources of which a row lacks a value that nobody sent; tables whose rows are all known from here on.
     incomplete: set[str] = field(default_factory=set)
     completed: set[tuple[str, str]] = field(default_factory=set)
@@ -188,6 +191,8 @@ class Applier:
             return parse_mark(source, message.data) if control else None
         except PoisonError as error:
             return error
+        except Exception as error:  # noqa: BLE001 - reading touches nothing but the event, so that whatever fails is its fault
+            return PoisonError(repr(error))
 
     def _recall(self, changes: Sequence[Change]) -> None:
         """Read the rows of these changes, those that were never seen included."""
@@ -278,12 +283,14 @@ class Applier:
         """Write what the touched rows came to into the index, then into the ledger."""
         upserts: dict[_Key, Upsert] = {}
         removals: dict[str, int] = {}
+        before: dict[str, Row] = {}
         for key, row in self._touched.items():
             decision = self._decide(key, row, group)
             if isinstance(decision, Upsert):
                 upserts[key] = decision
             if row.document_key and not isinstance(decision, _Keep) and (decision is None or decision.document.key != row.document_key):
                 removals[row.document_key] = row.position
+                before[row.document_key] = row
             if decision is None:
                 # A deletion goes on knowing which document it removed, so that it can be proven.
                 name = row.document_key if row.deleted else ""
@@ -298,6 +305,7 @@ class Applier:
                 more = self._library.apply([], dict(gone[first : first + _REMOVED_AT_ONCE]))
                 group.applied.removed += more.removed
                 group.applied.index_version = more.index_version
+            self._name(upserts, [before[name] for name in removals], group)
         elif upserts:
             group.applied.held = {upsert.document.key: self._library.measure(upsert) for upsert in upserts.values()}
         self._rows.put([self._held(key, row, upserts[key], group) if key in upserts else row for key, row in self._touched.items()])
@@ -305,6 +313,20 @@ class Applier:
             if key in upserts or row.collection:
                 group.collections.setdefault(row.source, set()).add(self.tables[key[:2]].collection.name)
         self._remember({upsert.document.key: self.tables[key[:2]] for key, upsert in upserts.items()}, group)
+
+    def _name(self, upserts: Mapping[_Key, Upsert], removed: Sequence[Row], group: Group) -> None:
+        """Name documents that differ from what the ledger knew: after a crash the index may hold them already, and nobody was told."""
+        written, gone = set(group.applied.written), set(group.applied.removed)
+        for key, upsert in upserts.items():
+            document, known = upsert.document, self._touched[key]
+            held = group.applied.held.get(document.key)
+            if held is not None and (document.key in written or (known.document_key, known.hash) != (document.key, held[1])):
+                group.upserted.setdefault(key[0], []).append(f"{document.collection}/{document.document_id}")
+        for row in removed:
+            if row.chunks or row.document_key in gone:
+                # No tenant has a slash in its name.
+                tenant_ends = row.document_key.index(f"{row.collection}/")
+                group.removed.setdefault(row.source, []).append(row.document_key[tenant_ends:])
 
     def _decide(self, key: _Key, row: Row, group: Group) -> "Upsert | _Keep | None":
         """Return what the index should hold of one row; what it holds now stays where that cannot be told and nobody else may see it."""

@@ -1,6 +1,5 @@
 """Tells everybody what was applied, once for each commit, and records it; what nobody could handle becomes a dead letter."""
 
-from collections.abc import Iterable
 from itertools import accumulate
 
 from google.protobuf.struct_pb2 import Struct
@@ -94,7 +93,7 @@ def _applied(source: str, group: Group) -> KnowledgeApplied:
     changes, applied = group.changes[source], group.applied
     of_source = group.collections.get(source, set())
     places = [change.position for change in changes]
-    upserted, removed = _named(applied.written, of_source), _named(applied.removed, of_source)
+    upserted, removed = group.upserted.get(source, []), group.removed.get(source, [])
     event = KnowledgeApplied(
         source=source,
         first_position=max(min(places), 0),
@@ -109,11 +108,6 @@ def _applied(source: str, group: Group) -> KnowledgeApplied:
     event.committed_at.CopyFrom(_time(max(change.committed_ms for change in changes)))
     event.searchable_at.GetCurrentTime()
     return event
-
-
-def _named(keys: Iterable[str], collections: set[str]) -> list[str]:
-    """Return the documents of the collections, whatever their tenant."""
-    return [key for key in keys if any(key.startswith(f"{name}/") or f":{name}/" in key for name in collections)]
 
 
 def _first(names: list[str]) -> list[str]:
