@@ -91,7 +91,7 @@ def parse_mark(source: str, data: bytes) -> Mark | None:
 def _object(data: bytes) -> dict[str, Any]:
     try:
         body = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PoisonError(f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise PoisonError(f"not a JSON object but {type(body).__name__}")
@@ -140,7 +140,7 @@ def _row(values: Any, converters: Mapping[str, Convert]) -> dict[str, Any]:
     for name, value in values.items():
         try:
             row[name] = decode(value, converters.get(name))
-        except (ValueError, OverflowError, TypeError) as error:
+        except (ValueError, OverflowError, TypeError, RecursionError) as error:
             raise PoisonError(f"column {name!r}: {error}") from error
     return row
 
@@ -172,5 +172,5 @@ def _integer(values: Mapping[str, Any], name: str, default: int | None = None) -
 def _previous(source: Mapping[str, Any]) -> int:
     try:
         return int(json.loads(source["sequence"])[0] or 0)
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, RecursionError):
         return 0

@@ -2,7 +2,6 @@
 
 import asyncio
 import datetime as dt
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from ingestor.cdc.embedding import EmbeddingLane
 from ingestor.cdc.freshness import CHANGES, DEAD, FRAGMENTS, POSITION
 from ingestor.cdc.health import Resnapshot, RowReader, SourceHealth
 from ingestor.cdc.mapping import Table
+from ingestor.cdc.probing import is_their_own, takes_writes
 from ingestor.cdc.promises import Promises
 from ingestor.cdc.reading import SourceReading
 from ingestor.cdc.reporting import OutboxReporter, publish
@@ -37,7 +37,6 @@ from knowledge.index import Index
 
 log = get_logger("ingestor")
 _OUTBOX = 200
-_INFRASTRUCTURE = (OSError, RuntimeError, sqlite3.OperationalError)
 _SOON = 0.02
 T = TypeVar("T")
 
@@ -245,8 +244,7 @@ class Feed:
                 break
             except Exception as error:
                 log.exception("group_failed", first=messages[0].sequence, last=messages[-1].sequence)
-                # What holds the index or the ledger may fail for everything; only what an event causes itself is counted.
-                attempt += not (error.retryable if isinstance(error, ServiceError) else isinstance(error, _INFRASTRUCTURE))
+                attempt += await is_their_own(error, lambda: self._on_worker(partial(takes_writes, self._rows, self._index, self._library)))
                 self._phase = "blocked"
                 if attempt >= self._settings.attempts:
                     await self._isolate(messages, error)

@@ -181,6 +181,11 @@ class Rows:
         statement = "SELECT document_key, hash, chunks FROM cdc_rows WHERE collection = ? AND deleted = 0 AND chunks > 0"
         return self._store.execute(statement, (collection,)).fetchall()
 
+    def some_document(self) -> str:
+        """Return the key of any document that the index should hold; empty where there is none."""
+        found = self._store.execute("SELECT document_key FROM cdc_rows WHERE deleted = 0 AND chunks > 0 LIMIT 1").fetchone()
+        return str(found[0]) if found else ""
+
     def expired(self, now_ms: int, limit: int) -> list[Row]:
         """Return rows whose document is past its expiry and still in the index."""
         return self._rows("WHERE expires_ms <= ? AND chunks > 0 AND deleted = 0 LIMIT ?", now_ms, limit)
