@@ -105,6 +105,27 @@ async def test_malformed_bodies_are_refused(stack, guardrail, path, body) -> Non
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
 
 
+_OUTSIDE = {"properties": {"a": {"$ref": "http://127.0.0.1:9/schema"}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/guardrails/check", {"stage": "output", "texts": ["a"], "schema": _OUTSIDE}),
+        (
+            "/v1/chat/completions",
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"$dynamicRef": "file:///etc/passwd"}}}},
+        ),
+        ("/v1/chat/completions", {"tools": [{"type": "function", "function": {"name": "f", "parameters": _OUTSIDE}}]}),
+    ],
+)
+async def test_a_schema_that_reaches_outside_is_refused(stack, guardrail, path, body) -> None:
+    """Whoever sends a schema cannot make the service fetch an address or read a file."""
+    async with stack.http() as http:
+        answer = await http.post(path, json={"messages": [{"role": "user", "content": "x"}], **body} if "chat" in path else body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "schema_refused")
+
+
 async def test_a_role_without_the_permission_is_refused(stack, guardrail) -> None:
     """Checking is a right of its own."""
     async with stack.http(await stack.new_key(role="knowledge_editor")) as http:

@@ -79,6 +79,22 @@ async def test_a_wrong_order_is_refused(stub: GuardrailServiceStub, changes: dic
         await call(stub.Check, pb.CheckRequest(**({"caller": CALLER, "stage": pb.STAGE_INPUT, "texts": ["a"]} | changes)), timeout=10)
 
 
+@pytest.mark.parametrize("schema", ['{"$ref": "http://127.0.0.1:9/x"}', '{"pattern": "(?=a)b"}', '{"type": 7}', "no JSON"])
+async def test_a_schema_that_is_none_or_not_safe_is_refused(stub: GuardrailServiceStub, schema: str) -> None:
+    """The caller hears of it with a code of its own, before anything is judged."""
+    with pytest.raises(InvalidArgumentError) as refused:
+        await call(stub.Check, pb.CheckRequest(caller=CALLER, stage=pb.STAGE_OUTPUT, texts=["1"], schema_json=schema), timeout=20)
+    assert refused.value.code == "schema_refused"
+
+
+async def test_a_pattern_of_a_client_cannot_hold_the_service(stub: GuardrailServiceStub) -> None:
+    """A pattern that takes others years is judged at once."""
+    request = pb.CheckRequest(caller=CALLER, stage=pb.STAGE_OUTPUT, texts=[json.dumps("a" * 5000 + "!")], checks=["form"],
+                              schema_json=json.dumps({"pattern": "^(a+)+$"}))  # fmt: skip
+    (found,) = (await call(stub.Check, request, timeout=60)).results
+    assert found.verdict.code == "schema_invalid"
+
+
 async def test_every_check_has_a_card(stub: GuardrailServiceStub) -> None:
     """A card names version, budget, behaviour on an own error, and what was measured."""
     cards = (await call(stub.ListChecks, pb.ListChecksRequest(), timeout=10)).cards

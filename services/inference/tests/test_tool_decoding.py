@@ -1,7 +1,24 @@
 """The grammar that the calls of a small model keep to."""
 
+import json
+
+import pytest
+
+from chassis.errors import InternalError, InvalidArgumentError
+from inference.generation import check_schema
 from inference.providers.base import Job, Message, Tool, ToolChoice
-from inference.tool_decoding import closed, plan
+from inference.tool_decoding import closed, plan, read
+
+
+def test_arguments_are_held_to_a_schema_that_fetches_nothing_and_does_not_backtrack() -> None:
+    """What a client declares cannot make the service read an address, or spend years on a pattern."""
+    text = json.dumps({"tool": "f", "arguments": "a" * 5000 + "!"})
+    with pytest.raises(InternalError, match="do not match"):
+        read(text, [Tool("f", "", {"pattern": "^(a+)+$"})], finish_reason="stop")
+    for schema in ({"$ref": "http://127.0.0.1:9/x"}, {"pattern": "(?=a)b"}):
+        with pytest.raises(InvalidArgumentError) as refused:
+            check_schema(schema)
+        assert refused.value.code == "schema_refused"
 
 
 def test_a_schema_is_closed_where_it_says_nothing() -> None:

@@ -19,6 +19,7 @@ ERRORS: dict[str, ErrorCode] = {
     for entry in (
         ErrorCode("invalid_json", 400, _BAD, "The body is not valid JSON."),
         ErrorCode("invalid_request", 400, _BAD, "A field of the request is missing or wrong."),
+        ErrorCode("schema_refused", 400, _BAD, "The JSON Schema is none, reaches outside of itself, or demands what is not supported."),
         ErrorCode("content_policy_violation", 400, _BAD, "The request was refused by policy before a model saw it."),
         ErrorCode("invalid_api_key", 401, "authentication_error", "The key or token is missing, wrong, expired or revoked."),
         ErrorCode("policy_denied", 403, "permission_error", "No model that this conversation may go to can answer."),
@@ -59,6 +60,7 @@ ERRORS: dict[str, ErrorCode] = {
         ErrorCode("deadline_exceeded", 504, "server_error", "The request did not finish within its deadline."),
         ErrorCode("engine_overloaded", 503, "server_error", "No model can take the request now; try again."),
         ErrorCode("service_unavailable", 503, "server_error", "A part of the system does not answer; try again."),
+        ErrorCode("check_failed", 503, "server_error", "A check gave no result; try again."),
         ErrorCode("stopped", 503, "server_error", "An operator has stopped this; it is refused until the stop is lifted."),
         ErrorCode("already_stopped", 409, _BAD, "This is stopped already."),
         ErrorCode("second_person_required", 403, "permission_error", "Whoever set a stop cannot lift it; somebody else must."),

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from gateway.refusals import RefusedError
+from gateway.refusals import RefusedError, require_own
 from gateway.settings import Settings
 
 # A nested level of JSON is three of protobuf, whose parsers stop at a hundred.
@@ -185,9 +185,13 @@ def _within(body: ChatBody, settings: Settings) -> ChatBody:
         raise RefusedError("invalid_request", f"More than {settings.max_messages} messages.", param="messages")
     if body.tools and len(body.tools) > settings.max_tools:
         raise RefusedError("invalid_request", f"More than {settings.max_tools} tools.", param="tools")
+    for number, tool in enumerate(body.tools or ()):
+        require_own(tool.function.parameters, param=f"tools.{number}.function.parameters")
     form = body.response_format
     if form and form.type == "json_schema" and form.json_schema is None:
         raise RefusedError("invalid_request", "response_format.json_schema: Field required.", param="response_format.json_schema")
+    if form and form.json_schema is not None:
+        require_own(form.json_schema.schema_, param="response_format.json_schema.schema")
     return body
 
 

@@ -3,6 +3,7 @@
 import json
 import math
 
+from chassis import json_schemas
 from chassis.errors import ServiceError
 from contracts.errors import ErrorCode, known
 
@@ -21,6 +22,14 @@ class RefusedError(ServiceError):
 def as_refusal(error: ServiceError) -> RefusedError:
     """Return any service's error as one that shows nothing but the catalogue's text."""
     return error if isinstance(error, RefusedError) else RefusedError(error.code)
+
+
+def require_own(schema: object, *, param: str) -> None:
+    """Refuse a client's JSON Schema that is too large or refers to anything outside of itself."""
+    try:
+        json_schemas.require_own(schema)
+    except json_schemas.SchemaRefusedError as error:
+        raise RefusedError(error.code, f"{error}.", param=param) from error
 
 
 def envelope(error: RefusedError) -> bytes:

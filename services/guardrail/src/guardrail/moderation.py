@@ -11,6 +11,7 @@ from chassis.errors import InvalidArgumentError
 from encoders.safety import SafetyScore
 from guardrail.cards import cards
 from guardrail.checks.base import Answer, Conversation, Decision, Origin, Piece, Source
+from guardrail.checks.form import schema_of
 from guardrail.checks.personal_data import Mentions
 from guardrail.panel import Outcome, Panel, detail, gravest
 from guardrail.personal.detection import Mention
@@ -51,10 +52,13 @@ class Moderator:
         self.cards = cards(inputs.checks, outputs.checks)
 
     async def judge(self, order: Order) -> list[pb.TextVerdict]:
-        """Return a verdict for each text; raise InvalidArgumentError for an unknown stage or check."""
+        """Return a verdict for each text; raise InvalidArgumentError for an unknown stage or check, or a schema that is refused."""
         if not 1 <= len(order.texts) <= MOST_TEXTS:
             raise InvalidArgumentError(f"give 1 to {MOST_TEXTS} texts")
         if order.stage == pb.STAGE_OUTPUT:
+            if order.schema:
+                # In a thread: the schema of a stranger takes its time to read.
+                await asyncio.to_thread(schema_of, order.schema)
             panel = _chosen(self._outputs, order.checks)
             return list(await asyncio.gather(*(self._output(panel, order, text) for text in order.texts)))
         if order.stage not in _ROLES:

@@ -7,11 +7,11 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsonschema import Draft202012Validator, SchemaError, ValidationError
 from opentelemetry.trace import Span, SpanKind
 
 from chassis import telemetry
 from chassis.errors import InternalError, InvalidArgumentError, NotFoundError, PermissionDeniedError, ServiceError, UnavailableError
+from chassis.json_schemas import Schema, ValidationError
 from chassis.logging import get_logger
 from inference import signals
 from inference.configuration import Models, Target
@@ -166,10 +166,7 @@ def check_schema(schema: Any) -> dict[str, Any]:
     """Return a schema that a caller gave; raise InvalidArgumentError when it is none."""
     if not isinstance(schema, dict):
         raise InvalidArgumentError("a JSON Schema must be an object")
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise InvalidArgumentError(f"not a JSON Schema: {error.message[:300]}") from error
+    Schema(schema)
     return schema
 
 
@@ -179,7 +176,7 @@ def check(text: str, job: Job, outcome: Outcome) -> None:
         return
     try:
         value = json.loads(text)
-        Draft202012Validator({"type": "object"} if not job.schema else job.schema).validate(value)
-    except (ValueError, ValidationError) as error:
+        Schema(job.schema or {"type": "object"}).validate(value)
+    except (ValueError, RecursionError, ValidationError) as error:
         message = error.message if isinstance(error, ValidationError) else str(error)
         raise InternalError(f"the text does not match its schema: {message[:300]}") from error

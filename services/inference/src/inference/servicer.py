@@ -1,5 +1,6 @@
 """gRPC in: text from models, by internal names."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -43,7 +44,10 @@ class InferenceServicer(InferenceServiceServicer):
         self._stops.check(**stoppable)
         candidates = self._gateway.resolve(tier=request.tier, adapter=request.adapter, tenant=request.caller.tenant)
         candidates = self._gateway.permitted(candidates, request.clearance if request.HasField("clearance") else None)
-        job, prompt = wire.to_job(request, self._prompts, default_max_tokens=self._default_max_tokens, max_characters=self._max_characters)
+        # In a thread: the schema of a stranger takes its time to read.
+        job, prompt = await asyncio.to_thread(
+            wire.to_job, request, self._prompts, default_max_tokens=self._default_max_tokens, max_characters=self._max_characters
+        )
         result = Result()
         async with aclosing(self._gateway.generate(candidates, job, result)) as pieces:
             async for piece in pieces:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jsonschema import Draft202012Validator, ValidationError
-
 from chassis.errors import InternalError
+from chassis.json_schemas import Schema, TooMuchWorkError, ValidationError
 from inference.providers.base import Call, Job, Message, Tool
 
 _ANSWER_MAX_CHARACTERS = 1200
@@ -102,7 +101,7 @@ def read(text: str, tools: Sequence[Tool], *, finish_reason: str) -> tuple[str, 
         raise InternalError(f"the model called the unknown tool {decision.get('tool')!r}")
     arguments = decision.get("arguments")
     try:
-        Draft202012Validator(tool.parameters).validate(arguments)
-    except ValidationError as error:
-        raise InternalError(f"the arguments of tool {tool.name!r} do not match its schema: {error.message}") from error
+        Schema(tool.parameters).validate(arguments)
+    except (ValidationError, TooMuchWorkError) as error:
+        raise InternalError(f"the arguments of tool {tool.name!r} do not match its schema: {str(error).splitlines()[0][:300]}") from error
     return "", [Call(tool.name, json.dumps(arguments, ensure_ascii=False), f"call_{uuid.uuid4().hex[:24]}")]

@@ -12,7 +12,7 @@ from chassis import rpc
 from chassis.errors import InvalidArgumentError
 from gateway.http.chat import Parts
 from gateway.http.exchange import Exchange
-from gateway.refusals import RefusedError
+from gateway.refusals import RefusedError, require_own
 from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
 from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
@@ -107,6 +107,7 @@ class Moderation:
 
     async def _check(self, exchange: Exchange, caller: Caller, raw: bytes) -> None:
         body = _read(_Check, raw)
+        require_own(body.schema_, param="schema")
         request = pb.CheckRequest(
             caller=caller,
             stage=_STAGES[body.stage],
@@ -125,7 +126,7 @@ class Moderation:
         try:
             found: pb.CheckResponse = await self._call(self._guardrail.Check, request)
         except InvalidArgumentError as error:
-            raise RefusedError("invalid_request", str(error)) from error
+            raise RefusedError(error.code, str(error)) from error
         decisions = [pb.Decision.Name(result.verdict.decision).removeprefix("DECISION_").lower() for result in found.results]
         await self._parts.trail.record(
             "check",

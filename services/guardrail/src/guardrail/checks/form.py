@@ -4,22 +4,18 @@ import json
 from functools import lru_cache
 from typing import ClassVar
 
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema.exceptions import ValidationError
-
-from chassis.errors import InvalidArgumentError
+from chassis.json_schemas import Schema, SchemaRefusedError, TooMuchWorkError, ValidationError
 from guardrail.checks.base import CLEAR, Answer, Decision, Finding, OnError
 
 
 @lru_cache(maxsize=64)
-def validator(schema: str) -> Draft202012Validator:
-    """Return a validator of `schema`, `{}` being any JSON object; raise InvalidArgumentError for a schema that is none."""
+def schema_of(text: str) -> Schema:
+    """Return the schema that `text` holds, `{}` being any JSON object; raise SchemaRefusedError for one that is none or not safe."""
     try:
-        content = json.loads(schema) or {"type": "object"}
-        Draft202012Validator.check_schema(content)
-    except (ValueError, SchemaError) as error:
-        raise InvalidArgumentError(f"schema_json is not a JSON Schema: {' '.join(str(error).split())[:200]}") from error
-    return Draft202012Validator(content)
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SchemaRefusedError(f"schema_json is not JSON: {type(error).__name__}") from error
+    return Schema({"type": "object"} if content == {} else content)
 
 
 class FormCheck:
@@ -37,9 +33,11 @@ class FormCheck:
         if not (subject.schema and subject.final and subject.by_model):
             return CLEAR
         try:
-            validator(subject.schema).validate(json.loads(subject.released + subject.text))
+            schema_of(subject.schema).validate(json.loads(subject.released + subject.text))
         except ValidationError as error:
             return Finding(1.0, Decision.REGENERATE, "schema_invalid", f"{error.json_path} breaks {error.validator!r}")
-        except ValueError:
+        except TooMuchWorkError as error:
+            return Finding(1.0, Decision.BLOCK, "schema_too_costly", str(error))
+        except (ValueError, RecursionError):
             return Finding(1.0, Decision.REGENERATE, "schema_invalid", "not JSON")
         return CLEAR
