@@ -1,8 +1,10 @@
 """What the running service gives away and destroys, and that each of it is on record."""
 
+import asyncio
 import json
 import zipfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +126,35 @@ async def test_an_erasure_is_attempted_verified_and_refused_under_hold(stub: Any
     with pytest.raises(NotFoundError):
         await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=30)
     assert (await rpc.call(stub.Verify, pb.VerifyRequest(), timeout=30)).intact
+
+
+def _files_with(state: Path, *texts: str) -> list[Path]:
+    """Return the files of a state folder that hold one of the texts; one that goes away meanwhile holds nothing."""
+    found = []
+    for path in (path for root in (state, (state / "nats").resolve()) for path in root.rglob("*")):
+        with suppress(OSError):
+            if path.is_file() and any(text in path.read_bytes() for text in map(str.encode, texts)):
+                found.append(path)
+    return found
+
+
+async def test_no_file_names_whom_an_erasure_was_about(bus: NatsServer, admin: Client) -> None:
+    """What was recorded of a person is in the bus' files until it is logged, and after the erasure in no file of the state at all."""
+    name, comment = "ada.lovelace.1815@x.example", "ada.wrote.this.comment.herself"
+    for received in records(1, request="req_ada", user=name, text_sha256=DIGEST):
+        record = json_format.ParseDict(received.record, StepRecorded())
+        record.details["comment"] = comment
+        await admin.jetstream().publish(AUDIT.at(tenant="acme", step=record.step), encode(AUDIT, record))
+    assert _files_with(bus.state_dir, name, comment)
+    settings = Settings(min_free_bytes=0)
+    async with running("audit", settings, start), rpc.channel(settings, "gateway", "audit") as channel:
+        await until_acknowledged(admin)
+        erase = pb.EraseSubjectRequest(caller=OPERATOR, tenant="acme", subject=name, reason="she asked for it")
+        assert (await rpc.call(AuditServiceStub(channel).EraseSubject, erase, timeout=30)).requests == 1
+        async with asyncio.timeout(30):
+            # The last block of a stream goes when nothing in it waits any more.
+            while _files_with(bus.state_dir, name, comment):  # noqa: ASYNC110 - files signal nothing
+                await asyncio.sleep(0.05)
 
 
 async def test_keys_of_a_class_go_when_their_time_is_over(bus: NatsServer, admin: Client) -> None:
