@@ -85,12 +85,13 @@ class Sources:
 
 
 def _declaration(source: SourceMapping, tables: Sequence[Table]) -> ReplicationDeclaration:
-    columns = {table.name: tuple(sorted(table.columns)) for table in tables if table.source.name == source.name}
+    own = [table for table in tables if table.source.name == source.name]
     return ReplicationDeclaration(
         name=source.name,
         dsn_env=source.dsn_env,
         dsn_file=source.dsn_file,
         slot=source.slot or "",
         publication=source.publication or "",
-        tables=columns,
+        tables={table.name: tuple(sorted(table.columns)) for table in own},
+        keys={table.name: table.mapping.key for table in own},
     )

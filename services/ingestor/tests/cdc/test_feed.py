@@ -276,6 +276,18 @@ async def test_a_mapping_that_names_a_missing_column_stops_nothing(rig: Rig, tab
     assert "column 'colour'" in headers["strata-error"]
 
 
+async def test_a_deletion_that_names_no_row_asks_for_a_snapshot(rig: Rig, tables: Tables) -> None:
+    """Where the source sends another key than the mapped one, nobody knows which row is gone; the source is told to be incomplete."""
+    nameless = [{"name": "Lamp 1"}, {"id": None, "name": "Lamp 2"}]
+    async with rig.feed(_shop(tables)) as feed:
+        await _fill(rig, feed, 2)
+        events = [{"op": "d", "before": row, "after": None, "source": {"lsn": 9}} for row in nameless]
+        await rig.send(SUBJECT, *(json.dumps(event).encode() for event in events))
+        await feed.settled(90)
+        (health,) = feed.status()
+    assert (health.state, health.dead, [source for source, _ in rig.asked]) == ("lost", 2, ["shop"])
+
+
 async def test_what_cannot_be_read_is_never_shown_to_more_people(rig: Rig, tables: Tables) -> None:
     """A row whose text fails stays as it was, unless its access changed or cannot be told: then it is hidden."""
     document = {**PRODUCTS["document"], "text": "{{ body.upper() }}"}

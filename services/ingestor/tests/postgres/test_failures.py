@@ -135,6 +135,7 @@ async def test_a_second_driver_waits_until_the_first_is_gone(shop: Database, sta
         ("select 1", {"tables": ["shop.missing"]}, "source_table_missing", "'shop.policy'"),
         ("select 1", {"tables": {"shop.stock": ["colour"]}}, "source_column_missing", "no column 'colour'"),
         ("create table shop.plain (n int)", {"tables": ["shop.plain"]}, "source_table_without_key", "ADD PRIMARY KEY"),
+        ("select 1", {"keys": {"shop.policy": ["title"]}}, "source_key_not_identity", "REPLICA IDENTITY FULL"),
         ("select 1", {"user": "reader"}, "replication_permission_missing", "ALTER ROLE"),
         ("select 1", {"user": "replicator"}, "source_permission_missing", "GRANT"),
         ("select 1", {"user": "nobody_at_all"}, "source_authentication_failed", "create the role"),

@@ -63,6 +63,17 @@ async def test_an_unchanged_large_value_is_marked_and_a_change_of_key_carries_it
     assert (whole["after"]["body"], whole["before"]["title"], whole["key"]) == (body, "Returns and refunds", {"id": 100})
 
 
+async def test_rows_may_be_told_apart_by_any_column_that_deletions_carry(shop: Database, start: Start, stream: Stream) -> None:
+    """With the whole row as identity a mapping may take another key; whoever changes that leaves the old row deleted."""
+    shop.run("alter table shop.policy replica identity full")
+    await start(declaration(shop, keys={"shop.policy": ["title"]}))
+    shop.run("insert into shop.policy (title) values ('one')")
+    shop.run("update shop.policy set title = 'two'")
+    _, deleted, recreated = await stream.has(3)
+    assert (deleted["op"], deleted["before"]["title"]) == ("d", "one")
+    assert (recreated["op"], recreated["after"]["title"]) == ("c", "two")
+
+
 async def test_a_table_may_be_emptied_and_may_grow_columns(shop: Database, start: Start, stream: Stream) -> None:
     """TRUNCATE is one event per table without rows; a new column is in the next event."""
     await start(declaration(shop))

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from chassis.errors import ServiceError
-from ingestor.cdc.envelopes import Change, Mark, PoisonError, parse_change, parse_mark
+from ingestor.cdc.envelopes import Change, Mark, NamelessDeletionError, PoisonError, parse_change, parse_mark
 from ingestor.cdc.folding import folded
 from ingestor.cdc.mapping import Table
 from ingestor.cdc.rows import Progress, Row, Rows, StreamState
@@ -179,6 +179,9 @@ class Applier:
             elif isinstance(said, Mark):
                 self._mark(said, group)
             elif said is not None:
+                if isinstance(said, NamelessDeletionError):
+                    # Some row is gone, and only a new snapshot tells which.
+                    group.incomplete.add(message.subject.split(".")[1])
                 group.letters.append(Letter(message, message.subject.split(".")[1], said))
 
     def _read(self, message: Message) -> Change | Mark | PoisonError | None:

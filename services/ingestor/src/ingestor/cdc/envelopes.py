@@ -18,6 +18,10 @@ class PoisonError(InvalidArgumentError):
     default_code = "unreadable_event"
 
 
+class NamelessDeletionError(PoisonError):
+    """A deletion that does not say of which row."""
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """One change of one row (`c`, `u`, `r`, `d`), or of a whole table (`t`), whose key is empty."""
@@ -61,7 +65,7 @@ def parse_change(table: Table, data: bytes) -> Change | None:
         raise PoisonError(f"field 'op' is {op!r}; known: {sorted(_ROW_OPS | {'t'})}")
     row = _row(body.get("before" if op == "d" else "after"), converters)
     given = _row(body.get("key"), converters)
-    key = "" if op == "t" else _key(table, given | row if op == "d" else {**given, **row})
+    key = "" if op == "t" else _deleted(table, given | row) if op == "d" else _key(table, {**given, **row})
     position = _integer(source, "commit_lsn", lsn)
     # An external source tells its own places only, in the order in which it sends them.
     settled = _previous(source) if "commit_lsn" in source else lsn
@@ -143,6 +147,13 @@ def _row(values: Any, converters: Mapping[str, Convert]) -> dict[str, Any]:
         except (ValueError, OverflowError, TypeError, RecursionError) as error:
             raise PoisonError(f"column {name!r}: {error}") from error
     return row
+
+
+def _deleted(table: Table, values: Mapping[str, Any]) -> str:
+    try:
+        return _key(table, values)
+    except PoisonError as error:
+        raise NamelessDeletionError(str(error), code=error.code) from error
 
 
 def _key(table: Table, values: Mapping[str, Any]) -> str:

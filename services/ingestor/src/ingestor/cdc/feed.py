@@ -286,7 +286,7 @@ class Feed:
         for name in group.incomplete:
             if self._noted[name].problem:
                 continue
-            self._noted[name].problem = "a row lacks a value that was not sent; a new snapshot is needed"
+            self._noted[name].problem = "a value or a key that is needed was not sent; a new snapshot is needed"
             await self._resnapshot(name, self._noted[name].problem)
         for name, _table in group.completed:
             self._noted[name].problem = ""

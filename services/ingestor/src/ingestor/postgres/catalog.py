@@ -126,6 +126,14 @@ class Catalog:
         if not key or identity == "n":
             remedy = f"ALTER TABLE {full_name} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX ..."
             raise self._refusal("source_table_without_key", f"{full_name!r} has nothing that identifies its rows; {remedy}")
+        told_apart = frozenset(self._declaration.keys.get(full_name, ()))
+        if identity == "f":
+            # Every value of the old row is sent, so that a row may be told apart by whatever is declared.
+            key |= told_apart
+        if outside := sorted(told_apart - key):
+            remedy = f"map its rows by {sorted(key)}, or ALTER TABLE {full_name} REPLICA IDENTITY FULL or USING INDEX ..."
+            message = f"{full_name!r} is mapped by {outside[0]!r}, which is not in its replica identity, so that no deletion names it"
+            raise self._refusal("source_key_not_identity", f"{message}; {remedy}")
         # A generated column is not replicated, so a snapshot must not have it either.
         return Shape(schema, name, kind, tuple((column, oid) for column, oid, generated, _key in columns if not generated), key)
 

@@ -24,6 +24,9 @@ class ReplicationDeclaration(BaseModel):
     slot: str = Field(default="", pattern=r"^[a-z0-9_]{0,48}$", description="Replication slot; empty takes `strata_<name>`.")
     publication: str = Field(default="", pattern=r"^[a-z0-9_]{0,63}$", description="Publication; empty takes `strata_<name>`.")
     tables: dict[str, tuple[str, ...]] = Field(min_length=1, description="`schema.table`, each with the columns that must exist.")
+    keys: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict, description="Columns by which rows are told apart, by `schema.table`; a deletion must carry them."
+    )
     snapshot_page_rows: PositiveInt = Field(default=1000, description="Rows of a snapshot that are held at a time.")
     snapshot_page_bytes: PositiveInt = Field(default=8 * MIB, description="Text of a snapshot's page above which the next is shorter.")
     window_events: PositiveInt = Field(default=2048, description="Events on their way to the stream without its acknowledgement.")
