@@ -76,7 +76,7 @@ def test_every_version_arrives_and_only_once(tmp_path: Path, library: Library, e
     generations, other = Generations(tmp_path), Turned(encoder)
     generations.begin(Generation("one"))
 
-    report = Reembedding(source, target, encoder, other).run(threading.RLock(), lambda: _switch(generations, "two"), SEEN)
+    report = Reembedding(source, target, encoder, other).run(threading.RLock(), lambda: _switch(generations, "two"), ["rules"])
 
     key = _document(3).key
     assert sorted(chunk.version for chunk in target.documents(Kind.ANCHORED, [key])[key]) == ["1", "2"]
@@ -84,7 +84,7 @@ def test_every_version_arrives_and_only_once(tmp_path: Path, library: Library, e
     state = generations.read()
     assert state is not None
     assert (state.serving, state.previous) == (Generation("two"), Generation("one"))
-    again = Reembedding(source, target, encoder, other).run(threading.RLock(), lambda: None, SEEN)
+    again = Reembedding(source, target, encoder, other).run(threading.RLock(), lambda: None, ["rules"])
     assert (again.documents, again.embedded) == (0, 0)
 
 
@@ -101,7 +101,7 @@ def test_what_is_written_while_it_is_built_arrives_too(tmp_path: Path, library: 
                 library.remove(Kind.ANCHORED, "rules", "rule-5", version="1", reason="wrong")
             return super().encode(texts)
 
-    Reembedding(source, target, encoder, Busy(encoder)).run(threading.RLock(), lambda: None, SEEN)
+    Reembedding(source, target, encoder, Busy(encoder)).run(threading.RLock(), lambda: None, ["rules"])
 
     late, gone = _document(100).key, _document(5).key
     stored = target.documents(Kind.ANCHORED, [late, gone])
@@ -125,7 +125,7 @@ def test_readers_never_see_fewer_documents_nor_two_spaces(tmp_path: Path, librar
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        Reembedding(source, target, encoder, Turned(encoder)).run(threading.RLock(), lambda: _switch(generations, "two"), SEEN)
+        Reembedding(source, target, encoder, Turned(encoder)).run(threading.RLock(), lambda: _switch(generations, "two"), ["rules"])
     finally:
         over.set()
         reader.join()
@@ -141,7 +141,7 @@ def test_an_encoder_that_finds_less_is_not_switched_to(tmp_path: Path, library: 
     generations.begin(Generation("one"))
 
     with pytest.raises(FailedPreconditionError) as caught:
-        Reembedding(source, target, encoder, Blind()).run(threading.RLock(), lambda: _switch(generations, "blind"), SEEN)
+        Reembedding(source, target, encoder, Blind()).run(threading.RLock(), lambda: _switch(generations, "blind"), ["rules"])
 
     assert caught.value.code == "retrieval_gate_failed"
     state = generations.read()
@@ -162,7 +162,7 @@ def test_nobody_writes_during_the_switch(tmp_path: Path, library: Library, encod
         yield
         held = False
 
-    Reembedding(source, target, encoder, Turned(encoder)).run(writing(), lambda: at_switch.append(held), SEEN)
+    Reembedding(source, target, encoder, Turned(encoder)).run(writing(), lambda: at_switch.append(held), ["rules"])
 
     assert at_switch == [True]
     assert library is not None
@@ -195,7 +195,7 @@ def test_the_switch_keeps_writers_away_from_no_encoder(tmp_path: Path, library: 
         words = target.lexical("number 3700", SEEN, 5)
         found.append((len(target.without_vector(Kind.ANCHORED, 5)), sum(hit.chunk.document_id == "rule-100" for hit in words)))
 
-    Reembedding(source, target, encoder, Late(encoder)).run(Writing(), switch, SEEN)
+    Reembedding(source, target, encoder, Late(encoder)).run(Writing(), switch, ["rules"])
 
     assert found == [(1, 1)]
     assert target.without_vector(Kind.ANCHORED, 5) == []
@@ -214,3 +214,23 @@ def test_what_a_crash_left_without_a_vector_is_embedded(library: Library, tmp_pa
 
 def _switch(generations: Generations, encoder: str) -> None:
     generations.switch(Generation(encoder))
+
+
+def test_the_gate_asks_as_those_who_may_see_what_it_asks_about(tmp_path: Path, encoder: Encoder) -> None:
+    """Documents of one tenant under labels that no collection declares decide about an encoder; with nothing to ask it is refused."""
+    source, ledger = LanceIndex.create(tmp_path, "one"), Ledger(tmp_path / "ledger.db")
+    library = Library(source, encoder, ledger, longest_text_bytes=10_000)
+    hidden = [replace(_document(number), tenant="acme", labels=("night_shift", "staff")) for number in range(40)]
+    ends = NOW - dt.timedelta(days=1)
+    library.put([*hidden, *(replace(_document(number), document_id=f"old-{number}", expires_at=ends) for number in range(40))])
+
+    with pytest.raises(FailedPreconditionError) as blind:
+        Reembedding(source, LanceIndex.create(tmp_path, "blind"), encoder, Blind()).run(threading.RLock(), lambda: None, ["rules"])
+    report = Reembedding(source, LanceIndex.create(tmp_path, "two"), encoder, Turned(encoder)).run(
+        threading.RLock(), lambda: None, ["rules"]
+    )
+    with pytest.raises(FailedPreconditionError) as unasked:
+        Reembedding(source, LanceIndex.create(tmp_path, "three"), encoder, Turned(encoder)).run(threading.RLock(), lambda: None, ["other"])
+
+    assert [caught.value.code for caught in (blind, unasked)] == ["retrieval_gate_failed"] * 2
+    assert report.recall_before == report.recall_after > 0.9

@@ -1,6 +1,5 @@
 """Changes the encoder of all knowledge while it is searched and written, and goes back."""
 
-import datetime as dt
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
@@ -17,7 +16,6 @@ from ingestor.reembedding import Reembedding, Report
 from knowledge.generations import Generation, Generations
 from knowledge.index import Index
 from knowledge.switching import Switchable
-from knowledge.visibility import Visibility
 
 
 @dataclass(frozen=True)
@@ -84,13 +82,12 @@ class EncoderSwitch:
         create: Callable[[str], Index],
         writing: AbstractContextManager[object],
         collections: Sequence[str],
-        labels: Sequence[str],
         *,
         threads: int,
     ) -> None:
         """Exchange `pair`; `create` opens the index of an encoder for writing, `writing` keeps writers away."""
         self._pair, self._generations, self._create, self._writing = pair, generations, create, writing
-        self._collections, self._labels, self._threads = tuple(collections), frozenset(labels), threads
+        self._collections, self._threads = tuple(collections), threads
         self._running = Lock()
 
     def to(self, directory: str) -> Switched:
@@ -122,11 +119,7 @@ class EncoderSwitch:
                 self._pair.switch(target, encoder)
 
             current = self._pair.current
-            report = Reembedding(current.index, target, current.encoder, encoder).run(self._writing, switch, self._everything())
+            report = Reembedding(current.index, target, current.encoder, encoder).run(self._writing, switch, self._collections)
             return Switched(now, before, report)
         finally:
             self._running.release()
-
-    def _everything(self) -> Visibility:
-        """Return what the gate asks about: documents of all tenants under every declared label."""
-        return Visibility("strata", self._labels, self._collections, dt.datetime.now(dt.UTC))

@@ -144,9 +144,8 @@ def _sources(tables: Sequence[Table], store: _Store, settings: Settings, runtime
 def _operations(
     collections: Mapping[str, Collection], store: _Store, sources: Sources | None, settings: Settings, runtime: Runtime
 ) -> Operations:
-    labels = sorted({label for collection in collections.values() for label in collection.labels})
     encoders = EncoderSwitch(
-        store.pair, store.generations, store.create, store.library.writing, list(collections), labels, threads=settings.encoder_threads
+        store.pair, store.generations, store.create, store.library.writing, list(collections), threads=settings.encoder_threads
     )
     opening = partial(backends.open_index, settings.knowledge, settings.state_dir, NAME)
     search = Search(store.pair, store.generations, opening, [settings.index_dir / LEDGER, settings.index_dir / SOURCES])

@@ -1,5 +1,6 @@
 """Builds the index of another encoder beside the one that is searched, holds it against that one, and switches."""
 
+import datetime as dt
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +12,7 @@ from encoders.encoder import Vectors
 from ingestor.late_vectors import fill
 from knowledge.index import Entry, Index
 from knowledge.preparation import Embeds, content_hash_of, embed, known_vectors, reuse
-from knowledge.schema import Chunk, Kind
+from knowledge.schema import LABEL_SEPARATOR, Chunk, Kind
 from knowledge.visibility import Visibility
 
 log = get_logger("ingestor")
@@ -20,6 +21,10 @@ _GATE_QUERIES = 100
 _GATE_DEPTH = 10
 # How much less often the new index may find a chunk by its own words before the switch is refused.
 _GATE_TOLERANCE = 0.03
+_REFUSED = "retrieval_gate_failed"
+# A shorter text is asked for by all of its words.
+_FEW_WORDS = 8
+_ANYBODY = "strata"
 _PASSES = 20
 _FEW = 32
 
@@ -43,10 +48,10 @@ class Reembedding:
         self._source, self._target = source, target
         self._source_encoder, self._encoder = source_encoder, target_encoder
 
-    def run(self, writing: AbstractContextManager[object], switch: Callable[[], None], visible: Visibility) -> Report:
+    def run(self, writing: AbstractContextManager[object], switch: Callable[[], None], collections: Sequence[str]) -> Report:
         """Copy until nothing differs, pass the gate, then `switch` while nobody writes.
 
-        `writing` is held by every writer of the source; `visible` is what the queries of the gate may see. Raise
+        `writing` is held by every writer of the source; the gate asks about `collections`. Raise
         FailedPreconditionError with code `retrieval_gate_failed` when the new index finds less; nothing has switched then.
         """
         report = Report()
@@ -54,7 +59,7 @@ class Reembedding:
         while len(self._copy(report)) > _FEW and report.passes < _PASSES:
             log.info("reembedding_pass", passes=report.passes, documents=report.documents, embedded=report.embedded)
         self._target.tidy()
-        self._gate(report, visible)
+        self._gate(report, collections)
         with writing:
             # What was written since the last pass. Deletions must not wait for an encoder: words find it until its vector is there.
             left = self._copy(report, late=True)
@@ -106,40 +111,69 @@ class Reembedding:
             for first in range(0, len(keys), _DOCUMENTS_AT_ONCE):
                 yield keys[first : first + _DOCUMENTS_AT_ONCE]
 
-    def _gate(self, report: Report, visible: Visibility) -> None:
+    def _gate(self, report: Report, collections: Sequence[str]) -> None:
         """Ask both for chunks by sentences of their own; the new index must find them about as often."""
-        questions = self._questions(visible)
+        questions = self._questions(collections)
+        if not questions and any(holding.chunks for holding in self._source.holdings().values()):
+            raise FailedPreconditionError("nothing in the index could be asked for; nothing was switched", code=_REFUSED)
         if not questions:
             return
-        report.recall_before = _recall(self._source, self._source_encoder, questions, visible)
-        report.recall_after = _recall(self._target, self._encoder, questions, visible)
-        if report.recall_after < report.recall_before - _GATE_TOLERANCE:
+        report.recall_before = _recall(self._source, self._source_encoder, questions)
+        report.recall_after = _recall(self._target, self._encoder, questions)
+        if report.recall_after < report.recall_before - _GATE_TOLERANCE or not report.recall_after:
             message = (
                 f"of {len(questions)} chunks the new encoder finds {report.recall_after:.2f}, the one in use {report.recall_before:.2f}"
             )
-            raise FailedPreconditionError(f"{message}; nothing was switched", code="retrieval_gate_failed")
+            raise FailedPreconditionError(f"{message}; nothing was switched", code=_REFUSED)
 
-    def _questions(self, visible: Visibility) -> list[tuple[str, str]]:
-        """Return (question, document key): the second half of chunks, which no title gives away."""
+    def _questions(self, collections: Sequence[str]) -> list["_Question"]:
+        """Return what a sample of visible chunks is asked for by: their second half, which no title gives away."""
         entries = [
-            entry for kind in Kind for name in visible.collections for entry in self._source.inventory(kind, name) if not entry.closed
-        ]
-        some = random.Random(7).sample(sorted(entries, key=lambda entry: entry.chunk_id), min(_GATE_QUERIES, len(entries)))
-        wanted, questions = {entry.chunk_id for entry in some}, list[tuple[str, str]]()
-        for kind in Kind:
-            for key, chunks in self._source.documents(kind, sorted({entry.document_key for entry in some})).items():
-                for chunk in chunks:
-                    words = chunk.text.split()
-                    if chunk.chunk_id in wanted and len(words) >= 8:
-                        questions.append((" ".join(words[len(words) // 2 :][:24]), key))
+            entry for kind in Kind for name in collections for entry in self._source.inventory(kind, name)
+            if not entry.closed and not entry.withdrawn
+        ]  # fmt: skip
+        order, questions = sorted(entries, key=lambda entry: entry.chunk_id), list[_Question]()
+        random.Random(7).shuffle(order)
+        # Superseded, expired and future versions are drawn as well, and nobody finds them.
+        while order and len(questions) < _GATE_QUERIES:
+            some, order = order[: _GATE_QUERIES - len(questions)], order[_GATE_QUERIES - len(questions) :]
+            questions += self._asked({entry.chunk_id for entry in some}, sorted({entry.document_key for entry in some}), collections)
         return questions
 
+    def _asked(self, wanted: set[str], keys: Sequence[str], collections: Sequence[str]) -> list["_Question"]:
+        now, found = dt.datetime.now(dt.UTC), list[_Question]()
+        for kind in Kind:
+            for chunk in (chunk for chunks in self._source.documents(kind, keys, vectors=False).values() for chunk in chunks):
+                words = chunk.text.split()
+                if chunk.chunk_id not in wanted or not words or not _in_force(chunk, now):
+                    continue
+                # Whoever may see it: someone of its tenant, or of any, who has its labels.
+                visible = Visibility(chunk.tenant or _ANYBODY, frozenset(chunk.label_key.split(LABEL_SEPARATOR)), tuple(collections), now)
+                half = words[len(words) // 2 :] if len(words) >= _FEW_WORDS else words
+                found.append(_Question(" ".join(half[:24]), chunk.document_key, visible))
+        return found
 
-def _recall(index: Index, encoder: Embeds, questions: Sequence[tuple[str, str]], visible: Visibility) -> float:
-    vectors: Vectors = encoder.encode([question for question, _ in questions])
+
+@dataclass(frozen=True)
+class _Question:
+    """Words, the document that they are of, and whoever may see it."""
+
+    text: str
+    document_key: str
+    visible: Visibility
+
+
+def _in_force(chunk: Chunk, now: dt.datetime) -> bool:
+    ends = [end for end in (chunk.superseded_at, chunk.expires_at, chunk.withdrawn_at) if end is not None]
+    return chunk.effective_from <= now < min(ends, default=dt.datetime.max.replace(tzinfo=dt.UTC))
+
+
+def _recall(index: Index, encoder: Embeds, questions: Sequence[_Question]) -> float:
+    vectors: Vectors = encoder.encode([question.text for question in questions])
     found = 0
-    for (_, key), vector in zip(questions, vectors, strict=True):
-        found += any(hit.chunk.document_key == key for hit in index.nearest(vector, visible, _GATE_DEPTH))
+    for question, vector in zip(questions, vectors, strict=True):
+        hits = index.nearest(vector, question.visible, _GATE_DEPTH)
+        found += any(hit.chunk.document_key == question.document_key for hit in hits)
     return found / len(questions)
 
 
