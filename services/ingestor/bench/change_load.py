@@ -23,7 +23,7 @@ from knowledge.visibility import Visibility
 
 MIX = ("text",) * 57 + ("access",) * 14 + ("insert",) * 14 + ("delete",) * 15
 LABELS = 97
-_UNDER_WAY = 2_000
+_UNDER_WAY = 200
 # Between two queries of the one who searches.
 _PAUSE_SECONDS = 0.05
 _SAMPLED = 50

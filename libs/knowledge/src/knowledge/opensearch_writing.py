@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -17,7 +18,8 @@ from knowledge.visibility import OVER
 COMMITS = "commits"
 _KEYS_AT_ONCE = 500
 _BULK_BYTES = 4 * 1024 * 1024
-_BULK_ROWS = 2000
+_BULK_ROWS = 200
+_BULKS_AT_ONCE = 2
 _ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_ID_BYTES = 500
@@ -152,23 +154,27 @@ class Writer:
         self._unseen = False
 
     def _bulk(self, lines: Sequence[bytes]) -> None:
-        for group in _groups(lines):
-            left, pause = group, _FIRST_PAUSE_SECONDS
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    left, reason = self._send(left)
-                except NotThereError:
+        # A request is indexed by one thread of the node; no row is in two of them.
+        with ThreadPoolExecutor(_BULKS_AT_ONCE) as pool:
+            list(pool.map(self._take, _groups(lines)))
+
+    def _take(self, group: list[bytes]) -> None:
+        left, pause = group, _FIRST_PAUSE_SECONDS
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                left, reason = self._send(left)
+            except NotThereError:
+                raise
+            except UnavailableError:
+                if attempt == _ATTEMPTS:
                     raise
-                except UnavailableError:
-                    if attempt == _ATTEMPTS:
-                        raise
-                else:
-                    if not left:
-                        break
-                    if attempt == _ATTEMPTS:
-                        raise UnavailableError(f"OpenSearch did not take {len(left)} of {len(group)} rows: {reason}")
-                time.sleep(pause)
-                pause *= 3
+            else:
+                if not left:
+                    break
+                if attempt == _ATTEMPTS:
+                    raise UnavailableError(f"OpenSearch did not take {len(left)} of {len(group)} rows: {reason}")
+            time.sleep(pause)
+            pause *= 3
 
     def _send(self, lines: list[bytes]) -> tuple[list[bytes], str]:
         """Send operations; return those that may succeed when repeated, and why they did not."""
