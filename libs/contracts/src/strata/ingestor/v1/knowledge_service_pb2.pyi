@@ -670,7 +670,7 @@ class SourceStatus(_message.Message):
     name: _builtins.str
     """Name."""
     state: _builtins.str
-    """snapshot, streaming, waiting, lost or stopped."""
+    """starting, snapshotting, streaming, waiting, blocked, lost or stopped."""
     position: _builtins.int
     """Place up to which everything is searchable."""
     lag_p50_seconds: _builtins.float
@@ -910,7 +910,7 @@ class ProveDeletionResponse(_message.Message):
 
     @_builtins.property
     def deleted_at(self) -> _timestamp_pb2.Timestamp:
-        """When the deletion was applied; absent when none is recorded."""
+        """When the deletion was applied, which is kept for good; absent when none is recorded."""
 
     def __init__(
         self,
@@ -938,7 +938,7 @@ class Absence(_message.Message):
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
     place: _builtins.str
-    """Index, table version, ledger, kept answers or stream."""
+    """Index, table of another encoder, table version, ledger, kept answers or stream."""
     absent: _builtins.bool
     """Whether the document is not there."""
     @_builtins.property
@@ -1032,3 +1032,44 @@ class ReembedResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReembedResponse: _TypeAlias = ReembedResponse  # noqa: Y015
+
+@_typing.final
+class PruneRequest(_message.Message):
+    """PruneRequest has no parameters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneRequest: _TypeAlias = PruneRequest  # noqa: Y015
+
+@_typing.final
+class PruneResponse(_message.Message):
+    """PruneResponse tells what is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DROPPED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the tables that were dropped."""
+
+    def __init__(
+        self,
+        *,
+        dropped: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneResponse: _TypeAlias = PruneResponse  # noqa: Y015

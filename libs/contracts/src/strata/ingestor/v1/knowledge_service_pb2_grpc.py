@@ -75,6 +75,11 @@ class KnowledgeServiceStub:
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedRequest.SerializeToString,
                 response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedResponse.FromString,
                 _registered_method=True)
+        self.Prune = channel.unary_unary(
+                '/strata.ingestor.v1.KnowledgeService/Prune',
+                request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PruneRequest.SerializeToString,
+                response_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PruneResponse.FromString,
+                _registered_method=True)
         self.ProveDeletion = channel.unary_unary(
                 '/strata.ingestor.v1.KnowledgeService/ProveDeletion',
                 request_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ProveDeletionRequest.SerializeToString,
@@ -142,8 +147,15 @@ class KnowledgeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Prune(self, request, context):
+        """Prune gives up the way back to the encoder before and drops every table but those that are searched.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ProveDeletion(self, request, context):
-        """ProveDeletion tells since when a document is in no index, no older table version and no ledger.
+        """ProveDeletion tells since when a document is in no table of any encoder, no older version of one, no kept answer and no ledger.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,6 +203,11 @@ def add_KnowledgeServiceServicer_to_server(servicer, server):
                     servicer.Reembed,
                     request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedRequest.FromString,
                     response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedResponse.SerializeToString,
+            ),
+            'Prune': grpc.unary_unary_rpc_method_handler(
+                    servicer.Prune,
+                    request_deserializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PruneRequest.FromString,
+                    response_serializer=strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PruneResponse.SerializeToString,
             ),
             'ProveDeletion': grpc.unary_unary_rpc_method_handler(
                     servicer.ProveDeletion,
@@ -415,6 +432,33 @@ class KnowledgeService:
             '/strata.ingestor.v1.KnowledgeService/Reembed',
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedRequest.SerializeToString,
             strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.ReembedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Prune(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.ingestor.v1.KnowledgeService/Prune',
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PruneRequest.SerializeToString,
+            strata_dot_ingestor_dot_v1_dot_knowledge__service__pb2.PruneResponse.FromString,
             options,
             channel_credentials,
             insecure,

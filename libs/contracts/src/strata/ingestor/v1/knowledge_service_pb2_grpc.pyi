@@ -49,8 +49,10 @@ class KnowledgeServiceStub:
     """Reconcile compares source, ledger and index now and mends what differs."""
     Reembed: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReembedRequest, _knowledge_service_pb2.ReembedResponse]
     """Reembed builds the index of another encoder beside the one in use, holds it against that one and switches; or goes back."""
+    Prune: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.PruneRequest, _knowledge_service_pb2.PruneResponse]
+    """Prune gives up the way back to the encoder before and drops every table but those that are searched."""
     ProveDeletion: _grpc.UnaryUnaryMultiCallable[_knowledge_service_pb2.ProveDeletionRequest, _knowledge_service_pb2.ProveDeletionResponse]
-    """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
+    """ProveDeletion tells since when a document is in no table of any encoder, no older version of one, no kept answer and no ledger."""
 
 @_typing.type_check_only
 class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
@@ -73,8 +75,10 @@ class KnowledgeServiceAsyncStub(KnowledgeServiceStub):
     """Reconcile compares source, ledger and index now and mends what differs."""
     Reembed: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ReembedRequest, _knowledge_service_pb2.ReembedResponse]  # type: ignore[assignment]
     """Reembed builds the index of another encoder beside the one in use, holds it against that one and switches; or goes back."""
+    Prune: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.PruneRequest, _knowledge_service_pb2.PruneResponse]  # type: ignore[assignment]
+    """Prune gives up the way back to the encoder before and drops every table but those that are searched."""
     ProveDeletion: _aio.UnaryUnaryMultiCallable[_knowledge_service_pb2.ProveDeletionRequest, _knowledge_service_pb2.ProveDeletionResponse]  # type: ignore[assignment]
-    """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
+    """ProveDeletion tells since when a document is in no table of any encoder, no older version of one, no kept answer and no ledger."""
 
 class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
     """KnowledgeService takes documents in and tells what is indexed."""
@@ -144,11 +148,19 @@ class KnowledgeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reembed builds the index of another encoder beside the one in use, holds it against that one and switches; or goes back."""
 
     @_abc_1.abstractmethod
+    def Prune(
+        self,
+        request: _knowledge_service_pb2.PruneRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_knowledge_service_pb2.PruneResponse, _abc.Awaitable[_knowledge_service_pb2.PruneResponse]]:
+        """Prune gives up the way back to the encoder before and drops every table but those that are searched."""
+
+    @_abc_1.abstractmethod
     def ProveDeletion(
         self,
         request: _knowledge_service_pb2.ProveDeletionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_knowledge_service_pb2.ProveDeletionResponse, _abc.Awaitable[_knowledge_service_pb2.ProveDeletionResponse]]:
-        """ProveDeletion tells since when a document is in no index, no older table version and no ledger."""
+        """ProveDeletion tells since when a document is in no table of any encoder, no older version of one, no kept answer and no ledger."""
 
 def add_KnowledgeServiceServicer_to_server(servicer: KnowledgeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
