@@ -1,10 +1,13 @@
 """The emergency stop: set by one person, effective at once, lifted by another."""
 
 import asyncio
+import json
+import time
 
 import pytest
 import pytest_asyncio
 import scripted
+from nats.js.errors import NoKeysError
 
 _ASK = {"model": "auto", "messages": [{"role": "user", "content": "Hello?"}]}
 
@@ -14,6 +17,18 @@ async def _is_stopped(http) -> bool:
     answer = await http.post("/v1/chat/completions", json=_ASK)
     assert answer.status_code == 200 or answer.json()["error"]["code"] == "stopped"
     return answer.status_code != 200
+
+
+async def _attempts(stack) -> list[str]:
+    """Return what was begun and has no outcome on record."""
+    try:
+        return list(await (await stack.admin.jetstream().key_value("ATTEMPTS")).keys())
+    except NoKeysError:
+        return []
+
+
+async def _are_recorded(stack) -> bool:
+    return not await _attempts(stack)
 
 
 async def _is_answered(http) -> bool:
@@ -45,8 +60,74 @@ async def test_a_stop_refuses_and_needs_another_person_to_be_lifted(stack, peopl
         assert (await bo.delete("/v1/stops/all")).json()["lifted_by"] == "acme/bo"
         await scripted.until(lambda: _is_answered(app))
     records = [*await scripted.records(stack.admin, "stop_set"), *await scripted.records(stack.admin, "stop_lifted")]
-    steps = [(record.step, record.details["scope"], record.details["by"]) for record in records]
-    assert steps == [("stop_set", "all", "acme/ada"), ("stop_lifted", "all", "acme/bo")]
+    steps = [(record.step, record.phase, record.code, record.details["by"]) for record in records]
+    assert steps == [
+        ("stop_set", "attempted", "", "acme/ada"),
+        ("stop_set", "verified", "", "acme/ada"),
+        ("stop_set", "attempted", "", "acme/bo"),
+        ("stop_set", "failed", "already_stopped", "acme/bo"),
+        ("stop_lifted", "attempted", "", "acme/bo"),
+        ("stop_lifted", "verified", "", "acme/bo"),
+    ]
+    assert not await _attempts(stack)
+
+
+async def test_a_key_that_names_nobody_neither_sets_nor_lifts(stack, people) -> None:
+    """Two keys without a user may be one person's, so neither may stand for a second person."""
+    nobody = stack.http(await stack.new_key(role="platform_operator", user=""))
+    assert (await nobody.post("/v1/stops", json={"scope": "all", "reason": "drill"})).json()["error"]["code"] == "permission_denied"
+    await people[0].post("/v1/stops", json={"scope": "workflow.x", "reason": "drill"})
+    refused = await nobody.delete("/v1/stops/workflow.x")
+    assert refused.json()["error"]["code"] == "permission_denied"
+    assert [stop["scope"] for stop in (await people[1].get("/v1/stops")).json()["data"]] == ["workflow.x"]
+
+
+async def test_a_log_that_takes_nothing_does_not_keep_anybody_from_stopping(run, admin) -> None:
+    """The stop holds at once and is kept as begun; lifting waits for the log, and both are on record once it takes records again."""
+    js = admin.jetstream()
+    config = (await js.stream_info("AUDIT")).config
+    async with run(abandoned_seconds=0.1) as stack:
+        ada, bo = [stack.http(await stack.new_key(role="platform_operator", user=user)) for user in ("ada", "bo")]
+        await js.update_stream(config.evolve(max_bytes=1))
+        set_ = await ada.post("/v1/stops", json={"scope": "workflow.x", "reason": "drill"})
+        lifted = await bo.delete("/v1/stops/workflow.x")
+        kept = await _attempts(stack)
+        await js.update_stream(config)
+        await scripted.until(lambda: _are_recorded(stack))
+    found = [(r.step, r.phase) for r in await scripted.records(admin)]
+    assert (set_.status_code, lifted.status_code, len(kept)) == (201, 503, 2)
+    assert sorted(found) == [("stop_lifted", "failed"), ("stop_set", "verified")]
+
+
+async def test_what_a_gateway_left_open_is_found_by_the_next(run, admin) -> None:
+    """Killed between a deed and its record, a gateway leaves what it had begun; the next one tells from the history what became of it."""
+    js = admin.jetstream()
+    stops, attempts = await js.key_value("STOPS"), await js.key_value("ATTEMPTS")
+
+    async def begun(name: str, step: str, scope: str) -> None:
+        details = {"scope": scope, "by": "acme/ada"}
+        fields = {"id": name, "step": step, "tenant": "acme", "user": "ada", "request_id": name, "at": time.time(), "details": details}
+        await attempts.create(name, json.dumps(fields).encode())
+
+    def value(**fields: str) -> bytes:
+        return json.dumps({"reason": "drill", "set_by": "acme/ada", "set_at": "2026-11-22T00:00:00Z", **fields}).encode()
+
+    await begun("a1", "stop_set", "tool.a")
+    await stops.create("tool.a", value(attempt="a1"))
+    await begun("a2", "stop_set", "tool.b")
+    await begun("a3", "stop_lifted", "tool.a")
+    await stops.delete("tool.a", last=await stops.put("tool.a", value(attempt="a1", lifting="a3")))
+    await stops.create("tool.c", value(attempt="a0"))
+    await begun("a4", "stop_lifted", "tool.c")
+    async with run(abandoned_seconds=0.1) as stack:
+        await scripted.until(lambda: _are_recorded(stack))
+    found = {(r.request_id, r.step, r.phase, r.outcome, r.user) for r in await scripted.records(admin)}
+    assert found == {
+        ("a1", "stop_set", "verified", "succeeded", "ada"),
+        ("a2", "stop_set", "failed", "failed", "ada"),
+        ("a3", "stop_lifted", "verified", "succeeded", "ada"),
+        ("a4", "stop_lifted", "failed", "failed", "ada"),
+    }
 
 
 async def test_a_stop_reaches_its_scope_and_nobody_else(stack, people) -> None:

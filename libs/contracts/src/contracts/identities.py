@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from contracts.streams import (
     ANSWERS,
+    ATTEMPTS,
     AUDIT_OUTDATED,
     AUDIT_WRITER,
     DELIVERIES,
@@ -98,8 +99,8 @@ SERVICES: tuple[Identity, ...] = (
         subscribes=(RESPONSE.pattern, DECISION.pattern),
         durables=(GATEWAY_INGRESS,),
         reads_streams=("RESPONSES",),
-        reads_buckets=(IDEMPOTENCY, KEYS, STATUS, STOPS, RUNS, REVIEWS),
-        writes_buckets=(IDEMPOTENCY, STOPS),
+        reads_buckets=(IDEMPOTENCY, KEYS, STATUS, STOPS, RUNS, REVIEWS, ATTEMPTS),
+        writes_buckets=(IDEMPOTENCY, STOPS, ATTEMPTS),
     ),
     Identity(
         "orchestrator",

@@ -158,6 +158,8 @@ STATUS = "STATUS"
 # Who holds what only one process may do.
 LEASES = "LEASES"
 STOPS = "STOPS"
+# What a gateway has begun and nobody has put the outcome of on record yet.
+ATTEMPTS = "ATTEMPTS"
 WEBHOOKS = "WEBHOOKS"
 DELIVERIES = "DELIVERIES"
 REVIEWS = "REVIEWS"
@@ -179,6 +181,7 @@ BUCKETS: tuple[KeyValueConfig, ...] = (
     KeyValueConfig(bucket=DELIVERIES, history=1, ttl=7 * DAY, max_bytes=256 * 1024**2, storage=StorageType.FILE, direct=True),
     # Every stop that was ever set stays in the history of its scope for a while.
     KeyValueConfig(bucket=STOPS, history=20, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
+    KeyValueConfig(bucket=ATTEMPTS, history=1, ttl=30 * DAY, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=LEASES, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
     KeyValueConfig(bucket=STATUS, history=1, max_bytes=16 * 1024**2, storage=StorageType.FILE, direct=True),
 )

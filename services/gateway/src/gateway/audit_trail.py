@@ -39,8 +39,12 @@ class AuditTrail:
         started: float | None = None,
         user: str = "",
         phase: str = "",
+        at: float | None = None,
     ) -> None:
-        """Return when the stream holds the record; raise UnavailableError when it cannot. `started` is a `time.perf_counter`."""
+        """Return when the stream holds the record; raise UnavailableError when it cannot.
+
+        `started` is a `time.perf_counter`; `at`, in seconds since 1970, is when it began where several may make the same record.
+        """
         seconds = 0.0 if started is None else time.perf_counter() - started
         producer = self._publisher.producer
         number = producer.number(record_id)
@@ -55,7 +59,7 @@ class AuditTrail:
             "attempt": 1,
             "outcome": outcome,
             "code": code,
-            "started_at": rfc3339(time.time() - seconds),
+            "started_at": rfc3339(time.time() - seconds if at is None else at),
             "duration_ms": round(seconds * 1000, 3),
             "details": details,
             "producer": producer.name,
@@ -79,11 +83,12 @@ class AuditTrail:
                 producer.stored(number, duplicate=duplicate and attempt == 1)
                 return
 
-    def later(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do it in the background; `drain` waits for it."""
+    def later(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        """Do it in the background; `drain` waits for it, and so may who asked."""
         task = asyncio.create_task(self._quietly(work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
         try:

@@ -19,6 +19,7 @@ from chassis.tasks import end, in_time
 from contracts.streams import KEYS, STATUS
 from gateway.admission import Admission, decode_status
 from gateway.assembly import ReleaseKeys
+from gateway.attempts import Attempts
 from gateway.audit_trail import AuditTrail
 from gateway.authentication import Authenticator, decode_key
 from gateway.catalogue import Catalogue
@@ -119,6 +120,7 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
     publisher = Publisher(bus)
     await publisher.open()
     trail = AuditTrail(publisher)
+    attempts = Attempts(bus, trail, abandoned_seconds=settings.abandoned_seconds, refresh_seconds=settings.mirror_refresh_seconds)
     parts = Parts(
         settings=settings,
         bus=bus,
@@ -148,9 +150,10 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
         )
         guard = GuardrailServiceStub(guardrail)
         moderation = Moderation(parts, guard)
+        stop_desk = StopDesk(parts, attempts)
         areas: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             KNOWLEDGE: Knowledge(parts, KnowledgeServiceStub(ingestor)),
-            STOPS_PATH: StopDesk(parts),
+            STOPS_PATH: stop_desk,
             MODERATIONS: moderation,
             SESSIONS_PATH: Sessions(parts, guard),
             WEBHOOKS: Webhooks(parts, WebhooksServiceStub(webhooks)),
@@ -160,7 +163,8 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
             REVIEWS: Reviews(parts, ReviewServiceStub(review)),
         }
         app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), areas)
-        work = [keys.run(), status.run(), follow, *([tokens.run()] if tokens else [])]
+        sweeping = (attempts.mirror.run(), attempts.sweep(stop_desk.outcome))
+        work = [keys.run(), status.run(), follow, *sweeping, *([tokens.run()] if tokens else [])]
         async with _background(*work):
             await in_time(_SYNC_SECONDS, asyncio.gather(keys.synced.wait(), status.synced.wait()))
             consumer = Ingress(parts, bus).consumer()

@@ -63,5 +63,8 @@ class Settings(ServiceSettings):
     takeover_seconds: PositiveFloat = Field(
         default=10.0, description="Age from which an idempotent request that was never admitted is admitted by its repeat."
     )
+    abandoned_seconds: PositiveFloat = Field(
+        default=60.0, description="Age from which nobody works on a stop that was begun, so that any gateway puts its outcome on record."
+    )
     mirror_refresh_seconds: PositiveFloat = Field(default=30.0, description="Time after which keys and status are read afresh.")
     ingress_workers: PositiveInt = Field(default=16, description="Requests from the bus that are admitted at the same time.")

@@ -1,10 +1,14 @@
 """/v1/stops: the emergency stop, set by one person and lifted by another."""
 
+import asyncio
+import json
+import secrets
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError
+from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError
 from nats.js.kv import KeyValue
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +16,7 @@ from chassis.errors import UnavailableError
 from chassis.messaging import canonical_json
 from chassis.stops import Stop, check_scope, decode, scope_of
 from contracts.streams import STOPS
+from gateway.attempts import ATTEMPTED, FAILED, VERIFIED, Attempt, Attempts
 from gateway.http.chat import Parts
 from gateway.http.exchange import Exchange
 from gateway.refusals import RefusedError
@@ -21,6 +26,8 @@ STOPS_PATH = "/v1/stops"
 # Everything of one's own tenant; with the second, whatever others use too.
 WRITE, WRITE_ALL, LIFT = "stop:write", "stop:all", "stop:lift"
 _MAX_BODY = 8 * 1024
+# A stop waits no longer than this for the record that it is attempted.
+_PATIENCE_SECONDS = 0.3
 
 
 class _Order(BaseModel):
@@ -33,9 +40,9 @@ class _Order(BaseModel):
 class StopDesk:
     """Answers whatever begins with /v1/stops."""
 
-    def __init__(self, parts: Parts) -> None:
-        """Bind the parts."""
-        self._parts = parts
+    def __init__(self, parts: Parts, attempts: Attempts) -> None:
+        """Bind the parts, and what remembers what was begun."""
+        self._parts, self._attempts = parts, attempts
         self._bucket: KeyValue | None = None
 
     async def __call__(self, exchange: Exchange) -> None:
@@ -69,15 +76,20 @@ class StopDesk:
             raise RefusedError("invalid_request", str(error), param="scope") from error
         _require(caller, WRITE, scope)
         stop = Stop(scope, order.reason, _person(caller), datetime.now(UTC).isoformat(timespec="milliseconds"))
-        value = canonical_json({"reason": stop.reason, "set_by": stop.set_by, "set_at": stop.set_at})
+        attempt = _attempt(exchange, caller, "stop_set", {"scope": scope, "reason": stop.reason})
+        value = canonical_json({"reason": stop.reason, "set_by": stop.set_by, "set_at": stop.set_at, "attempt": attempt.id})
+        await self._attempts.begin(attempt)
+        # A log that cannot be written must not keep anybody from stopping: what was begun is kept, and is on record when it can be.
+        await asyncio.wait([self._parts.trail.later(self._attempts.record(attempt, ATTEMPTED))], timeout=_PATIENCE_SECONDS)
         try:
             await (await self._stored()).create(scope, value)
         except KeyWrongLastSequenceError as error:
+            await self._attempts.end(attempt, FAILED, "already_stopped")
             raise RefusedError("already_stopped", param="scope") from error
         except (TimeoutError, NatsError, APIError) as error:
+            # Whether it was taken is found out by the sweep.
             raise UnavailableError(f"the stop was not taken: {error!r}") from error
-        # The effect comes first: a log that cannot be written must not keep anybody from stopping.
-        self._parts.trail.later(self._record(exchange, caller, "stop_set", stop.scope, {"reason": stop.reason}))
+        await self._attempts.end(attempt, VERIFIED)
         await exchange.respond_json(_shown(stop), status=201)
 
     async def _lift(self, exchange: Exchange, caller: Caller, scope: str) -> None:
@@ -93,28 +105,39 @@ class StopDesk:
         stop = decode(scope, entry.value or b"")
         if stop.set_by == _person(caller):
             raise RefusedError("second_person_required")
-        await self._record(exchange, caller, "stop_lifted", scope, {"set_by": stop.set_by, "set_at": stop.set_at, "reason": stop.reason})
+        details = {"scope": scope, "set_by": stop.set_by, "set_at": stop.set_at, "reason": stop.reason}
+        attempt = _attempt(exchange, caller, "stop_lifted", details)
+        await self._attempts.begin(attempt)
+        await self._attempts.record(attempt, ATTEMPTED)
+        marked = canonical_json({**json.loads(entry.value or b""), "lifting": attempt.id})
         try:
-            await bucket.delete(scope, last=entry.revision)
+            # The history shows whose deletion it was.
+            revision = await bucket.update(scope, marked, last=entry.revision)
+            await bucket.delete(scope, last=revision)
         except (TimeoutError, NatsError, APIError) as error:
+            # Whether it was lifted is found out by the sweep.
             raise UnavailableError(f"the stop was not lifted: {error!r}") from error
+        await self._attempts.end(attempt, VERIFIED)
         await exchange.respond_json({**_shown(stop), "object": "stop.lifted", "lifted_by": _person(caller)})
+
+    async def outcome(self, attempt: Attempt) -> str:
+        """Return what the history of its scope tells of an attempt whose gateway is gone: `verified` or `failed`."""
+        try:
+            history = await (await self._stored()).history(attempt.details["scope"])
+        except NoKeysError:
+            return FAILED
+        values = [json.loads(entry.value or b"{}") for entry in history]
+        if attempt.step == "stop_set":
+            return VERIFIED if any(value.get("attempt") == attempt.id for value in values) else FAILED
+        lifted = any(
+            value.get("lifting") == attempt.id and after.operation is not None for value, after in zip(values, history[1:], strict=False)
+        )
+        return VERIFIED if lifted else FAILED
 
     async def _stored(self) -> KeyValue:
         if self._bucket is None:
             self._bucket = await self._parts.bus.js.key_value(STOPS)
         return self._bucket
-
-    async def _record(self, exchange: Exchange, caller: Caller, step: str, scope: str, details: dict[str, Any]) -> None:
-        await self._parts.trail.record(
-            step,
-            "succeeded",
-            record_id=f"{exchange.request_id}/{step}",
-            tenant=caller.tenant,
-            request_id=exchange.request_id,
-            trace_id="",
-            details={"scope": scope, "by": _person(caller), **details},
-        )
 
 
 def _own(caller: Caller) -> str:
@@ -122,8 +145,15 @@ def _own(caller: Caller) -> str:
 
 
 def _person(caller: Caller) -> str:
-    """Return who this is: the person where the credential names one, else the credential."""
-    return f"{caller.tenant}/{caller.user or caller.key_id}"
+    """Return who this is; raise RefusedError for a credential that names nobody, for two of these may be one person's."""
+    if not caller.user:
+        raise RefusedError("permission_denied", "A stop is set and lifted by people, and this key names nobody.")
+    return f"{caller.tenant}/{caller.user}"
+
+
+def _attempt(exchange: Exchange, caller: Caller, step: str, details: dict[str, str]) -> Attempt:
+    details = {**details, "by": _person(caller)}
+    return Attempt(secrets.token_hex(12), step, caller.tenant, caller.user, exchange.request_id, time.time(), details)
 
 
 def _require(caller: Caller, permission: str, scope: str) -> None:
