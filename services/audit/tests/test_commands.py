@@ -39,9 +39,17 @@ def test_proofs_are_printed_with_exactly_the_promised_fields(state: Path) -> Non
 
 
 def test_what_cannot_be_proven_ends_with_an_error(state: Path) -> None:
-    """Unknown records and sizes beyond the end leave standard output empty."""
-    for command in (("prove", "nobody"), ("consistency", "20", "41"), ("consistency", "30", "20")):
-        assert _run(state, *command, "--json") == (1, "")
+    """Unknown records and sizes beyond the end leave standard output empty; a stable code says on the other which of them it was."""
+    expected = {
+        ("prove", "nobody"): "not_found",
+        ("prove", "r1/7", "--log", "nowhere"): "not_found",
+        ("consistency", "20", "41"): "invalid_request",
+        ("consistency", "30", "20"): "invalid_request",
+    }
+    for command, code in expected.items():
+        result = CliRunner().invoke(audit_app, [*command, "--json", "--state", str(state)])
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"strata: {code}: ")
 
 
 def test_the_check_says_intact_or_where_it_is_not(state: Path, tmp_path: Path) -> None:

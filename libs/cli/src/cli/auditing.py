@@ -126,8 +126,9 @@ def verify(
 def _print_proof(folder: Path, make: Callable[[Any], dict[str, Any]], *, as_json: bool, summary: str) -> None:
     try:
         found = make(_installed("strata.provers")(folder))
-    except (ServiceError, ValueError) as error:
-        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True)
+    except (ServiceError, OSError, ValueError) as error:
+        code = error.code if isinstance(error, ServiceError) else "internal_error"
+        err.print(f"[red]strata:[/red] {code}: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")
