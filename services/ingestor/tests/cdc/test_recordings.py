@@ -159,3 +159,38 @@ def test_a_large_table_is_emptied(tmp_path: Path, library: Library, index: Lance
     (group,) = player.play([Message(0, subject, truncate)])
     assert len(group.applied.removed) == 1101
     assert set(texts(index, "products")) == {"9000"}
+
+
+def _snapshot(*rows: tuple[str, int, str], lsn: int) -> list[Message]:
+    return [Message(0, f"cdc.shop.public.{name}", envelope("r", lsn, product(n), snapshot=mark)) for name, n, mark in rows]
+
+
+def test_a_snapshot_ends_for_tables_of_one_row_or_none(tmp_path: Path, library: Library, index: LanceIndex, tables: Tables) -> None:
+    """A table's only row carries one mark: what was there before is gone; where no row came while some were known, that is told."""
+    names = ("alone", "beside", "closing")
+    player = Player(tables({"shop": {f"public.{name}": {**PRODUCTS, "collection": name} for name in names}}), tmp_path, library)
+    before = [Message(0, f"cdc.shop.public.{name}", envelope("c", 10 + n, product(n))) for name in names for n in (1, 2)]
+    player.play(before)
+    (group,) = player.play(_snapshot(("alone", 1, "first"), ("beside", 1, "last_in_data_collection"), ("closing", 1, "last"), lsn=100))
+    assert [set(texts(index, name)) for name in names] == [{"1"}] * 3
+    assert (len(group.completed), group.incomplete) == (3, set())
+    # A snapshot that shows nothing of two tables, of which one has rows.
+    player.play([Message(0, "cdc.shop.public.beside", envelope("d", 150, product(1)))])
+    (group,) = player.play(_snapshot(("closing", 1, "first_in_data_collection"), ("closing", 2, "last"), lsn=200))
+    assert ([set(texts(index, name)) for name in names], group.incomplete) == ([{"1"}, set(), {"1", "2"}], {"shop"})
+    # What comes again removes nothing.
+    player.play([*before, *_snapshot(("alone", 1, "first"), ("beside", 1, "last_in_data_collection"), ("closing", 1, "last"), lsn=100)])
+    assert [set(texts(index, name)) for name in names] == [{"1"}, set(), {"1", "2"}]
+
+
+def test_the_end_of_a_snapshot_whose_beginning_is_lost_removes_nothing(
+    tmp_path: Path, library: Library, index: LanceIndex, tables: Tables
+) -> None:
+    """After events were lost only a snapshot that is seen from its first row counts."""
+    player = Player(tables({"shop": {"public.products": PRODUCTS}}), tmp_path, library)
+    player.play([Message(0, "cdc.shop.public.products", envelope("c", n, product(n))) for n in (1, 2, 3)])
+    player.rows.distrust_snapshots([("shop", "public.products")])
+    (group,) = player.play(_snapshot(("products", 3, "last"), lsn=50))
+    assert (set(texts(index, "products")), group.completed) == ({"1", "2", "3"}, set())
+    player.play(_snapshot(("products", 2, "first"), ("products", 3, "last"), lsn=60))
+    assert set(texts(index, "products")) == {"2", "3"}

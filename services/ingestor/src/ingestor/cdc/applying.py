@@ -17,6 +17,7 @@ from ingestor.library import Applied, Library, Upsert
 
 _CONTROL = "strata"
 _REMOVED_AT_ONCE = 1000
+_FIRST, _LAST = {"first", "first_in_data_collection"}, {"last", "last_in_data_collection"}
 _Key = tuple[str, str, str]
 
 
@@ -245,11 +246,30 @@ class Applier:
 
     def _snapshot_by_flags(self, change: Change, group: Group) -> None:
         """Follow a snapshot of Debezium, which says its beginning and end on the rows themselves."""
-        source, name = change.table.source.name, change.table.name
-        if change.snapshot in {"first", "first_in_data_collection"}:
-            self._set_state(source, name, begun=change.lsn)
-        elif change.snapshot in {"last", "last_in_data_collection"} and self._state(source, name)[1] == change.lsn:
-            self._end_snapshot(source, name, change.lsn, group)
+        source, name, lsn = change.table.source.name, change.table.name, change.lsn
+        if change.snapshot in _FIRST:
+            self._set_state(source, name, begun=lsn)
+        elif change.snapshot in _LAST and 0 <= self._state(source, name)[1] <= lsn:
+            # The one row of a table is its last, and says nothing of a beginning.
+            self._set_state(source, name, begun=lsn)
+            self._end_snapshot(source, name, lsn, group)
+        others = [table for where, table in self.tables if where == source and table != name]
+        if change.snapshot == "first":
+            # What follows is seen from its beginning, whatever was lost before.
+            for other in others:
+                self._set_state(source, other, begun=max(self._state(source, other)[1], 0))
+        elif change.snapshot == "last":
+            for other in others:
+                self._end_with_all(source, other, lsn, group)
+
+    def _end_with_all(self, source: str, name: str, lsn: int, group: Group) -> None:
+        """End a table at the end of the whole snapshot: one whose only row was the first of all has no end of its own."""
+        _, begun, complete = self._state(source, name)
+        if begun == lsn != complete:
+            self._end_snapshot(source, name, lsn, group)
+        elif begun < lsn and any(row.lsn < lsn for row in self._live(source, name)):
+            # It is empty, or was not read; nobody can tell whether its rows are still there.
+            group.incomplete.add(source)
 
     def _end_snapshot(self, source: str, name: str, lsn: int, group: Group) -> None:
         """Remove what the snapshot did not have, just below its place, so that a row of it that comes late is still heard."""

@@ -230,6 +230,7 @@ class Feed:
             await self._lost(f"the stream lost its messages {self._state.sequence + 1} to {info.first - 1}")
 
     async def _lost(self, reason: str) -> None:
+        await self._on_worker(lambda: self._rows.distrust_snapshots((table.source.name, table.name) for table in self._tables))
         for name, noted in self._noted.items():
             noted.problem = reason
             log.error("changes_lost", source=name, reason=reason)

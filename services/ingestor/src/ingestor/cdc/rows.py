@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ingestor import deletion_record
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS cdc_rows (
     source TEXT, tbl TEXT, key TEXT, lsn INTEGER NOT NULL, position INTEGER NOT NULL, deleted INTEGER NOT NULL, content TEXT NOT NULL,
@@ -105,7 +107,7 @@ class Rows:
         self._store.execute("PRAGMA journal_mode=WAL")
         # What a power cut takes is read from the stream again: rows and place in the stream go together.
         self._store.execute("PRAGMA synchronous=NORMAL")
-        self._store.executescript(_TABLES)
+        self._store.executescript(_TABLES + deletion_record.TABLE)
 
     def close(self) -> None:
         """Close the file."""
@@ -191,12 +193,12 @@ class Rows:
         return self._rows("WHERE expires_ms <= ? AND chunks > 0 AND deleted = 0 LIMIT ?", now_ms, limit)
 
     def forget_tombstones(self, before_ms: int, limit: int) -> int:
-        """Drop deletions that no replay can reach any more."""
-        statement = (
-            "DELETE FROM cdc_rows WHERE (source, tbl, key) IN "
-            "(SELECT source, tbl, key FROM cdc_rows WHERE deleted = 1 AND changed_ms < ? LIMIT ?)"
-        )
-        return self._store.execute(statement, (before_ms, limit)).rowcount
+        """Drop deletions that no replay can reach any more, and remember for good that and when they were."""
+        statement = "SELECT source, tbl, key, document_key, changed_ms FROM cdc_rows WHERE deleted = 1 AND changed_ms < ? LIMIT ?"
+        old = self._store.execute(statement, (before_ms, limit)).fetchall()
+        deletion_record.record(self._store, [(name, at_ms) for *_, name, at_ms in old if name])
+        self._store.executemany("DELETE FROM cdc_rows WHERE source = ? AND tbl = ? AND key = ?", [row[:3] for row in old])
+        return len(old)
 
     def table_state(self, source: str, table: str) -> tuple[int, int, int]:
         """Return where a table was emptied last, where a snapshot began, and from where on its rows are all known."""
@@ -209,6 +211,11 @@ class Rows:
         for name, value in values.items():
             statement = f"UPDATE cdc_tables SET {name} = ? WHERE source = ? AND tbl = ?"  # noqa: S608 - our own columns
             self._store.execute(statement, (value, source, table))
+
+    def distrust_snapshots(self, tables: Iterable[tuple[str, str]]) -> None:
+        """Note that events were lost: the end of a snapshot whose beginning was before that says nothing of the rows between."""
+        for source, table in tables:
+            self.set_table_state(source, table, begun=-1)
 
     def mapping(self, source: str, table: str) -> str:
         """Return the fingerprint of the mapping by which the documents of a table were made; empty for a table that is new."""
