@@ -7,6 +7,7 @@ import random
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -99,7 +100,7 @@ async def test_an_index_altered_by_hand_is_mended_without_embedding(rig: Rig, ta
 async def test_a_source_that_can_be_read_mends_the_ledger(rig: Rig, tables: Tables) -> None:
     """Changes that never came as events are found by reading the rows."""
     rows = {n: product(n) for n in range(1, 7)}
-    source = _Source(rows, 1000)
+    source, started = _Source(rows, 1000), time.time() - 1
     async with rig.feed(_shop(tables), readers={"shop": source}) as feed:
         await _fill(rig, feed)
         del rows[1]
@@ -109,6 +110,10 @@ async def test_a_source_that_can_be_read_mends_the_ledger(rig: Rig, tables: Tabl
         await feed.settled(90)
         assert (found.missing, found.surplus, found.stale) == (1, 1, 1)
         assert texts(rig.index, "products") == {str(n): row["body"] for n, row in rows.items()}
+        # What was mended holds since it was read, what was known since it was committed.
+        since = {key.partition("/")[2]: chunks[0].effective_from.timestamp() for key, chunks in held(rig.index, "products").items()}
+        assert {key: at for key, at in since.items() if key in "3456"} == {str(n): (1_790_000_000_000 + n) / 1000 for n in range(3, 7)}
+        assert all(started <= since[key] <= time.time() for key in "28")
 
 
 async def test_a_lost_ledger_is_made_again_while_the_index_is_served(rig: Rig, tables: Tables) -> None:

@@ -74,10 +74,10 @@ def parse_change(table: Table, data: bytes) -> Change | None:
     return Change(table, op, key, values, lsn, position, settled, _integer(source, "ts_ms", 0), str(source.get("snapshot") or "false"))
 
 
-def row_change(table: Table, values: Mapping[str, Any], position: int) -> Change:
-    """Return a row that was read from the source as the change that says it; raise PoisonError."""
+def row_change(table: Table, values: Mapping[str, Any], position: int, read_ms: int) -> Change:
+    """Return a row that was read from the source as the change that says it, which holds since then at the latest; raise PoisonError."""
     row = _row(values, table.converters)
-    return Change(table, "r", _key(table, row), row, position, position, 0, 0)
+    return Change(table, "r", _key(table, row), row, position, position, 0, read_ms)
 
 
 def parse_mark(source: str, data: bytes) -> Mark | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -74,10 +75,10 @@ class SourceReading:
 
     async def _mend(self, table: Table, source: SourceRows, differing: set[int]) -> Drift:
         await self._on_worker(self._rows.forget_seen)
-        found, page = Drift(), list[Change]()
+        found, page, read_ms = Drift(), list[Change](), time.time_ns() // 1_000_000
         async with aclosing(source.rows(differing)) as rows:
             async for values in rows:
-                page.append(row_change(table, values, source.position))
+                page.append(row_change(table, values, source.position, read_ms))
                 if len(page) >= _PAGE:
                     found += await self._hear(page)
                     page = []
