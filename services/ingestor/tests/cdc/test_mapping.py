@@ -82,8 +82,28 @@ def test_null_is_no_text(tables: Tables) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "year"),
+    [
+        ("infinity", None), ("10000-01-01", None), ("+292278994-08-16T23:00:00Z", None), ("2030-01-01", 2030), (None, None),
+        ("-infinity", 1970), ("0044-03-15 00:00:00 BC", 1970), ("-0043-03-15", 1970),
+    ],
+)  # fmt: skip
+def test_a_time_beyond_the_calendar_is_never_or_long_ago(tables: Tables, text: str | None, year: int | None) -> None:
+    """PostgreSQL's infinity as the end of a row is no expiry, what ended before any time is over."""
+    (table,) = tables({"shop": {"public.products": _with(effective_from="{{ ends }}")}})
+    document = table.document(product(1, ends=text), 1)
+    assert (document.expires_at.year if document.expires_at else None) == year
+    begins = None if text is None else 9999 if year is None else year
+    assert (document.effective_from.year if document.effective_from else None) == begins
+    with pytest.raises(MappingError, match="no ISO 8601 time"):
+        table.document(product(1, ends="9999-12-31T23:59:59-05:00"), 1)
+
+
+@pytest.mark.parametrize(
     ("kind", "value", "expected"),
     [
+        ("timestamp", 9_223_372_036_825_200_000, "infinity"),
+        ("date", -2_147_483_648, "-infinity"),
         ("decimal(2)", "A+c=", "9.99"),
         ("decimal(2)", "/2o=", "-1.50"),
         ("decimal(0)", "AJY=", "150"),

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFl
 
 from contracts.subjects import CDC_PREFIX
 from ingestor.catalogue import CatalogueError, Collection
-from ingestor.cdc.templates import MappingError, Template, moment
+from ingestor.cdc.templates import NEVER, MappingError, Template, moment
 from ingestor.cdc.values import Convert, converter, known_type
 from knowledge.schema import Document, Kind, digest
 
@@ -44,7 +44,7 @@ class DocumentMapping(_Strict):
     metadata: dict[str, Source] = Field(default_factory=dict, description="Metadata to filter by; what renders to nothing is left out.")
     labels: tuple[Source, ...] | Source | None = Field(default=None, description="Access labels, as a list or as one text with spaces.")
     tenant: Source = Field(default="", description="Tenant; nothing for all.")
-    expires_at: Source = Field(default="", description="ISO 8601 time after which nobody sees it.")
+    expires_at: Source = Field(default="", description="ISO 8601 time after which nobody sees it; `infinity` is none.")
     effective_from: Source = Field(default="", description="ISO 8601 time before which nobody sees it.")
 
 
@@ -180,7 +180,8 @@ class Table:
         if wrong := sorted(label for label in labels if not _LABEL.fullmatch(label)):
             raise MappingError(f"field 'labels': label {wrong[0]!r} must be lower-case letters, digits and '_'")
         chosen = tuple(sorted(labels)) if self.mapping.document.labels is not None else self.collection.labels
-        return self._text("tenant", row), chosen, moment(self._text("expires_at", row), "expires_at")
+        ends = moment(self._text("expires_at", row), "expires_at")
+        return self._text("tenant", row), chosen, None if ends == NEVER else ends
 
     def document(self, row: Mapping[str, Any], position: int) -> Document:
         """Return the document of a row, whose text may be blank; raise MappingError."""

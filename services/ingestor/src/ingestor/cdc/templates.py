@@ -11,6 +11,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from chassis.errors import InvalidArgumentError
 
 _LONGEST = 4 * 1024 * 1024
+NEVER, _LONG_AGO = dt.datetime.max.replace(tzinfo=dt.UTC), dt.datetime.fromtimestamp(0, dt.UTC)
+# PostgreSQL's infinities, years of five and more digits, and years before Christ as it and as ISO 8601 write them.
+_BEYOND = re.compile(r"(?P<after>infinity|\+?\d{5,}-\d\d-.*)|-infinity|-\d{4,}-.*|\d{4,}-.* BC")
 _COLUMN = re.compile(r"\s*\{\{\s*([A-Za-z_]\w*)\s*\}\}\s*")
 
 
@@ -60,11 +63,19 @@ class Template:
 
 
 def moment(text: str, field: str) -> dt.datetime | None:
-    """Return the time that a template rendered, UTC where it names no zone; None for nothing."""
+    """Return the time that a template rendered, UTC where it names no zone; None for nothing.
+
+    What sources have beyond the calendar, infinities above all, is `NEVER` or 1970.
+    """
     if not text:
         return None
+    if beyond := _BEYOND.fullmatch(text):
+        return NEVER if beyond["after"] else _LONG_AGO
     try:
         value = dt.datetime.fromisoformat(text)
-    except ValueError as error:
+        value = value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+        # Near the first or the last year a zone leads out of the calendar.
+        value.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
         raise MappingError(f"field {field!r}: {text!r} is no ISO 8601 time") from error
-    return value if value.tzinfo else value.replace(tzinfo=dt.UTC)
+    return value

@@ -68,14 +68,22 @@ def _decimal(value: Any, scale: int, *, precise: bool) -> str:
 
 
 def _date(value: Any) -> str:
-    return (_EPOCH + dt.timedelta(days=value)).date().isoformat() if isinstance(value, int) else str(value)
+    return _after_epoch("days", value).partition("T")[0] if isinstance(value, int) else str(value)
 
 
 def _since(unit: str) -> Convert:
     def convert(value: Any) -> str:
-        return (_EPOCH + dt.timedelta(**{unit: value})).isoformat() if isinstance(value, int) else str(value)
+        return _after_epoch(unit, value) if isinstance(value, int) else str(value)
 
     return convert
+
+
+def _after_epoch(unit: str, value: int) -> str:
+    try:
+        return (_EPOCH + dt.timedelta(**{unit: value})).isoformat()
+    except OverflowError:
+        # Connectors send infinities as the largest numbers that they have.
+        return "infinity" if value > 0 else "-infinity"
 
 
 def _nanoseconds(value: Any) -> str:
