@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from nats.aio.client import Client
 
 from chassis import rpc
@@ -64,6 +65,9 @@ async def test_put_supersede_withdraw_and_list(settings: Settings, declare: Any,
             await put("rules", _document("3", "2025-01-01", "One day."))
         with pytest.raises(InvalidArgumentError, match="effective_from"):
             await put("rules", pb.Document(id="x", title="x", text="x"))
+        outside = pb.Document(id="x", title="x", text="x", effective_from=Timestamp(seconds=10**12))
+        with pytest.raises(InvalidArgumentError, match="'effective_from' must be a time"):
+            await put("rules", outside)
         with pytest.raises(NotFoundError, match=r"known: \['notices', 'rules'\]"):
             await put("nowhere", pb.Document(id="x", title="x", text="x"))
         withdraw = pb.DeleteDocumentRequest(collection="rules", document_id="refunds", version="2", reason="mistake")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis import rpc
 from chassis.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
@@ -31,7 +32,9 @@ def _request(query: str = QUESTION, **fields: Any) -> pb.RetrieveRequest:
 async def _retrieve(stub: RetrieverServiceStub, query: str = QUESTION, **fields: Any) -> pb.RetrieveResponse:
     as_of = fields.pop("as_of", "")
     request = _request(query, **fields)
-    if as_of:
+    if isinstance(as_of, Timestamp):
+        request.as_of.CopyFrom(as_of)
+    elif as_of:
         request.as_of.FromJsonString(f"{as_of}T00:00:00Z")
     return await rpc.call(stub.Retrieve, request, timeout=30)
 
@@ -145,6 +148,7 @@ async def test_one_document_does_not_fill_the_answer(stub: RetrieverServiceStub,
         ({"query": "x" * 20_001}, InvalidArgumentError, "limit is 20000"),
         ({"top_k": 51}, InvalidArgumentError, "limit is 50"),
         ({"tenant": ""}, InvalidArgumentError, "'caller.tenant' is empty"),
+        ({"as_of": Timestamp(seconds=10**12)}, InvalidArgumentError, "'as_of' must be a time"),
     ],
 )
 async def test_bad_requests_are_refused(stub: RetrieverServiceStub, fields: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode, aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from opentelemetry.trace import SpanKind
 
 from chassis import telemetry
-from chassis.errors import BY_STATUS, InternalError, ServiceError
+from chassis.errors import BY_STATUS, InternalError, InvalidArgumentError, ServiceError
 from chassis.identity import Credentials, dns_name
 from chassis.logging import get_logger
 from chassis.settings import ServiceSettings
@@ -35,6 +37,14 @@ _OPTIONS = [
 
 
 Context = aio.ServicerContext[Any, Any]
+
+
+def to_time(value: Timestamp, field: str) -> dt.datetime:
+    """Return a time of a request, in UTC; raise InvalidArgumentError for one outside protobuf's range, which is the calendar's."""
+    try:
+        return value.ToDatetime(tzinfo=dt.UTC)
+    except (ValueError, OverflowError) as error:
+        raise InvalidArgumentError(f"field {field!r} must be a time between the years 1 and 9999") from error
 
 
 def _callers(context: Context) -> set[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import Counter
 
 from chassis.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, ServiceError
+from chassis.rpc import to_time
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.library import Library, Outcome
@@ -138,7 +139,7 @@ def to_document(collection: Collection, given: pb.Document, name: str, parsed: P
     row.update({field: value for field, value in said.items() if value})
     for field in ("effective_from", "expires_at"):
         if given.HasField(field):
-            row[field] = getattr(given, field).ToJsonString()
+            row[field] = to_time(getattr(given, field), field).isoformat()
     if given.labels:
         row["labels"] = list(given.labels)
     if given.source:

@@ -2,9 +2,8 @@
 
 import datetime as dt
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from chassis.errors import InvalidArgumentError
+from chassis.rpc import to_time
 from ingestor.catalogue import Collection
 from ingestor.library import Outcome
 from ingestor.reviews import Due
@@ -22,8 +21,8 @@ def to_document(collection: Collection, message: pb.Document) -> Document:
         title=message.title,
         text=message.text,
         version=message.version,
-        effective_from=_time(message.effective_from) if message.HasField("effective_from") else None,
-        expires_at=_time(message.expires_at) if message.HasField("expires_at") else None,
+        effective_from=to_time(message.effective_from, "effective_from") if message.HasField("effective_from") else None,
+        expires_at=to_time(message.expires_at, "expires_at") if message.HasField("expires_at") else None,
         tenant=message.tenant,
         labels=tuple(message.labels) or collection.labels,
         metadata=dict(message.metadata),
@@ -70,7 +69,3 @@ def to_due(entry: Due) -> pb.DueReview:
         review_date=entry.review_date.isoformat(),
         days_over=entry.days_over,
     )
-
-
-def _time(value: Timestamp) -> dt.datetime:
-    return value.ToDatetime(tzinfo=dt.UTC)

@@ -4,6 +4,7 @@ import datetime as dt
 import math
 
 from chassis.errors import InvalidArgumentError
+from chassis.rpc import to_time
 from knowledge.visibility import Visibility
 from retriever.compression import Compress
 from retriever.fusion import Candidate
@@ -19,7 +20,7 @@ def to_visibility(request: pb.RetrieveRequest, now: dt.datetime) -> Visibility:
         tenant=request.caller.tenant,
         labels=frozenset(request.caller.labels),
         collections=tuple(request.collections),
-        at=request.as_of.ToDatetime(tzinfo=dt.UTC) if request.HasField("as_of") else now,
+        at=to_time(request.as_of, "as_of") if request.HasField("as_of") else now,
         filters=dict(request.filters),
         version=request.version,
         positions=dict(request.positions),
