@@ -34,6 +34,7 @@ from contracts.subjects import (
 HOUR = 3600.0
 DAY = 24 * HOUR
 GIB = 1024**3
+_MOST_TRIES = 60
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ async def declare(js: JetStreamContext) -> None:
         await js.add_consumer(durable.stream, _consumer(durable))
     for config in STREAMS:
         if config.retention is RetentionPolicy.INTEREST:
-            await js.update_stream(config)
+            await _let_go(js, config)
 
 
 async def _declare_stream(js: JetStreamContext, config: StreamConfig) -> None:
@@ -218,6 +219,18 @@ async def _declare_stream(js: JetStreamContext, config: StreamConfig) -> None:
     except BadRequestError:
         if keeps_all is config:
             await js.update_stream(config)
+
+
+async def _let_go(js: JetStreamContext, config: StreamConfig) -> None:
+    """Have a stream keep only what is waited for; raise TimeoutError when it takes minutes to drop what an earlier version kept."""
+    for _ in range(_MOST_TRIES):
+        try:
+            await js.update_stream(config)
+        except TimeoutError:
+            # The server answers nothing about the stream meanwhile: some ten seconds for each million messages.
+            continue
+        return
+    raise TimeoutError(f"the stream {config.name} does not answer")
 
 
 def _consumer(durable: Durable) -> ConsumerConfig:
