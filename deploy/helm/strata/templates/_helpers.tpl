@@ -32,3 +32,16 @@ capabilities: {drop: [ALL]}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
+
+{{- define "strata.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+- {name: scratch, mountPath: /state}
+- {name: state, mountPath: /state/credentials, subPath: public, readOnly: true}
+- {name: state, mountPath: /state/credentials/{{ .module }}, subPath: credentials/{{ .module }}, readOnly: {{ not .keepsKeys }}}
+{{- range .keeps }}
+- {name: state, mountPath: /state/{{ . }}, subPath: {{ . }}}
+{{- end }}
+{{- range .reads }}
+- {name: state, mountPath: /state/{{ . }}, subPath: {{ . }}, readOnly: true}
+{{- end }}
+{{- end }}

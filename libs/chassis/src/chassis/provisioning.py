@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import nkeys
@@ -23,10 +24,24 @@ from tlog.notes import Signer
 PROVISIONER = "provisioner"
 _VALID = dt.timedelta(days=825)
 _EVERYTHING = {"publish": [">"], "subscribe": [">"]}
+# Of the credentials, what several services read: in a folder beside them, for a container that is given a file keeps the one of its start.
+PUBLIC = ("ca.pem", "release_keys.json", "audit_log.vkey")
+_WITNESSES = "audit_witnesses.json"
+# What each keeps under the state folder besides its keys, and who else reads it.
+KEEPS = {
+    "audit": ("audit", "audit_run", "witnesses"),
+    "ingestor": ("ingestor", "knowledge"),
+    "tool_sandbox": ("tool_sandbox",),
+    "engine": ("models",),
+}
+READS = {"retriever": ("knowledge",)}
+# These write in the folder of their keys: audit the keys of subjects, webhooks the key of its secrets.
+KEEP_KEYS = ("audit", "webhooks")
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
+    """Write a file that only its owner can read, whole or not at all; a link stays one."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -39,6 +54,17 @@ def provision(state_dir: Path, *, port_offset: int = 0, bind_host: str = "127.0.
     """Create whatever is missing under `state_dir`; return the path of the bus configuration."""
     credentials = state_dir / "credentials"
     credentials.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # A volume's root may be somebody else's; what is in it has modes of its own.
+    with suppress(PermissionError):
+        state_dir.chmod(0o700)
+    for name in PUBLIC:
+        _lead(credentials / name, state_dir / "public" / name)
+    _lead(state_dir / "nats.conf", state_dir / "bus" / "nats.conf")
+    # Audit writes this one, into a folder of its own.
+    for folder in (credentials, state_dir / "public"):
+        _lead(folder / _WITNESSES, state_dir / "witnesses" / _WITNESSES)
+    if not (credentials / _WITNESSES).exists():
+        write_private(credentials / _WITNESSES, b"{}")
     _authority(credentials)
     for identity in SERVICES:
         _certificate(credentials, identity.name, identity.dns_name)
@@ -49,6 +75,26 @@ def provision(state_dir: Path, *, port_offset: int = 0, bind_host: str = "127.0.
     _secret(credentials / "inference" / "engine.key")
     _secret(credentials / "guardrail" / "vault.key")
     return write_bus_configuration(state_dir, port_offset=port_offset, bind_host=bind_host)
+
+
+def provision_folders(state_dir: Path) -> None:
+    """Create the folders that containers are given, each no more than its own; last those in `public` at which a service finds its keys."""
+    kept = sorted(name for names in KEEPS.values() for name in names)
+    for name in ("nats", *kept, *(f"public/{identity.name}" for identity in SERVICES)):
+        (state_dir / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+
+
+def _lead(link: Path, target: Path) -> None:
+    """Keep a file at `target`, under its old name too; what an earlier version wrote moves there, and nobody finds it missing meanwhile."""
+    if link.is_symlink():
+        return
+    target.parent.mkdir(exist_ok=True, mode=0o700)
+    if link.exists():
+        write_private(target, link.read_bytes())
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(target, link.parent))
+    temporary.replace(link)
 
 
 def _pem(key: ec.EllipticCurvePrivateKey | Ed25519PrivateKey) -> bytes:

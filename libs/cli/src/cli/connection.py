@@ -1,5 +1,6 @@
 """How the command reaches a running stack: the bus, gRPC and HTTP, each as the identity `cli`."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +35,10 @@ class Settings(ServiceSettings):
 
 def settings(place: Place) -> Settings:
     """Return settings that point at this stack; leave with one line when it does not run."""
+    if os.environ.get("STRATA_PEER_HOST"):
+        # Containers have no supervisor that could be asked; each service has a host of its own.
+        place.apply()
+        return Settings()
     stack = place.stack()
     if not stack or not is_running(stack["supervisor"]):
         _err.print(f"[red]strata:[/red] nothing runs under {place.state_dir}; `strata up` starts it", highlight=False, soft_wrap=True)

@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chassis.provisioning import provision
+from chassis.provisioning import provision, provision_folders
 from cli import asking, attacking, auditing, demonstration, disclosing, evaluating, fairness, keys, knowledge, reviewing, stopping, webhooks
 from cli.connection import Settings, declare
 from cli.place import Place, at
@@ -134,6 +134,7 @@ def init(
 ) -> None:
     """Create credentials and the bus configuration, as `up` does; for containers."""
     provision(state, port_offset=offset, bind_host=bind_host)
+    provision_folders(state)
     if with_streams:
         place = at(state, offset)
         place.apply()

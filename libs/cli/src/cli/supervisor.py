@@ -42,8 +42,9 @@ def taken_ports(place: Place, *, engine: bool) -> list[str]:
     return lines
 
 
-def _die_with_parent() -> None:
-    """Ask the kernel to end this child when the supervisor is gone, so that nothing is orphaned."""
+def _prepare_child() -> None:
+    """Let nobody else read what this child writes, and ask the kernel to end it with the supervisor, so that nothing is orphaned."""
+    os.umask(0o077)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -125,7 +126,7 @@ class Supervisor:
             stdout=log,
             stderr=log,
             env={**self._place.environment(), **child.spec.environment},
-            preexec_fn=_die_with_parent,
+            preexec_fn=_prepare_child,
             start_new_session=True,
         )
         child.started_at = time.monotonic()

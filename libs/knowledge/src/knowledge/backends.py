@@ -59,7 +59,9 @@ def connect(settings: BackendSettings, state_dir: Path, service: str) -> "Connec
     from knowledge.opensearch_provisioning import ca_file, password_file
 
     credentials = state_dir / "credentials"
-    authority = settings.ca_file or (ca_file(credentials) if ca_file(credentials).exists() else None)
+    # The second is where earlier versions kept it, for all.
+    kept = (ca_file(credentials, service), credentials / "opensearch-ca.pem")
+    authority = settings.ca_file or next((file for file in kept if file.exists()), None)
     user = f"strata_{service}" if settings.user is None else settings.user
     password = settings.password_file or password_file(credentials, service)
     return Connection(

@@ -48,9 +48,9 @@ def password_file(credentials: Path, service: str) -> Path:
     return credentials / service / "opensearch.password"
 
 
-def ca_file(credentials: Path) -> Path:
-    """Return the file with the certificate authority of the cluster."""
-    return credentials / "opensearch-ca.pem"
+def ca_file(credentials: Path, service: str) -> Path:
+    """Return the file with the certificate authority of the cluster for a service."""
+    return credentials / service / "opensearch-ca.pem"
 
 
 def setup(connection: Connection, credentials: Path, encoder: str, bm25: Mapping[Kind, Bm25] | None = None) -> Setup:
@@ -68,7 +68,8 @@ def setup(connection: Connection, credentials: Path, encoder: str, bm25: Mapping
         for user, service in ((INGESTOR, "ingestor"), (RETRIEVER, "retriever")):
             done.users[user] = _user(connection, user, password_file(credentials, service))
     if connection.settings.ca_file is not None:
-        write_private(ca_file(credentials), connection.settings.ca_file.read_bytes())
+        for service in ("ingestor", "retriever"):
+            write_private(ca_file(credentials, service), connection.settings.ca_file.read_bytes())
     OpenSearchIndex.create(connection, encoder)
     done.indices.extend(sorted(connection.call("GET", "/strata-*/_alias")))
     return done
