@@ -70,6 +70,8 @@ def _settings(bm25: Bm25) -> dict[str, Any]:
             "refresh_interval": "-1",
             # Covers a write that overtakes a deletion; what comes later meets the row that a deleted document leaves.
             "gc_deletes": "5m",
+            # A node that comes back replays what was not flushed, about a millisecond a row, before it answers anybody.
+            "translog": {"flush_threshold_size": "16mb"},
             "similarity": {"words": {"type": "BM25", "k1": bm25.k1, "b": bm25.b}},
             "analysis": _analysis(),
         }
