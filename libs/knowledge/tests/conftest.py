@@ -15,6 +15,7 @@ from knowledge.index import Index
 from knowledge.lance import LanceIndex
 from knowledge.opensearch_client import Connection, OpenSearchSettings
 from knowledge.opensearch_provisioning import setup
+from knowledge.tables import LanceTables, OpenSearchTables, Tables
 from testkit.opensearch import OpenSearchNode
 
 # Modules of the tests import what they share by name.
@@ -29,6 +30,7 @@ class Store:
     encoder: str
     create: Callable[[str], Index]
     open: Callable[[str], Index]
+    tables: Tables
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty place for indexes on one of the backends."""
     encoder = f"minilm-t{next(_NUMBERS)}"
     if request.param == "embedded":
-        yield Store(encoder, lambda name: LanceIndex.create(tmp_path, name), lambda name: LanceIndex.open(tmp_path, name))
+        tables = LanceTables(tmp_path)
+        yield Store(encoder, lambda name: LanceIndex.create(tmp_path, name), lambda name: LanceIndex.open(tmp_path, name), tables)
         return
     from knowledge.opensearch import OpenSearchIndex
 
@@ -82,6 +85,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         encoder,
         lambda name: OpenSearchIndex.create(services["ingestor"], name),
         lambda name: OpenSearchIndex.open(services["retriever"], name),
+        OpenSearchTables(services["ingestor"]),
     )
     cluster.admin.call("DELETE", f"/strata-*-{encoder}*")
 

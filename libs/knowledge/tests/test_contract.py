@@ -316,3 +316,22 @@ def test_encoders_do_not_share_an_index(index: Any, store: Any) -> None:
     put(index, chunks("a"))
     put(other, chunks("b"))
     assert (found(index, see()), found(store.open(f"{store.encoder}b"), see())) == (["a"], ["b"])
+
+
+def test_every_table_is_listed_searched_for_a_document_and_dropped(store: Any) -> None:
+    """Whatever encoder made it: a table says what it holds by name, not what was deleted from it, and is gone once dropped."""
+    other = f"{store.encoder}-b"
+    for encoder in (store.encoder, other):
+        put(store.create(encoder), chunks("a"), chunks("b", tenant="acme"))
+    store.create(store.encoder).replace(Kind.FLUID, {key("a"): []})
+    tables = store.tables
+    names = sorted(tables.of(store.encoder) | tables.of(other))
+
+    assert [name for name in tables.names() if tables.encoder(name) in {store.encoder, other}] == names
+    assert [tables.encoder(name) for name in names if tables.holds(name, key("a"))] == [other]
+    assert sum(tables.holds(name, key("c")) for name in names) == 0
+    for name in tables.of(other):
+        tables.drop(name)
+        tables.drop(name)
+    assert not tables.of(other) & set(tables.names())
+    assert found(store.open(store.encoder), see()) == ["b"]

@@ -118,6 +118,12 @@ def reembed(
     _print(call(state, lambda stub: stub.Reembed, request, seconds=_HOUR), as_json=as_json)
 
 
+@app.command()
+def prune(state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
+    """Give up the way back to the encoder before, and drop every table but those that are searched, so that a deletion is complete."""
+    _print(call(state, lambda stub: stub.Prune, pb.PruneRequest(), seconds=_HOUR), as_json=as_json)
+
+
 def _print(message: Message, *, as_json: bool) -> None:
     if as_json:
         out.print_json(data=to_json(message))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from knowledge.index import Index
+from knowledge.tables import LanceTables, OpenSearchTables, Tables
 
 if TYPE_CHECKING:
     from knowledge.opensearch_client import Connection
@@ -51,6 +52,13 @@ def open_index(settings: BackendSettings, state_dir: Path, service: str, encoder
     from knowledge.opensearch import OpenSearchIndex
 
     return OpenSearchIndex.open(connect(settings, state_dir, service), encoder)
+
+
+def tables(settings: BackendSettings, state_dir: Path, service: str) -> Tables:
+    """Return every table that the engine holds, whatever encoder made it; nothing is asked of it yet."""
+    return (
+        LanceTables(state_dir / "knowledge") if settings.backend == "embedded" else OpenSearchTables(connect(settings, state_dir, service))
+    )
 
 
 def connect(settings: BackendSettings, state_dir: Path, service: str) -> "Connection":

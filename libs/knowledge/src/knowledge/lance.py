@@ -234,17 +234,6 @@ class LanceIndex:
         """Return the number of fragments of each table by kind; every commit adds some, `tidy` joins them."""
         return {kind.value: int(table.stats()["fragment_stats"]["num_fragments"]) for kind, table in self._tables.items()}
 
-    def older_versions(self, kind: Kind, key: str) -> list[tuple[int, dt.datetime, bool]]:
-        """Return every stored version of a table, when it was made, and whether it holds a document."""
-        scope, found = f"document_key = {literals([key])}", []
-        # A handle of its own: reading an old version must not take the one that queries use there.
-        table = self._database.open_table(self._tables[kind].name)
-        for version in table.list_versions():
-            table.checkout(version["version"])
-            made = version["timestamp"]
-            found.append((int(version["version"]), made if made.tzinfo else made.astimezone(dt.UTC), table.count_rows(scope) > 0))
-        return found
-
     def holdings(self) -> dict[str, Holding]:
         """Return what each collection holds, by name."""
         now, chunks = dt.datetime.now(dt.UTC), Counter[str]()

@@ -3,10 +3,9 @@
 import datetime as dt
 import json
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 from nats.errors import Error as NatsError
 
@@ -15,9 +14,10 @@ from chassis.messaging import Bus
 from contracts.answers import ALL_ANSWERS, ANSWERS_STREAM, document_token, rests_on
 from contracts.streams import ANSWERS, BUCKETS, STREAMS
 from contracts.subjects import CDC_STREAM
-from knowledge.generations import Generations
-from knowledge.index import Index, IndexMissingError
+from ingestor.deletion_record import DELETIONS, key_hash
+from knowledge.index import Index
 from knowledge.schema import Kind, document_key
+from knowledge.tables import Tables, Version
 
 CDC_KEPT = dt.timedelta(seconds=next(config.max_age or 0 for config in STREAMS if config.name == CDC_STREAM))
 ANSWERS_KEPT = dt.timedelta(seconds=next(config.ttl or 0 for config in BUCKETS if config.bucket == ANSWERS))
@@ -35,52 +35,40 @@ class Place:
     until: dt.datetime | None = None
 
 
-@runtime_checkable
-class Remembering(Protocol):
-    """An index that keeps older states of its tables for a while."""
-
-    def older_versions(self, kind: Kind, key: str) -> list[tuple[int, dt.datetime, bool]]:
-        """Return every stored version of a table, when it was made, and whether it holds a document."""
-        ...
-
-
 class Search:
-    """Looks through the indexes of all generations, their older versions and the ledger."""
+    """Looks through every table of the engine, their older versions, and the ledgers."""
 
-    def __init__(self, index: Index, generations: Generations, open_index: Callable[[str], Index], ledgers: Sequence[Path]) -> None:
-        """Begin with the index in use; `open_index` opens that of another encoder."""
-        self._index, self._generations, self._open, self._ledgers = index, generations, open_index, tuple(ledgers)
+    def __init__(self, index: Index, tables: Tables, kept_until: Callable[[], Mapping[str, dt.datetime]], ledgers: Sequence[Path]) -> None:
+        """Begin with the index in use; `kept_until` says by encoder until when other tables stay at most."""
+        self._index, self._tables, self._kept_until, self._ledgers = index, tables, kept_until, tuple(ledgers)
 
     def look(self, collection: str, document_id: str, tenant: str) -> list[Place]:
         """Return every place and whether the document is absent there."""
         key = document_key(collection, document_id, tenant)
-        indexes = [place for index in self._indexes() for place in _in_index(index, key)]
-        return indexes + [place for file in self._ledgers for place in _in_ledger(file, collection, key)]
+        places = [place for file in self._ledgers for place in _in_ledger(file, collection, key)]
+        return [*self._in_index(key), *self._in_tables(key), *places]
 
-    def _indexes(self) -> list[Index]:
-        state = self._generations.read()
-        if state is None or state.previous is None or state.previous.encoder == self._index.encoder:
-            return [self._index]
-        try:
-            return [self._index, self._open(state.previous.encoder)]
-        except IndexMissingError:
-            return [self._index]
+    def _in_index(self, key: str) -> list[Place]:
+        index = self._index
+        return [Place(f"index {kind.value} of {index.encoder}", not index.documents(kind, [key])[key]) for kind in Kind]
 
-
-def _in_index(index: Index, key: str) -> list[Place]:
-    places = []
-    for kind in Kind:
-        places.append(Place(f"index {kind.value} of {index.encoder}", not index.documents(kind, [key])[key]))
-        if isinstance(index, Remembering):
-            places += _in_versions(f"table versions {kind.value} of {index.encoder}", index.older_versions(kind, key))
-    return places
+    def _in_tables(self, key: str) -> list[Place]:
+        """Return what tables hold that are not searched, and older versions of those that are."""
+        searched, until, places = self._tables.of(self._index.encoder), self._kept_until(), list[Place]()
+        for name in self._tables.names():
+            if name not in searched:
+                held = self._tables.holds(name, key)
+                places.append(Place(f"table {name}", not held, until=until.get(self._tables.encoder(name)) if held else None))
+            if versions := self._tables.versions(name, key):
+                places.append(_in_versions(f"table versions of {name}", versions))
+        return places
 
 
-def _in_versions(name: str, versions: Sequence[tuple[int, dt.datetime, bool]]) -> list[Place]:
+def _in_versions(name: str, versions: Sequence[Version]) -> Place:
     """Return one place for all older versions: absent since the first one after the last that holds the document."""
     holding = [number for number, _, holds in versions if holds]
     after = [at for number, at, _ in versions if not holding or number > holding[-1]]
-    return [Place(f"{name} ({len(versions)})", not holding, min(after, default=None) if not holding else None)]
+    return Place(f"{name} ({len(versions)})", not holding, min(after, default=None) if not holding else None)
 
 
 def _in_ledger(file: Path, collection: str, key: str) -> list[Place]:
@@ -89,19 +77,26 @@ def _in_ledger(file: Path, collection: str, key: str) -> list[Place]:
     store = sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=10)
     try:
         tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        loaded = None
+        loaded, rows, recorded = None, [], None
         if "loaded" in tables:
             loaded = store.execute("SELECT 1 FROM loaded WHERE collection = ? AND document_key = ?", (collection, key)).fetchone()
-        rows = []
         if "cdc_rows" in tables:
             statement = "SELECT deleted, content, changed_ms FROM cdc_rows WHERE collection = ? AND document_key = ?"
             rows = store.execute(statement, (collection, key)).fetchall()
+        if DELETIONS in tables:
+            recorded = store.execute(f"SELECT at_ms FROM {DELETIONS} WHERE key_hash = ?", (key_hash(key),)).fetchone()  # noqa: S608 - our own name
     finally:
         store.close()
-    gone = [dt.datetime.fromtimestamp(changed / 1000, dt.UTC) for deleted, _, changed in rows if deleted]
-    held = loaded is not None or any(not deleted or content not in {"", "{}", "null"} for deleted, content, _ in rows)
-    places = [Place(f"ledger {file.name}", not held, max(gone, default=None), decides=True)]
-    return [*places, _in_stream(max(gone))] if gone else places
+    # Of a document of a folder that was deleted over the API a name and hashes stay, so that the folder does not bring it back.
+    held = (loaded is not None and recorded is None) or any(not gone or content not in {"", "{}", "null"} for gone, content, _ in rows)
+    tombstones = [changed for gone, _, changed in rows if gone]
+    at = max([*tombstones, *(recorded or ())], default=None) if not held else None
+    place = Place(f"ledger {file.name}", not held, None if at is None else _moment(at), decides=True)
+    return [place, _in_stream(_moment(max(tombstones)))] if tombstones else [place]
+
+
+def _moment(milliseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
 
 
 def _in_stream(deleted_at: dt.datetime) -> Place:

@@ -1,21 +1,29 @@
 """Changes the encoder of all knowledge while it is searched and written, and goes back."""
 
-from collections.abc import Callable, Sequence
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import Lock, Thread
 
 from chassis.errors import ConflictError, FailedPreconditionError, InvalidArgumentError
+from chassis.logging import get_logger
 from encoders import Encoder, EncoderUnavailableError
 from encoders.encoder import Vectors
 from ingestor.cdc.embedding import yield_to_others
 from ingestor.reembedding import Reembedding, Report
-from knowledge.generations import Generation, Generations
+from knowledge.generations import Generation, Generations, State
 from knowledge.index import Index
 from knowledge.switching import Switchable
+from knowledge.tables import Tables
+
+log = get_logger("ingestor")
+# Within this time every reader has followed the switch.
+_FOLLOWED = dt.timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,14 @@ class EncoderSwitch:
         collections: Sequence[str],
         *,
         threads: int,
+        tables: Tables,
+        way_back_days: float,
     ) -> None:
-        """Exchange `pair`; `create` opens the index of an encoder for writing, `writing` keeps writers away."""
+        """Exchange `pair`; `create` opens the index of an encoder for writing, `writing` keeps writers away.
+
+        The `tables` of the encoder before stay for `way_back_days`.
+        """
+        self._tables, self._way_back = tables, dt.timedelta(days=way_back_days)
         self._pair, self._generations, self._create, self._writing = pair, generations, create, writing
         self._collections, self._threads = tuple(collections), threads
         self._running = Lock()
@@ -103,15 +117,65 @@ class EncoderSwitch:
             raise FailedPreconditionError("there is no encoder to go back to", code="no_previous_encoder")
         return self._switch(state.previous)
 
-    def _switch(self, wanted: Generation) -> Switched:
+    def prune(self) -> list[str]:
+        """Give up the way back and drop every table but those that are searched; return their names."""
+        with self._alone():
+            serving = self._generations.begin(Generation(self._pair.encoder)).serving
+            self._generations.forget_previous()
+            kept = self._tables.of(serving.encoder)
+            dropped = [name for name in self._tables.names() if name not in kept]
+            for name in dropped:
+                self._tables.drop(name)
+            for generation in (self._generations.read() or State(serving)).retired:
+                self._generations.revive(generation.encoder)
+            return dropped
+
+    def expire(self, now: dt.datetime) -> list[str]:
+        """Drop the tables that nobody goes back to any more; return their names. Nothing happens while the encoder is changed."""
+        try:
+            with self._alone():
+                return self._expire(now)
+        except ConflictError:
+            return []
+
+    def kept_until(self) -> dict[str, dt.datetime]:
+        """Return by encoder until when its tables stay at most, where something drops them."""
+        state = self._generations.noted()
+        if state is None or not state.switched_at:
+            return {}
+        switched = dt.datetime.fromisoformat(state.switched_at)
+        retired = {generation.encoder: switched + _FOLLOWED for generation in state.retired}
+        return retired | ({state.previous.encoder: switched + self._way_back} if state.previous else {})
+
+    def _expire(self, now: dt.datetime) -> list[str]:
+        due = {encoder for encoder, until in self.kept_until().items() if until <= now}
+        state = self._generations.read()
+        if state and state.previous and state.previous.encoder in due:
+            self._generations.forget_previous()
+        dropped = [name for name in self._tables.names() if self._tables.encoder(name) in due] if due else []
+        for name in dropped:
+            self._tables.drop(name)
+        for encoder in due:
+            self._generations.revive(encoder)
+        return dropped
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
         if not self._running.acquire(blocking=False):
             raise ConflictError("the encoder is being changed already", code="reembedding_in_progress")
         try:
+            yield
+        finally:
+            self._running.release()
+
+    def _switch(self, wanted: Generation) -> Switched:
+        with self._alone():
             before = self._generations.begin(Generation(self._pair.encoder)).serving
             encoder = load(wanted, threads=self._threads)
             now = Generation(encoder.identity.key(), wanted.directory)
             if now.encoder == before.encoder:
                 return Switched(now, before, Report())
+            self._generations.revive(now.encoder)
             target = self._create(now.encoder)
 
             def switch() -> None:
@@ -119,7 +183,24 @@ class EncoderSwitch:
                 self._pair.switch(target, encoder)
 
             current = self._pair.current
-            report = Reembedding(current.index, target, current.encoder, encoder).run(self._writing, switch, self._collections)
+            try:
+                report = Reembedding(current.index, target, current.encoder, encoder).run(self._writing, switch, self._collections)
+            except FailedPreconditionError:
+                # Refused at the gate: what was built is no way back, and holds every text.
+                state = self._generations.read()
+                if state is None or state.previous is None or state.previous.encoder != now.encoder:
+                    self._generations.retire(now)
+                raise
             return Switched(now, before, report)
-        finally:
-            self._running.release()
+
+
+async def expiring(switch: EncoderSwitch, seconds: float) -> None:
+    """Drop tables whose time is over, again and again, until cancelled."""
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            if dropped := await asyncio.to_thread(switch.expire, dt.datetime.now(dt.UTC)):
+                log.info("tables_dropped", tables=dropped)
+        except Exception:
+            # An engine that is away is asked again; the process goes on.
+            log.exception("tables_not_dropped")

@@ -1,5 +1,6 @@
 """What was loaded from folders, and which changes still have to be announced; survives a crash."""
 
+import datetime as dt
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -8,6 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
+
+from ingestor import deletion_record
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS loaded (collection TEXT, document_key TEXT, version TEXT, hash TEXT, PRIMARY KEY (document_key, version));
@@ -54,7 +57,7 @@ class Ledger:
         self._store = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._store.execute("PRAGMA journal_mode=WAL")
         self._store.execute("PRAGMA synchronous=FULL")
-        self._store.executescript(_TABLES)
+        self._store.executescript(_TABLES + deletion_record.TABLE)
 
     def close(self) -> None:
         """Close the file."""
@@ -90,6 +93,9 @@ class Ledger:
         with self._writing():
             rows = [(_body(change), change.change_id) for change in changes]
             self._store.executemany("UPDATE changes SET body = ?, done = 1 WHERE id = ?", rows)
+            # A withdrawn version stays where it is; what is deleted has none.
+            deletion_record.record(self._store, [(c.document_key, _ms(c.at)) for c in changes if c.change == "deleted" and not c.version])
+            deletion_record.forget(self._store, [c.document_key for c in changes if c.change != "deleted"])
             self._expect(change for change in changes if change.effective_from)
 
     def expect(self, changes: Iterable[Change]) -> None:
@@ -140,6 +146,10 @@ class Ledger:
                 self._store.execute("ROLLBACK")
                 raise
             self._store.execute("COMMIT")
+
+
+def _ms(moment: str) -> int:
+    return int(dt.datetime.fromisoformat(moment).timestamp() * 1000)
 
 
 def _body(change: Change) -> str:

@@ -22,6 +22,8 @@ _PASSES = 3
 # Reads take about a millisecond longer for each fragment.
 _FRAGMENTS = 24
 _QUIET_SECONDS = 1.0
+# A little longer than the embedded engine keeps older states of its tables for queries that run.
+_REMEMBERED_SECONDS = 65.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class Library:
         self._index, self._encoder, self._ledger = index, encoder, ledger
         self._longest = longest_text_bytes
         self._lock, self._putting = RLock(), Lock()
-        self._untidy, self._written, self._tidied, self._tidying = False, 0.0, 0.0, 0.0
+        self._untidy, self._remembering = False, True
+        self._written, self._tidied, self._tidying = 0.0, 0.0, 0.0
 
     @property
     def writing(self) -> AbstractContextManager[object]:
@@ -247,9 +250,12 @@ class Library:
         A `patient` caller leaves it while writes go on, unless they have left so many fragments that everything becomes slow.
         """
         with self._lock:
-            if not self._untidy or (patient and not self._worthwhile()):
-                return
             started = time.monotonic()
+            # Older states of a table hold what was deleted until they are dropped, though nothing is written any more.
+            late = self._remembering and started - self._written > _REMEMBERED_SECONDS
+            if not late and (not self._untidy or (patient and not self._worthwhile())):
+                return
+            self._remembering = self._remembering and not late
             self._index.tidy()
             self._untidy, self._tidied = False, time.monotonic()
             self._tidying = self._tidied - started
@@ -267,7 +273,7 @@ class Library:
 
     def _touched(self, *, really: bool) -> None:
         if really:
-            self._untidy, self._written = True, time.monotonic()
+            self._untidy, self._remembering, self._written = True, True, time.monotonic()
 
     def _fresh(self, upsert: Upsert, stored: Sequence[Chunk], result: Applied, *, restore: bool) -> list[Chunk]:
         """Return the chunks of what a document's source says now; none where the index holds that, or something later."""

@@ -18,7 +18,7 @@ from ingestor.catalogue import Collection
 from ingestor.cdc import mapping
 from ingestor.cdc.mapping import Table
 from ingestor.deletions import Search, in_answers
-from ingestor.encoders_in_use import Awaited, EncoderSwitch
+from ingestor.encoders_in_use import Awaited, EncoderSwitch, expiring
 from ingestor.feeding import Sources
 from ingestor.late_vectors import complete
 from ingestor.ledger import Ledger
@@ -42,6 +42,7 @@ LEDGER, SOURCES = "ledger.db", "sources.db"
 _FIRST_SECONDS = 2.0
 # The thread that takes changes in waits this long, and not five times that, whenever another one has the interpreter.
 _TURN_SECONDS = 0.001
+_EXPIRY_SECONDS = 60.0
 log = get_logger(NAME)
 
 
@@ -106,7 +107,8 @@ async def _serving(
     servicer = KnowledgeServicer(collections, store.library, store.pair, store.announcer, uploads, operations)
     reviews = ReviewWatch(runtime.bus, collections, store.pair, settings.state_dir / "ingestor" / "reviews.json")
     register = partial(add_KnowledgeServiceServicer_to_server, servicer)
-    async with _background([store.announcer.run(), reviews.run()], runtime), rpc_server(settings, NAME, register):
+    expiry = expiring(operations.encoders, _EXPIRY_SECONDS)
+    async with _background([store.announcer.run(), reviews.run(), expiry], runtime), rpc_server(settings, NAME, register):
         yield
 
 
@@ -144,11 +146,12 @@ def _sources(tables: Sequence[Table], store: _Store, settings: Settings, runtime
 def _operations(
     collections: Mapping[str, Collection], store: _Store, sources: Sources | None, settings: Settings, runtime: Runtime
 ) -> Operations:
+    tables = backends.tables(settings.knowledge, settings.state_dir, NAME)
     encoders = EncoderSwitch(
-        store.pair, store.generations, store.create, store.library.writing, list(collections), threads=settings.encoder_threads
-    )
-    opening = partial(backends.open_index, settings.knowledge, settings.state_dir, NAME)
-    search = Search(store.pair, store.generations, opening, [settings.index_dir / LEDGER, settings.index_dir / SOURCES])
+        store.pair, store.generations, store.create, store.library.writing, list(collections),
+        threads=settings.encoder_threads, tables=tables, way_back_days=settings.way_back_days,
+    )  # fmt: skip
+    search = Search(store.pair, tables, encoders.kept_until, [settings.index_dir / LEDGER, settings.index_dir / SOURCES])
     return Operations(
         collections,
         store.pair,

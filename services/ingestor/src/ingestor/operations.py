@@ -50,7 +50,7 @@ class Operations:
         replications: Sequence[Callable[[], SourceStatus]] = (),
     ) -> None:
         """Look at `pair`; without `feed` no source of change events is declared."""
-        self._collections, self._pair, self._encoders, self._look_for = collections, pair, encoders, look_for
+        self._collections, self._pair, self.encoders, self._look_for = collections, pair, encoders, look_for
         self._look_in_answers = look_in_answers
         self._backend, self._feed, self._replications = backend, feed, tuple(replications)
 
@@ -112,7 +112,7 @@ class Operations:
         """Switch to another encoder, or go back."""
         if request.rollback and request.directory:
             raise InvalidArgumentError("give either 'directory' or 'rollback'")
-        switched = await asyncio.to_thread(self._encoders.back if request.rollback else lambda: self._encoders.to(request.directory))
+        switched = await asyncio.to_thread(self.encoders.back if request.rollback else lambda: self.encoders.to(request.directory))
         return pb.ReembedResponse(
             encoder=switched.now.encoder,
             previous=switched.before.encoder,
@@ -121,6 +121,10 @@ class Operations:
             recall_before=switched.report.recall_before,
             recall_after=switched.report.recall_after,
         )
+
+    async def prune(self) -> pb.PruneResponse:
+        """Drop every table that is not searched."""
+        return pb.PruneResponse(dropped=await asyncio.to_thread(self.encoders.prune))
 
 
 def _source(health: SourceHealth, slot: SourceStatus | None) -> pb.SourceStatus:

@@ -22,8 +22,8 @@ _GATE_DEPTH = 10
 # How much less often the new index may find a chunk by its own words before the switch is refused.
 _GATE_TOLERANCE = 0.03
 _REFUSED = "retrieval_gate_failed"
-# A shorter text is asked for by all of its words.
-_FEW_WORDS = 8
+# Half of a shorter text tells it from no other; it is asked for by all that it says.
+_FEW_WORDS = 16
 _ANYBODY = "strata"
 _PASSES = 20
 _FEW = 32
@@ -128,9 +128,11 @@ class Reembedding:
 
     def _questions(self, collections: Sequence[str]) -> list["_Question"]:
         """Return what a sample of visible chunks is asked for by: their second half, which no title gives away."""
+        # What was written since the last pass is not in the new one yet, and says nothing of its encoder.
+        built = {entry.chunk_id for kind in Kind for name in collections for entry in self._target.inventory(kind, name)}
         entries = [
             entry for kind in Kind for name in collections for entry in self._source.inventory(kind, name)
-            if not entry.closed and not entry.withdrawn
+            if not entry.closed and not entry.withdrawn and entry.chunk_id in built
         ]  # fmt: skip
         order, questions = sorted(entries, key=lambda entry: entry.chunk_id), list[_Question]()
         random.Random(7).shuffle(order)
@@ -149,8 +151,8 @@ class Reembedding:
                     continue
                 # Whoever may see it: someone of its tenant, or of any, who has its labels.
                 visible = Visibility(chunk.tenant or _ANYBODY, frozenset(chunk.label_key.split(LABEL_SEPARATOR)), tuple(collections), now)
-                half = words[len(words) // 2 :] if len(words) >= _FEW_WORDS else words
-                found.append(_Question(" ".join(half[:24]), chunk.document_key, visible))
+                question = " ".join(words[len(words) // 2 :][:24]) if len(words) >= _FEW_WORDS else chunk.search_text
+                found.append(_Question(question, chunk.document_key, visible))
         return found
 
 

@@ -101,6 +101,10 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         """Switch to another encoder, or go back."""
         return await self._operations.reembed(request)
 
+    async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:  # noqa: ARG002, N802
+        """Give up the way back to the encoder before, and drop every table that is not searched."""
+        return await self._operations.prune()
+
     def _collection(self, name: str) -> Collection:
         if name not in self._collections:
             raise NotFoundError(f"unknown collection {name!r}; known: {sorted(self._collections)}")

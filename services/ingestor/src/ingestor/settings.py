@@ -28,6 +28,8 @@ class Settings(ServiceSettings):
     parse_seconds: PositiveFloat = Field(default=30.0, description="Longest time that reading one file may take.")
     uploads_at_once: PositiveInt = Field(default=4, description="Uploads that are taken at the same time; more are told to come back.")
 
+    way_back_days: PositiveFloat = Field(default=7.0, description="Days that the tables of the encoder before stay, to go back to.")
+
     @property
     def parse_limits(self) -> Limits:
         """Bounds of one file."""
