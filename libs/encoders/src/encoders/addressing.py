@@ -26,7 +26,7 @@ _MUST = re.compile(
     re.IGNORECASE,
 )
 _FOR = re.compile(
-    r"\b(?:important|urgent|attention|notice|message|note|instructions?|warning|reminder)\s*[:,-]?\s*(?:for|to)\s+"
+    r"\b(?:important|urgent|attention|notice|message|note|instructions?|warning|reminder)\s*+[:,-]?\s*+(?:for|to)\s+"
     r"(?:the |this |all |any |every )?"
     r"(?:AI(?: (?:systems?|agents?|models?|assistants?|tools?))?|LLMs?|language (?:models?|assistants?)"
     r"|chatbots?|(?:AI |virtual )assistants?)\b",
@@ -49,7 +49,7 @@ _GOAL = re.compile(
 # Marks with which chat formats begin and end turns.
 _TURN = re.compile(
     r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|>|\[/?INST\]|<</?SYS>>"
-    r"|^\s*#{2,3}\s*(?:system|assistant)\s*:|</?(?:system|assistant)(?:[_ -](?:prompt|message|instructions?))?>",
+    r"|^[ \t]*#{2,3}\s{0,8}(?:system|assistant)\s{0,8}:|</?(?:system|assistant)(?:[_ -](?:prompt|message|instructions?))?>",
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -32,7 +32,7 @@ _HEDGES = re.compile(
     r"\b(?:may|might|could|can|possibly|perhaps|likely|probably|potential(?:ly)?|sometimes|often|usually|risk|chance|suggests?)\b",
     re.IGNORECASE,
 )
-_HALVES = re.compile(r"\s*;\s+|,?\s+(?:and|but|while|whereas|which)\s+")
+_HALVES = re.compile(r"(?<!\s)\s*+;\s+|(?:,|(?<![\s,]))\s++(?:and|but|while|whereas|which)\s+")
 _PRONOUN = re.compile(r"^(?:it|they|he|she|this|these|those|both|its|their)\b", re.IGNORECASE)
 _VERB = re.compile(
     r"^(?:also\s+|then\s+)?(?:is|are|was|were|has|have|had|can|may|must|should|will|does|do|did|cannot|"

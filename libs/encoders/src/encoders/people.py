@@ -42,11 +42,11 @@ _PATTERNS = tuple(
         rf"{_STARTS}{_SHORT}(?=[ \t]+(?:here|speaking|calling|again)\b[ \t]*(?:[,.;:!—–-]|$|(?:and|with|from|about|for|to)\b))",
         rf"\b(?:Dr|Mr|Mrs|Ms|Mx|Miss|Prof|Nurse|Professor|Doctor|Mister)\b\.?\s+{_NAME}",
         rf"\b(?i:my|our|his|her|their)\s+(?:\w+[ -]){{0,2}}(?i:{_KIN}),?\s+(?:is\s+called\s+|named\s+)?{_NAME}",
-        rf"\b{_NAMED}\s*:?\s+{_NAME}{_ENDS}",
+        rf"\b{_NAMED}(?:\s*+:)?\s++{_NAME}{_ENDS}",
         rf"\b(?i:(?:under|to|for|in)\s+the\s+name(?:\s+of)?|(?:registered|booked|listed|filed|placed)\s+(?:under|for))\s+{_NAME}",
         rf"{_STARTS}{_GREETS}[ \t]+{_SHORT}(?=[ \t]*[,.!\n])",
-        rf"\b{_THANKS}[,.!]?[ \t]*\n?[ \t]*[—–-]?[ \t]*{_NAME}[ \t]*[.!]?[ \t]*$",
-        rf"[.!?]\s*[—–-]?[ \t]*{_NAME}\s*\Z",
+        rf"\b{_THANKS}[,.!]?[ \t]*+\n?[ \t]*+[—–-]?[ \t]*+{_NAME}[ \t]*+[.!]?[ \t]*+$",
+        rf"[.!?]\s*+[—–-]?[ \t]*+{_NAME}\s*+\Z",
         rf"(?<![\w’'-]){_SHORT}(?=['’]s[ \t]+(?:\w+[ \t]+)?{_OWNED}\b)",
     )
 )

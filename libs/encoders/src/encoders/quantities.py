@@ -100,11 +100,11 @@ _PER = rf"(?:\s*/\s*|\s+(?:per|a|an|each|every)\s+)(?P<per>{_UNIT})\b|\s+(?P<dai
 _DIGITS = r"\d+(?:[,'\u00a0\u2009\u202f]\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+"
 _MEASURE = re.compile(
     rf"(?<![\w.])(?P<sign>[$€£])?(?P<one>{_DIGITS})(?:\s*(?:-|–|to|and|or)\s*(?P<two>{_DIGITS}))?"
-    rf"(?:\s+(?P<scale>thousand|million|billion))?(?:\s*-?\s*(?P<unit>{_UNIT})(?![a-z]))?(?:{_PER})?",
+    rf"(?:\s+(?P<scale>thousand|million|billion))?(?:\s*+-?\s*+(?P<unit>{_UNIT})(?![a-z]))?(?:{_PER})?",
     re.IGNORECASE,
 )
 _WORDED = re.compile(
-    rf"\b(?P<one>{_SPELLED})(?:[- ](?P<more>one|two|three|four|five|six|seven|eight|nine))?\s*-?\s*(?P<unit>{_UNIT})(?![a-z])",
+    rf"\b(?P<one>{_SPELLED})(?:[- ](?P<more>one|two|three|four|five|six|seven|eight|nine))?\s*+-?\s*+(?P<unit>{_UNIT})(?![a-z])",
     re.IGNORECASE,
 )
 # A month that stands alone; in small letters most are other words.

@@ -1,6 +1,7 @@
 """Who speaks of harming themselves: words that are heard whatever a model makes of the text."""
 
 import re
+from bisect import bisect_left
 
 _ONESELF = re.compile(r"\b(?:i|i['\u2019](?:m|ve|d|ll)|im|ive|me|my|myself)\b", re.IGNORECASE)
 _SAID = re.compile(
@@ -56,6 +57,9 @@ def speaks_of_self_harm(text: str) -> bool:
 def _near(one: re.Pattern[str], other: re.Pattern[str], text: str, characters: int) -> bool:
     """Return whether both begin within so many characters of each other."""
     places = [found.span() for found in other.finditer(text)]
-    return any(
-        abs(found.start() - start) <= characters and found.span() != (start, end) for found in one.finditer(text) for start, end in places
-    )
+    for found in one.finditer(text):
+        at = bisect_left(places, (found.start() - characters, 0))
+        # The two next ones: one of them may be the very same words.
+        if any(start <= found.start() + characters and (start, end) != found.span() for start, end in places[at : at + 2]):
+            return True
+    return False

@@ -27,7 +27,7 @@ _UKRAINIAN, _PERSIAN = re.compile(r"[іїєґІЇЄҐ]"), re.compile(r"[پچژگ
 _LATIN_LETTER = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
 # Code, addresses, pseudonyms and citations are of no language.
-_NOISE = re.compile(r"```.*?```|`[^`]*`|https?://\S+|\S+@\S+|<[A-Z_]+_\d+>|\[\d[\d,\s]*\]", re.DOTALL)
+_NOISE = re.compile(r"```.*?```|`[^`]*`|https?://\S+|(?<!\S)\S+@\S+|<[A-Z_]+_\d+>|\[\d[\d,\s]*\]", re.DOTALL)
 # Letters that few languages write: each word with one speaks for those.
 _LETTERS: Mapping[str, tuple[str, ...]] = {
     "ß": ("de",), "äö": ("de", "fi", "sv"), "ü": ("de", "hu", "tr"), "ñ¿¡": ("es",), "ãõ": ("pt",), "å": ("da", "nb", "sv"),

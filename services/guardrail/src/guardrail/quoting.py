@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_QUOTED = re.compile(r"\"([^\"\n]{12,}?)\"|“([^”\n]{12,}?)”|«([^»\n]{12,}?)»")
+_QUOTED = re.compile(r"\"([^\"\n]{12,}?)\"|“([^“”\n]{12,}?)”|«([^«»\n]{12,}?)»")
 _SAME = str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'", "–": "-", "—": "-", "\u00a0": " "})
 _FEWEST_WORDS = 3
 _END = " .,;:!?…"

@@ -10,8 +10,10 @@ _CITATION = re.compile(r"\[(\d{1,3}(?:\s*,\s*\d{1,3})*)\]")
 # A citation behind the full stop belongs to the sentence before it.
 _BOUNDARY = re.compile(r"[.!?][\"'”’)]*(?:\s?\[\d[\d,\s]*\])*(?=\s+\S)|\n+")
 _ABBREVIATION = re.compile(
-    r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|No|approx|e\.g|i\.e|etc|Fig|cf|al|a\.m|p\.m|U\.S|U\.K)|\b[A-Z]|^\s*\d{1,2}|\n\s*\d{1,2})\.$"
+    r"(?:\b(?:Dr|Mr|Mrs|Ms|Prof|St|vs|No|approx|e\.g|i\.e|etc|Fig|cf|al|a\.m|p\.m|U\.S|U\.K)|\b[A-Z]|^\s{0,8}\d{1,2}|\n\s{0,8}\d{1,2})\.$"
 )
+# With the blanks before the number of a list.
+_LONGEST_ABBREVIATION = 16
 _MARKUP = re.compile(r"^[\s>#*•-]+|^\s*\d{1,2}[.)]\s+|[*_`]+")
 
 
@@ -40,7 +42,7 @@ def split(text: str) -> tuple[Sentence, ...]:
     """Return the sentences of `text`, without the blanks around them."""
     found, start = [], 0
     for match in _BOUNDARY.finditer(text):
-        if match[0][0] == "." and _ABBREVIATION.search(text, start, match.start() + 1):
+        if match[0][0] == "." and _ABBREVIATION.search(text, max(start, match.start() - _LONGEST_ABBREVIATION), match.start() + 1):
             continue
         found.append((start, match.end()))
         start = match.end()

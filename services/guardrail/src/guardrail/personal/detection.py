@@ -31,13 +31,13 @@ _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
 _NAMED = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
 _EPONYM = re.compile(
-    r"(?:['’]s?)?[\s-]+(?:\w+\s+)?(?:diseases?|syndromes?|scores?|scale|criteria|index|reflex|sign|tests?(?!\s+results?)|staging|lymphoma|sarcoma|tumou?r|palsy"
+    r"(?:['’]s?)?[\s-]{1,4}(?:\w{1,40}\s{1,4})?(?:diseases?|syndromes?|scores?|scale|criteria|index|reflex|sign|tests?(?!\s+results?)|staging|lymphoma|sarcoma|tumou?r|palsy"
     r"|stud(?:y|ies)|risk|esophagus|fracture|contracture|phenomenon|anemia|disorder|classification|ulcers?|maneuver|formula|equation|"
     r"infection|flares?|therapy|treatment|guidelines?|article|protocol|levels?|tablets?|inhibitors?|policy|orders?|card|app|store)\b",
     re.IGNORECASE,
 )
 _MEDICINE = re.compile(
-    r"\w*(?:pril|sartan|statin|mab|nib|olol|azole|cillin|mycin|oxacin|formin|gliptin|gliflozin|glutide|parin|xaban|dipine|prazole|setron|triptan"
+    r"(?<!\w)\w{0,40}(?:pril|sartan|statin|mab|nib|olol|azole|cillin|mycin|oxacin|formin|gliptin|gliflozin|glutide|parin|xaban|dipine|prazole|setron|triptan"
     r"|zepam|zolam|oxetine|pram|pine|done|vir|cycline|sone|solone|profen|caine|phylline|tidine|thiazide|semide|taxel|platin|rubicin"
     r"|itis|osis|emia|carcinoma|sarcoma|lymphoma|melanoma|adenoma|pathy|algia|uria|ectomy|scopy|plasty)s?"
     r"|Humira|Enbrel|Plavix|Eliquis|Jardiance|Zoloft|Xarelto|Lipitor|Crestor|Ozempic|Wegovy|Coumadin|Tylenol|Advil|Motrin|Aleve|Benadryl|Zyrtec"

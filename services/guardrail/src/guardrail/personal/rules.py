@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from guardrail.personal.peoples import COUNTRIES, PEOPLES
 
-NAME = r"[A-ZÀ-Ž][\w'’-]+"
+# No quantifier may run over the same characters from many places: whoever writes a text chooses how long it is.
+NAME = r"[A-ZÀ-Ž][\w'’-]{1,40}"
 MONTHS = (
     r"(?:Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?"
     r"|Aug(?:ust)?|Sept?(?:ember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?)"
@@ -18,8 +19,8 @@ DATE = (
     r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ T]\d{2}:\d{2}(?::\d{2})?)?"
     r"|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d{2})\b)"
 )
-_CODE = r"#?(?=[A-Z0-9-]*\d)[A-Z0-9]+(?:-[A-Z0-9]+)*"
-_IS = r"(?:\s*(?:number|no\.?|num\.?|nr\.?|id|code|policy|plan|#)(?![\w-]))*\s*(?:is|was|:|=|of)?\s*:?\s*"
+_CODE = r"#?(?=[A-Z0-9-]{0,40}\d)[A-Z0-9]{1,40}(?:-[A-Z0-9]{1,40}){0,6}"
+_IS = r"(?:\s*+(?:number|no\.?|num\.?|nr\.?|id|code|policy|plan|#)(?![\w-])){0,4}\s*+(?:is|was|:|=|of)?\s*+:?\s*+"
 _STREET = (
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Drive|Dr|Lane|Ln|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy"
     r"|Highway|Hwy|Circle|Crescent|Trail|Hill|Crossroad)"
@@ -88,20 +89,20 @@ def _rule(entity: str, pattern: str, *, score: float = 0.9, exact: bool = False,
 
 
 _CONTACTS = (
-    _rule("EMAIL", r"(?<![\w.+-])[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+", score=1.0),
+    _rule("EMAIL", r"(?<![\w.+%'-])[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+", score=1.0),
     _rule("CARD", r"(?<![\d.-])\d(?:[ -]?\d){11,18}(?![\d-])", score=0.95, valid=luhn_valid),
     _rule("CARD", r"\bcard(?:\s+(?:number|no\.?))?(?:\s+is|:)?\s+(?P<v>\d(?:[ -]?\d){11,18})(?!\d)", score=0.95),
     _rule("CARD", r"\bcard\b[^.?!\n]{0,40}?\b(?P<v>\d{4}(?:[ -]?\d{4}){2,3}(?:[ -]?\d{1,3})?)(?!\d)", score=0.9),
     _rule(
         "PHONE",
-        r"(?:phone|call|tel|mobile|cell|desk|fax|contact|office)\w*[^\w(+]{0,3}(?:\w+[^\w(+]+){0,4}?"
-        r"(?P<v>\+?\(?\d[\d ().-]{5,18}\d(?:\s?x\d{1,6})?)(?![\w-]*[\d])",
+        r"(?:phone|call|tel|mobile|cell|desk|fax|contact|office)\w{0,12}[^\w(+]{0,3}(?:\w{1,24}[^\w(+]{1,12}){0,4}?"
+        r"(?P<v>\+?\(?\d[\d ().-]{5,18}\d(?:\s?x\d{1,6})?)(?![\w-]{0,20}\d)",
         score=0.75,
         valid=phone_like,
     ),
     _rule(
         "PHONE",
-        r"(?P<v>\+?\(?\d[\d ().-]{5,18}\d(?:\s?x\d{1,6})?)[ -]+(?:office|fax|mobile|home|work|cell)\b",
+        r"(?P<v>\+?\(?\d[\d ().-]{5,18}\d(?:\s?x\d{1,6})?)[ -]{1,6}(?:office|fax|mobile|home|work|cell)\b",
         score=0.75,
         valid=phone_like,
     ),
@@ -124,16 +125,16 @@ _IDENTIFIERS = (
     _rule(
         "HEALTH_PLAN",
         rf"\b(?:(?:health\s+|insurance\s+)(?:plan|policy)|insurance|ins\.?|plan|policy|beneficiary|HBN|HMO|medicare|medicaid)"
-        rf"(?:'s)?\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]*\d{{3}}){_CODE})\b",
+        rf"(?:'s)?\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]{{0,40}}\d{{3}}){_CODE})\b",
         score=0.95,
     ),
-    _rule("ACCOUNT", rf"\b(?:account|acct)\b\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]*\d{{4}}){_CODE})\b", score=0.9),
+    _rule("ACCOUNT", rf"\b(?:account|acct)\b\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]{{0,40}}\d{{4}}){_CODE})\b", score=0.9),
     _rule(
         "ACCOUNT",
-        r"\b(?:ID|identifier)\s*(?:number|no\.?|#)?\s*(?:is|:)\s*(?P<v>(?=[A-Z0-9#-]*\d{4})#?[A-Z0-9]+(?:-[A-Z0-9]+)*)\b",
+        r"\b(?:ID|identifier)\s*+(?:number|no\.?|#)?\s*+(?:is|:)\s*+(?P<v>(?=[A-Z0-9#-]{0,40}\d{4})#?[A-Z0-9]{1,40}(?:-[A-Z0-9]{1,40}){0,6})\b",
         score=0.8,
     ),
-    _rule("LICENCE", rf"\b(?:passport|driver'?s?\s+licen[cs]e|licen[cs]e)\b\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9-]*\d{{4}}){_CODE})\b"),
+    _rule("LICENCE", rf"\b(?:passport|driver'?s?\s+licen[cs]e|licen[cs]e)\b\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9-]{{0,40}}\d{{4}}){_CODE})\b"),
     _rule(
         "BIRTH_DATE",
         rf"\b(?:born(?:\s+on)?|d\.?o\.?b\.?|date\s+of\s+birth|birth\s?da(?:y|te))\W{{0,3}}(?:is\s+|was\s+|on\s+)?(?P<v>{DATE})",
@@ -153,11 +154,11 @@ _ADDRESSES = (
         exact=True,
     ),
     _rule("ADDRESS", rf"\b(?:\d{{1,6}}\s+)?P\.?\s?O\.?\s+Box\s+\d{{1,6}}(?:,?\s*{_UNIT})?", score=0.9),
-    _rule("ADDRESS", rf"(?:\b\d{{1,6}}\s+)?\b[A-ZÀ-Ž][\wÀ-ž-]*{_EURO_ENDING}\s\d{{1,4}}\b(?:,?\s*{_UNIT})?", score=0.8, exact=True),
+    _rule("ADDRESS", rf"(?:\b\d{{1,6}}\s+)?\b[A-ZÀ-Ž][\wÀ-ž-]{{0,40}}{_EURO_ENDING}\s\d{{1,4}}\b(?:,?\s*{_UNIT})?", score=0.8, exact=True),
     _rule("ADDRESS", r"\b(?:PSC|Unit)\s\d+,?\sBox\s\d+\s+[AFD]PO\sA[AEP]\s\d{5}", score=1.0),
-    _rule("ADDRESS", r"\bUS(?:S|NS|NV|CGC)\s[A-ZÀ-Ž][\w' -]*\s+[AFD]PO\sA[AEP]\s\d{5}", score=1.0),
+    _rule("ADDRESS", r"\bUS(?:S|NS|NV|CGC)\s[A-ZÀ-Ž][\w' -]{0,60}\s[AFD]PO\sA[AEP]\s\d{5}", score=1.0),
     _rule("ADDRESS", rf"\b{_UNIT}(?=\W|$)", score=0.7),
-    _rule("ADDRESS", r"\bzip(?:\s?code)?\s*(?:is|:)?\s*(?P<v>\d{3,6}(?:-\d{4})?)\b", score=0.9),
+    _rule("ADDRESS", r"\bzip(?:\s?code)?\s*+(?:is|:)?\s*+(?P<v>\d{3,6}(?:-\d{4})?)\b", score=0.9),
     _rule("ADDRESS", r"(?<=\n)[> \t]*[A-ZÀ-Ž][\wÀ-ž'() -]{2,40}\s(?P<v>\d{4,6}(?:-\d{3,4})?)$", score=0.65, exact=True),
     _rule("ADDRESS", r"\b[A-ZÀ-Ž]{3,}\s(?:[A-Z]{2}|nan)\s(?P<v>\d{3,6}(?:[ -]\d{2,4})?)\b", score=0.65, exact=True),
     # What follows such a cue and holds a digit is an address, up to the end of the clause.
@@ -227,7 +228,7 @@ _QUASI = (
     _rule("DATE", r"(?<=\son\s)\d{1,2}/\d{2}(?![\w/])", score=0.65),
     _rule(
         "FACILITY",
-        rf"\b(?:(?:St\.|Mt\.|{NAME}|[A-Z]{{2,5}}|&)[\s-]+(?:of\s+)?){{1,4}}{_FACILITY}(?:\s+(?:at|in|of)\s+{NAME}(?:\s{NAME})?)?\b",
+        rf"\b(?:(?:St\.|Mt\.|[A-ZÀ-Ž][\w'’]{{1,40}}|&)[\s-]{{1,4}}(?:of\s+)?){{1,5}}{_FACILITY}(?:\s+(?:at|in|of)\s+{NAME}(?:\s{NAME})?)?\b",
         score=0.75,
         exact=True,
     ),
@@ -241,7 +242,7 @@ _QUASI = (
     ),
     _rule(
         "LOCATION",
-        rf"\b(?:our|the)\s+(?P<v>(?:[A-Z]{{3,5}}|{NAME})(?:\s(?:downtown|{NAME}))*\s(?:clinic|facility|office|branch|hospital))\b",
+        rf"\b(?:our|the)\s+(?P<v>(?:[A-Z]{{3,5}}|{NAME})(?:\s(?:downtown|{NAME})){{0,4}}\s(?:clinic|facility|office|branch|hospital))\b",
         score=0.65,
         exact=True,
     ),
@@ -256,12 +257,12 @@ _QUASI = (
     # A customer's own numbers: told to whoever keeps a record, left in the prompt because tools need them.
     _rule(
         "ORDER",
-        r"\b(?:order|shipment|invoice|receipt)\b(?:\s+(?:number|no\.?|id))?\s*(?:is|:)?\s*(?P<v>#?(?=[A-Z]{0,3}-?\d{5})[A-Z]{0,3}-?\d{5,12})\b",
+        r"\b(?:order|shipment|invoice|receipt)\b(?:\s++(?:number|no\.?|id))?\s*+(?:is|:)?\s*+(?P<v>#?(?=[A-Z]{0,3}-?\d{5})[A-Z]{0,3}-?\d{5,12})\b",
     ),
     _rule("ORDER", r"(?<!\w)#[A-Z]{0,2}\d{6,12}\b"),
     _rule(
         "LOYALTY",
-        r"\b(?:loyalty|member(?:ship)?|rewards?)\b(?:\s+(?:card|number|no\.?|id|account))*\s*(?:is|:)?\s*(?P<v>#?(?=[A-Z]{0,3}-?\d{5})[A-Z]{0,3}-?\d{5,12})\b",
+        r"\b(?:loyalty|member(?:ship)?|rewards?)\b(?:\s++(?:card|number|no\.?|id|account)){0,4}\s*+(?:is|:)?\s*+(?P<v>#?(?=[A-Z]{0,3}-?\d{5})[A-Z]{0,3}-?\d{5,12})\b",
     ),
     _rule("LOYALTY", r"(?<![\w-])M-\d{6}\b", exact=True),
 )
