@@ -21,6 +21,8 @@ class Guardrail(GuardrailServiceServicer):
     def _one(self, text: str) -> pb.TextVerdict:
         bad = "hate" in text
         verdict = pb.Verdict(decision=pb.DECISION_BLOCK if bad else pb.DECISION_ALLOW, code="unsafe_content" if bad else "")
+        if "broken" in text:
+            verdict.checks.append(pb.CheckResult(name="safety", error="failed with ValueError"))
         return pb.TextVerdict(
             verdict=verdict, categories={"hate": 0.9 if bad else 0.1}, flagged_categories=["hate"] if bad else [], redacted=text
         )
@@ -56,6 +58,13 @@ async def test_the_official_client_reads_moderations(stack, guardrail) -> None:
         await asyncio.sleep(0.05)
     assert "hate you" not in str(records)
     assert list(records[0].details["decisions"]) == ["block"]
+
+
+async def test_a_check_that_failed_is_an_error_and_no_verdict(stack, guardrail) -> None:
+    """Nobody is told that a text was flagged because a check broke."""
+    async with stack.http() as http:
+        answer = await http.post("/v1/moderations", json={"input": ["fine", "broken"]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "check_failed")
 
 
 async def test_a_session_is_forgotten_on_demand(stack, guardrail) -> None:

@@ -66,15 +66,26 @@ async def test_a_passage_is_judged_by_rule_and_head_and_remembered(stub: Guardra
     assert found == [*[{"addressing": True}] * 3, {"addressing": False, "injection": False}]
     assert [result.verdict for result in again] == [result.verdict for result in first]
     assert [result.redacted for result in again] == texts
-    user = pb.CheckRequest(caller=CALLER, stage=pb.STAGE_INPUT, texts=texts[:1], checks=["addressing"])
-    assert (await call(stub.Check, user, timeout=20)).results[0].verdict.decision == pb.DECISION_ALLOW
+    user = pb.CheckRequest(caller=CALLER, stage=pb.STAGE_INPUT, texts=texts[:1])
+    assert "addressing" not in {check.name for check in (await call(stub.Check, user, timeout=20)).results[0].verdict.checks}
 
 
 @pytest.mark.parametrize(
-    "changes", [{"texts": []}, {"texts": ["a"] * 33}, {"stage": pb.STAGE_UNSPECIFIED}, {"checks": ["grounding"]}, {"checks": ["nope"]}]
+    "changes",
+    [
+        {"texts": []},
+        {"texts": ["a"] * 33},
+        {"stage": pb.STAGE_UNSPECIFIED},
+        {"checks": ["grounding"]},
+        {"checks": ["nope"]},
+        {"checks": ["addressing"]},
+        {"stage": pb.STAGE_TOOL, "checks": ["safety"]},
+        {"stage": pb.STAGE_RETRIEVED, "checks": ["injection", "safety"]},
+        {"stage": pb.STAGE_RETRIEVED, "checks": ["size"]},
+    ],
 )
 async def test_a_wrong_order_is_refused(stub: GuardrailServiceStub, changes: dict) -> None:
-    """Too few or too many texts, no stage and a check of another stage are the caller's errors."""
+    """Too few or too many texts, no stage and a check that cannot judge the stage are the caller's errors."""
     with pytest.raises(InvalidArgumentError):
         await call(stub.Check, pb.CheckRequest(**({"caller": CALLER, "stage": pb.STAGE_INPUT, "texts": ["a"]} | changes)), timeout=10)
 
@@ -127,9 +138,9 @@ def http_detector() -> Iterator[str]:
     server.shutdown()
 
 
-async def _judge(declared: Declaration, text: str) -> tuple[Decision, str, str]:
+async def _judge(declared: Declaration, text: str, role: str = "user") -> tuple[Decision, str, str]:
     with ThreadPoolExecutor(2) as pool:
-        (outcome,) = await Panel([ForeignInputCheck(declared)], pool).judge(Conversation((Piece("user", text),)))
+        (outcome,) = await Panel([ForeignInputCheck(declared)], pool).judge(Conversation((Piece(role, text),)))
     return outcome.finding.decision, outcome.finding.code, outcome.error
 
 
@@ -139,6 +150,10 @@ async def test_a_foreign_detector_over_http_has_budget_and_failure_behaviour(htt
     lenient = strict.model_copy(update={"on_error": "allow"})
     assert (await _judge(strict, "a bad word"))[:2] == (Decision.BLOCK, "bad_word")
     assert (await _judge(strict, "a good word"))[0] is Decision.ALLOW
+    for stage, role in (("tool", "tool"), ("retrieved", "document")):
+        staged = strict.model_copy(update={"stage": stage})
+        assert (await _judge(staged, "a bad word", role))[0] is Decision.BLOCK
+        assert (await _judge(staged, "a bad word"))[0] is Decision.ALLOW
     for text in ("slow", "odd"):
         assert (await _judge(strict, text))[1] == "check_failed"
         decision, _, error = await _judge(lenient, text)
@@ -170,7 +185,7 @@ def test_a_declaration_that_cannot_be_kept_names_the_place(tmp_path: Path) -> No
     entry = {"name": "words", "address": "https://detector.example/detect", **_BASE}
     file.write_text(yaml.safe_dump([entry]))
     assert load_foreign(file)[0].name == "words"
-    for change in ({"address": "ftp://x"}, {"budget_ms": 0}, {"measured": {}}, {"on_error": "ignore"}):
+    for change in ({"address": "ftp://x"}, {"budget_ms": 0}, {"measured": {}}, {"on_error": "ignore"}, {"name": "safety"}):
         file.write_text(yaml.safe_dump([entry | change]))
         with pytest.raises(ForeignFileError, match=next(iter(change))):
             load_foreign(file)

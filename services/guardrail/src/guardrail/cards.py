@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from guardrail.checks.base import Check
-from guardrail.checks.foreign import ForeignInputCheck, ForeignOutputCheck
+from guardrail.checks.foreign import STAGES, ForeignInputCheck, ForeignOutputCheck
 from strata.guardrail.v1 import guardrail_service_pb2 as pb
 
 CARDS_FILE = Path(__file__).parent / "checks" / "cards.yaml"
@@ -22,7 +22,7 @@ def cards(inputs: Iterable[Check[Any]], outputs: Iterable[Check[Any]]) -> list[p
 
 def _card(check: Check[Any], stage: pb.Stage.ValueType, written: dict[str, dict[str, Any]]) -> pb.Card:
     if isinstance(check, ForeignInputCheck | ForeignOutputCheck):
-        summary, measured = check.declared.summary, check.declared.measured
+        summary, measured, stage = check.declared.summary, check.declared.measured, STAGES[check.declared.stage]
     else:
         entry = written[check.name]
         summary, measured = entry["summary"], entry["measured"]

@@ -63,12 +63,10 @@ class Moderator:
             return list(await asyncio.gather(*(self._output(panel, order, text) for text in order.texts)))
         if order.stage not in _ROLES:
             raise InvalidArgumentError("the stage must be input, retrieved, tool or output")
-        # Only a conversation must have something that a user says.
-        known = (
-            self._inputs if order.stage == pb.STAGE_INPUT else self._inputs.only([c.name for c in self._inputs.checks if c.name != "size"])
-        )
-        chosen = _chosen(known, order.checks)
-        judged = [self._data(chosen, order, text) if order.stage == pb.STAGE_RETRIEVED else _input(chosen, text, _ROLES[order.stage])
+        role = _ROLES[order.stage]
+        able = [check.name for check in self._inputs.checks if role in getattr(check, "roles", {role})]
+        chosen = _chosen(self._inputs.only(able), order.checks)
+        judged = [self._data(chosen, order, text) if order.stage == pb.STAGE_RETRIEVED else _input(chosen, text, role)
                   for text in order.texts]  # fmt: skip
         return list(await asyncio.gather(*judged))
 
@@ -131,4 +129,7 @@ def _chosen(panel: Panel[S], names: frozenset[str]) -> Panel[S]:
     known = {check.name for check in panel.checks}
     if unknown := names - known:
         raise InvalidArgumentError(f"unknown checks {sorted(unknown)}; this stage has {sorted(known)}")
+    if not known:
+        # Nobody may take silence for a verdict.
+        raise InvalidArgumentError("no check judges this stage")
     return panel.only(names) if names else panel

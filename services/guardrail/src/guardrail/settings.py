@@ -69,7 +69,7 @@ class Settings(ServiceSettings):
     canaries: tuple[str, ...] = Field(default=(), description="Planted secrets that may not leave in any disguise.")
     canary_rotation_seconds: PositiveFloat = Field(default=86_400.0, description="How long prompts of a tenant hold the same canary.")
     max_answer_characters: PositiveInt = Field(default=40_000, description="Most characters of an answer.")
-    foreign_file: Path | None = Field(default=None, description="YAML file that declares detectors of others; see docs/guardrails.md.")
+    foreign_file: Path | None = Field(default=None, description="YAML file that declares detectors of others; see docs/governance.md.")
     prompt_leak_words: PositiveInt = Field(default=9, description="Run of words out of a system prompt that counts as a leak.")
     extract_notices: tuple[str, ...] = Field(
         default=("I cannot give a verified answer; these passages of the documents match your question:",),

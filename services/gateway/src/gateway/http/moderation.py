@@ -102,6 +102,9 @@ class Moderation:
         texts = ["\n".join(texts)] if whole else texts
         request = pb.CheckRequest(caller=caller, stage=pb.STAGE_INPUT, texts=texts, checks=["safety"])
         found = await self._judged(exchange, caller, request)
+        if any(check.error for result in found.results for check in result.verdict.checks):
+            # The form has no place for what nobody knows.
+            raise RefusedError("check_failed")
         results = [_moderated(verdict) for verdict in found.results]
         await exchange.respond_json({"id": f"modr-{secrets.token_hex(12)}", "model": MODEL, "results": results})
 

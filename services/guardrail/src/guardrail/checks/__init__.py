@@ -101,7 +101,7 @@ OUTPUT_CHECKS: Mapping[str, Callable[[Parts], Check[Answer]]] = {
 
 def input_checks(parts: Parts) -> tuple[Check[Conversation], ...]:
     """Build the checks of what comes in that the settings name, then those of others; raise ForeignFileError."""
-    foreign = (ForeignInputCheck(d) for d in load_foreign(parts.settings.foreign_file) if d.stage == "input")
+    foreign = (ForeignInputCheck(d) for d in load_foreign(parts.settings.foreign_file) if d.stage != "output")
     return (*(INPUT_CHECKS[name](parts) for name in parts.settings.input_checks), *foreign)
 
 

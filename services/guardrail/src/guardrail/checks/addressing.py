@@ -14,6 +14,7 @@ class AddressingCheck:
     """Blocks data in which a sentence gives an order to an assistant, or which holds a chat format's marks."""
 
     name: ClassVar[str] = "addressing"
+    roles: ClassVar[frozenset[str]] = frozenset({"tool", "document"})
     cheap: ClassVar[bool] = True
     version = "1"
     threshold = 1.0

@@ -127,5 +127,8 @@ class Check(Protocol[SubjectT_contra]):
         ...
 
     def run(self, subject: SubjectT_contra, /) -> Finding:
-        """Judge one subject; a class attribute `cheap` that is true lets the check run before the others."""
+        """Judge one subject; an attribute `cheap` that is true lets the check run before the others.
+
+        An attribute `roles` names whose texts of a conversation it judges; without one it judges them all.
+        """
         ...

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from guardrail.checks.base import CLEAR, Answer, Conversation, Decision, Finding, OnError, Source
+from guardrail.checks.names import INPUT, OUTPUT
 from strata.guardrail.v1 import detector_service_pb2 as pb
 from strata.guardrail.v1 import guardrail_service_pb2 as contract
 from strata.guardrail.v1.detector_service_pb2_grpc import DetectorServiceStub
@@ -20,6 +21,8 @@ STAGES = {
     "tool": contract.STAGE_TOOL,
     "output": contract.STAGE_OUTPUT,
 }
+# Whose texts of a conversation a detector of each stage sees.
+_ROLES = {"input": frozenset({"user", "tool"}), "tool": frozenset({"tool"}), "retrieved": frozenset({"document"})}
 _DECISIONS = {"block": Decision.BLOCK, "escalate": Decision.ESCALATE, "abstain": Decision.ABSTAIN, "regenerate": Decision.REGENERATE}
 
 
@@ -38,7 +41,7 @@ class Declaration(BaseModel):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]{1,40}$")
     version: str = "foreign"
-    stage: Literal["input", "output"]
+    stage: Literal["input", "retrieved", "tool", "output"]
     address: str = Field(description="https://…, http://… or grpc://host:port.")
     ca_file: Path | None = Field(default=None, description="Authority of the detector's certificate; with grpc, none means no TLS.")
     threshold: float = Field(gt=0, le=1)
@@ -127,11 +130,16 @@ class _Foreign:
 
 
 class ForeignInputCheck(_Foreign):
-    """Shows a foreign detector what users and tools say."""
+    """Shows a foreign detector what its stage is about: what users and tools say, what tools say, or passages."""
+
+    def __init__(self, declared: Declaration) -> None:
+        """Connect on the first call."""
+        super().__init__(declared)
+        self.roles = _ROLES[declared.stage]
 
     def run(self, subject: Conversation, /) -> Finding:
-        """Judge every turn of a user or a tool."""
-        return self.find([piece.text for piece in subject.pieces if piece.role in {"user", "tool"} and piece.text.strip()])
+        """Judge every text of the roles of its stage."""
+        return self.find([piece.text for piece in subject.pieces if piece.role in self.roles and piece.text.strip()])
 
 
 class ForeignOutputCheck(_Foreign):
@@ -151,6 +159,8 @@ def load_foreign(file: Path | None) -> tuple[Declaration, ...]:
         found = tuple(Declaration(**entry) for entry in entries)
     except (OSError, yaml.YAMLError, ValidationError, TypeError) as error:
         raise ForeignFileError(f"{file}: {' '.join(str(error).split())[:300]}") from error
+    if taken := sorted({d.name for d in found} & {*INPUT, *OUTPUT}):
+        raise ForeignFileError(f"{file}: {taken} are names of built-in checks")
     if len({d.name for d in found}) != len(found):
         raise ForeignFileError(f"{file}: two detectors have one name")
     return found

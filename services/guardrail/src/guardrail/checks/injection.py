@@ -13,6 +13,7 @@ class InjectionCheck:
     """Blocks a conversation with a turn that its channel's head holds for an attack."""
 
     name: ClassVar[str] = "injection"
+    roles: ClassVar[frozenset[str]] = frozenset({"user", "tool", "document"})
     on_error: OnError = "block"
 
     def __init__(self, detector: InjectionDetector, reader: Reader, budget_ms: float) -> None:

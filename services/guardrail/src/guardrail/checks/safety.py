@@ -46,6 +46,8 @@ class _Safety:
 class SafetyInputCheck(_Safety):
     """Judges every turn of the user; the gravest finding decides."""
 
+    roles: ClassVar[frozenset[str]] = frozenset({"user"})
+
     def run(self, subject: Conversation, /) -> Finding:
         """Judge the turns of the user, the newest first: only they say what the user means now."""
         found = [self.find(piece.text) for piece in reversed(subject.pieces) if piece.role == "user"]

@@ -9,6 +9,7 @@ class SizeCheck:
     """Bounds the characters of a conversation."""
 
     name: ClassVar[str] = "size"
+    roles: ClassVar[frozenset[str]] = frozenset({"user"})
     cheap: ClassVar[bool] = True
     version = "1"
     budget_ms = 1000.0
