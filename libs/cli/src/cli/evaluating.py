@@ -42,6 +42,9 @@ def evaluate(
     if not found:
         err.print(f"[red]strata:[/red] unknown suite {suite!r}; known: {suites()}", highlight=False, soft_wrap=True)
         raise typer.Exit(2)
+    if wrong := [item for item in option or [] if "=" not in item]:
+        err.print(f"[red]strata:[/red] option {wrong[0]!r} is not name=value", highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
     options = dict(item.split("=", 1) for item in option or [])
     options |= {"taxonomy": str(taxonomy)} if taxonomy else {}
     options |= {"ablate": "true"} if ablate else {}

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,19 +61,23 @@ GROUNDING_ROWS: Mapping[str, Check] = {"claim": _text, "context": _texts, "label
 _OPTIONAL: Mapping[str, Check] = {"channel": _channel, "group": _text, "models": _costs}
 
 
-def read_rows(path: Path, required: Mapping[str, Check]) -> list[Row]:
-    """Read JSON lines, packed if the name ends in .gz; raise RowError at the first fault."""
+def read_rows(path: Path, required: Mapping[str, Check], whole: Check = lambda _: None) -> list[Row]:
+    """Read JSON lines, packed if the name ends in .gz; raise RowError at the first fault; `whole` looks at fields together."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except OSError as error:
-        raise RowError(f"{path}: cannot be read: {error.strerror or error}") from error
-    rows = [row for row in _parsed(path, content.splitlines(), required)]  # noqa: C416
+    except (OSError, EOFError, zlib.error) as error:
+        raise RowError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    rows: list[Row] = []
+    for number, row in _parsed(path, content.splitlines(), required):
+        if reason := whole(row):
+            raise RowError(f"{path}: row {number}: {reason}")
+        rows.append(row)
     if not rows:
         raise RowError(f"{path}: holds no rows")
     return rows
 
 
-def _parsed(path: Path, lines: Sequence[bytes], required: Mapping[str, Check]) -> Iterator[Row]:
+def _parsed(path: Path, lines: Sequence[bytes], required: Mapping[str, Check]) -> Iterator[tuple[int, Row]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -90,7 +95,7 @@ def _parsed(path: Path, lines: Sequence[bytes], required: Mapping[str, Check]) -
         for name, check in _OPTIONAL.items():
             if name in row and (reason := check(row[name])):
                 raise RowError(f"{path}: row {number}: field {name!r} {reason}")
-        yield row
+        yield number, row
 
 
 @dataclass

@@ -10,7 +10,8 @@ from chassis.settings import load as load_settings
 from encoders import evaluation as runner
 from encoders import metrics
 from guardrail.checks import Parts
-from guardrail.checks.base import Answer, Piece, Source
+from guardrail.checks.addressing import AddressingCheck
+from guardrail.checks.base import Answer, Conversation, Piece, Source
 from guardrail.checks.grounding import GroundingCheck
 from guardrail.checks.injection import InjectionCheck
 from guardrail.checks.safety import SafetyInputCheck
@@ -28,18 +29,29 @@ _ALIASES: Mapping[str, str] = {
     "IP_ADDRESS": "IP", "ACCOUNT_NUMBER": "ACCOUNT", "UNIQUE_IDENTIFIER": "ACCOUNT", "US_DRIVER_LICENSE": "LICENCE",
 }  # fmt: skip
 _FOUND_SHARE = 0.5
+# From here on orchestrator leaves a passage out (`STRATA_ORCHESTRATOR_PASSAGE_DROP_SCORES`).
+PASSAGE_DROP_SCORE = 0.977
 
 
 def injection(data: Path, *, options: dict[str, str]) -> dict[str, object]:
-    """Score attacks by the injection check, channel by channel; raise ValueError for malformed data."""
+    """Score attacks by what serves each channel: the trained head, for data also the rules; raise ValueError for malformed data.
+
+    Option `drop_score` is the score from which a passage is left out.
+    """
     parts = Parts(_settings(options))
-    check = InjectionCheck(parts.injection, parts.reader, parts.settings.check_budget_ms)
+    check, rules = InjectionCheck(parts.injection, parts.reader, parts.settings.check_budget_ms), AddressingCheck()
+    thresholds = {**parts.injection.thresholds, "document": float(options.get("drop_score", PASSAGE_DROP_SCORE))}
     rows = runner.read_rows(data, runner.INJECTION_ROWS)
+
+    def score(text: str, channel: str) -> float:
+        piece = Piece(channel, text)
+        return 1.0 if rules.run(Conversation((piece,))).flagged else check.judge(piece, channel)[0]
+
     return runner.evaluate_injection(
         rows,
-        lambda text, channel: check.judge(Piece(channel, text), channel)[0],
-        lambda channel: parts.injection.thresholds[channel],
-        _versions(injection=check.version),
+        score,
+        thresholds.__getitem__,
+        _versions(injection=check.version, addressing=rules.version, drop_score=str(thresholds["document"])),
     )
 
 
@@ -78,7 +90,7 @@ def _support(check: GroundingCheck, claim: str, context: Sequence[str]) -> float
 def pii(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score what the detector reports, and beside it what it would replace in a prompt; option `quasi` overrides both policies."""
     parts = Parts(_settings(options))
-    rows = runner.read_rows(data, {"text": _text, "spans": _spans})
+    rows = runner.read_rows(data, {"text": _text, "spans": _spans}, _within)
     outcome = runner.evaluate(rows, lambda row: parts.detector.read(row["text"]))
     readings = list(zip(outcome.rows, outcome.results, strict=True))
     reported, replaced = parts.settings.pii_reported, parts.settings.pii_quasi
@@ -187,6 +199,11 @@ def _spans(value: object) -> str | None:
         if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end):
             return f"[{number}] must have 0 <= start < end"
     return None
+
+
+def _within(row: Mapping[str, Any]) -> str | None:
+    beyond = [number for number, span in enumerate(row["spans"]) if span["end"] > len(row["text"])]
+    return f"field 'spans'[{beyond[0]}] ends beyond the text, which has {len(row['text'])} characters" if beyond else None
 
 
 def _settings(options: Mapping[str, str]) -> Settings:
