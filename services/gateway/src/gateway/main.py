@@ -5,6 +5,7 @@ import gc
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -103,15 +104,64 @@ def _tame_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+@dataclass(frozen=True)
+class _Stubs:
+    """The services that are asked."""
+
+    inference: InferenceServiceStub
+    audit: AuditServiceStub
+    ingestor: KnowledgeServiceStub
+    review: ReviewServiceStub
+    guardrail: GuardrailServiceStub
+    webhooks: WebhooksServiceStub
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[_Stubs]:
+    open_to = partial(rpc.channel, settings, "gateway")
+    async with (
+        open_to("inference") as inference,
+        open_to("audit") as audit,
+        open_to("ingestor") as ingestor,
+        open_to("review") as review,
+        open_to("guardrail") as guardrail,
+        open_to("webhooks") as webhooks,
+    ):
+        yield _Stubs(
+            InferenceServiceStub(inference),
+            AuditServiceStub(audit),
+            KnowledgeServiceStub(ingestor),
+            ReviewServiceStub(review),
+            GuardrailServiceStub(guardrail),
+            WebhooksServiceStub(webhooks),
+        )
+
+
+def _areas(parts: Parts, stubs: _Stubs, stop_desk: StopDesk) -> dict[str, Callable[[Exchange], Awaitable[None]]]:
+    """Return who answers below which path."""
+    moderation = Moderation(parts, stubs.guardrail)
+    return {
+        KNOWLEDGE: Knowledge(parts, stubs.ingestor),
+        STOPS_PATH: stop_desk,
+        MODERATIONS: moderation,
+        SESSIONS_PATH: Sessions(parts, stubs.guardrail),
+        WEBHOOKS: Webhooks(parts, stubs.webhooks),
+        GUARDRAILS: moderation,
+        **dict.fromkeys((RECEIPTS, AUDIT_RECORDS), Receipts(parts, stubs.audit)),
+        **dict.fromkeys((ERASURES, HOLDS), Governance(parts, stubs.audit)),
+        REVIEWS: Reviews(parts, stubs.review),
+    }
+
+
 @asynccontextmanager
 async def start(runtime: Runtime) -> AsyncIterator[None]:
     """Wire the gateway and serve until the block ends."""
-    async with following(runtime) as stops, _started(runtime, stops):
+    async with following(runtime) as stops, _connected(cast("Settings", runtime.settings)) as stubs, _started(runtime, stops, stubs):
         yield
 
 
 @asynccontextmanager
-async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
+async def _started(runtime: Runtime, stops: Stops, stubs: _Stubs) -> AsyncIterator[None]:
     settings, bus = cast("Settings", runtime.settings), runtime.bus
     catalogue = Catalogue(settings.repository_dir / "domains")
     keys = Mirror(bus, KEYS, partial(decode_key, catalogue), refresh_seconds=settings.mirror_refresh_seconds)
@@ -135,48 +185,30 @@ async def _started(runtime: Runtime, stops: Stops) -> AsyncIterator[None]:
     )
     runtime.health.checks["keys"] = keys.synced.is_set
     runtime.health.checks["status"] = status.synced.is_set
-    async with (
-        rpc.channel(settings, "gateway", "inference") as inference,
-        rpc.channel(settings, "gateway", "audit") as audit,
-        rpc.channel(settings, "gateway", "ingestor") as ingestor,
-        rpc.channel(settings, "gateway", "review") as review,
-        rpc.channel(settings, "gateway", "guardrail") as guardrail,
-        rpc.channel(settings, "gateway", "webhooks") as webhooks,
-    ):
-        follow = catalogue.follow(
-            InferenceServiceStub(inference).ListModels,
-            every_seconds=settings.models_refresh_seconds,
-            timeout_seconds=settings.rpc_timeout_seconds,
-        )
-        guard = GuardrailServiceStub(guardrail)
-        moderation = Moderation(parts, guard)
-        stop_desk = StopDesk(parts, attempts)
-        areas: dict[str, Callable[[Exchange], Awaitable[None]]] = {
-            KNOWLEDGE: Knowledge(parts, KnowledgeServiceStub(ingestor)),
-            STOPS_PATH: stop_desk,
-            MODERATIONS: moderation,
-            SESSIONS_PATH: Sessions(parts, guard),
-            WEBHOOKS: Webhooks(parts, WebhooksServiceStub(webhooks)),
-            GUARDRAILS: moderation,
-            **dict.fromkeys((RECEIPTS, AUDIT_RECORDS), Receipts(parts, AuditServiceStub(audit))),
-            **dict.fromkeys((ERASURES, HOLDS), Governance(parts, AuditServiceStub(audit))),
-            REVIEWS: Reviews(parts, ReviewServiceStub(review)),
-        }
-        app = App(runtime.health, Chat(parts), Lookups(parts, AuditServiceStub(audit).GetTrace), areas)
-        sweeping = (attempts.mirror.run(), attempts.sweep(stop_desk.outcome))
-        work = [keys.run(), status.run(), follow, *sweeping, *([tokens.run()] if tokens else [])]
-        async with _background(*work):
-            await in_time(_SYNC_SECONDS, asyncio.gather(keys.synced.wait(), status.synced.wait()))
-            consumer = Ingress(parts, bus).consumer()
-            reading = asyncio.create_task(consumer.run())
-            try:
-                async with _serving(app, settings):
-                    _tame_collector()
-                    yield
-            finally:
-                await consumer.stop(settings.drain_seconds)
-                await reading
-                await trail.drain(settings.drain_seconds)
+    follow = catalogue.follow(
+        stubs.inference.ListModels, every_seconds=settings.models_refresh_seconds, timeout_seconds=settings.rpc_timeout_seconds
+    )
+    stop_desk = StopDesk(parts, attempts)
+    app = App(runtime.health, Chat(parts), Lookups(parts, stubs.audit.GetTrace), _areas(parts, stubs, stop_desk))
+    sweeping = (attempts.mirror.run(), attempts.sweep(stop_desk.outcome))
+    async with _background(keys.run(), status.run(), follow, *sweeping, *([tokens.run()] if tokens else [])):
+        await in_time(_SYNC_SECONDS, asyncio.gather(keys.synced.wait(), status.synced.wait()))
+        async with _reading(parts), _serving(app, settings):
+            _tame_collector()
+            yield
+
+
+@asynccontextmanager
+async def _reading(parts: Parts) -> AsyncIterator[None]:
+    """Take requests from the bus until the block ends, then finish them and what must be recorded of them."""
+    consumer = Ingress(parts, parts.bus).consumer()
+    reading = asyncio.create_task(consumer.run())
+    try:
+        yield
+    finally:
+        await consumer.stop(parts.settings.drain_seconds)
+        await reading
+        await parts.trail.drain(parts.settings.drain_seconds)
 
 
 def main() -> None:
