@@ -8,7 +8,10 @@ import sys
 import pytest
 
 from chassis.errors import ConflictError, NotFoundError, PermissionDeniedError
+from contracts.streams import REVIEWS
 from contracts.subjects import AUDIT, REVIEW
+from strata.audit.v1.audit_events_pb2 import StepRecorded
+from strata.review.v1.review_events_pb2 import Fact, ReviewItem
 
 from .conftest import Caller, Desk, Stack, reviewer
 
@@ -17,12 +20,13 @@ async def test_an_escalation_becomes_one_review_with_what_the_run_knew(stack: St
     """Conversation, draft, requester and consent are copied; a second rule makes it more urgent and not another review."""
     async with stack.review() as stub:
         await stack.queued(stub, "r1", severity="high")
-        await stack.escalate("r1", severity="critical", rule_id="dose", reason="wrong_dose")
+        await stack.escalate("r1", severity="critical", rule_id="dose", reason="wrong_dose", reviewer_roles=["nurse"])
         await stack.until(lambda: _severity(stack, "r1", "critical"))
         found = await Desk(stub, reviewer()).get("r1")
         listed = await Desk(stub, reviewer()).list(status="open")
 
     item = found.item
+    assert list(item.reviewer_roles) == ["nurse"]
     assert (item.messages[0].content, item.draft.text, item.requester.user, item.consent) == (
         "<PERSON_1> has a fever.",
         "Take two <PERSON_1>.",
@@ -126,15 +130,17 @@ async def _listed(desk: Desk, count: int) -> bool:
 
 
 async def test_a_missed_deadline_raises_the_alarm_a_bounded_number_of_times(stack: Stack) -> None:
-    """Severity goes up, an event and a record say so; after the last alarm the metric alone does."""
+    """Severity goes up, an event and a record say so; after the last alarm the metric alone does. A broken review stops none of it."""
+    broken = ReviewItem(request_id="r0", tenant="acme", status="open", unpublished=[Fact(record=StepRecorded(step="no step"))])
     async with stack.review(missed_deadlines=2) as stub:
+        await (await stack.admin.jetstream().key_value(REVIEWS)).put("acme.r0", broken.SerializeToString())
         await stack.queued(stub, "r1", seconds=0.2, severity="medium")
         await stack.until(lambda: _missed(stack, 2), within=40)
         await asyncio.sleep(0.3)
         listed = await Desk(stub, reviewer()).list()
 
     item = await stack.item("r1")
-    assert (item.severity, item.missed_deadlines, listed.overdue) == ("critical", 2, 1)
+    assert (item.severity, item.missed_deadlines, listed.overdue) == ("critical", 2, 2)
     assert [(e.decision, e.severity, e.missed_deadlines) for e in await stack.published(REVIEW)] == [
         ("overdue", "high", 1),
         ("overdue", "critical", 2),

@@ -1,6 +1,7 @@
 """Turns an escalation into a review: what the run knows is copied, for the run's own record is kept for a day only."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import get_args
 
@@ -121,14 +122,25 @@ class Intake:
 
 
 def _merge(known: ReviewItem, again: ReviewItem) -> None:
-    """Let a second rule for the same request make its review more urgent, never less."""
+    """Let a second rule for the same request make its review more urgent and those who may decide fewer, never the other way."""
     if known.status != "open" or (known.rule_id, known.rule_version) == (again.rule_id, again.rule_version):
         return
-    if _rank(again.severity) > _rank(known.severity):
+    is_graver = _rank(again.severity) > _rank(known.severity)
+    if roles := _narrower(known.reviewer_roles, again.reviewer_roles, is_graver=is_graver):
+        del known.reviewer_roles[:]
+        known.reviewer_roles.extend(roles)
+    if is_graver:
         known.severity = again.severity
     if again.deadline.ToNanoseconds() < known.deadline.ToNanoseconds() and not known.missed_deadlines:
         known.deadline.CopyFrom(again.deadline)
     known.reviewers = max(known.reviewers, again.reviewers)
+
+
+def _narrower(known: Sequence[str], again: Sequence[str], *, is_graver: bool) -> list[str]:
+    """Return the roles that both rules let decide; none named is all, and where they share none the graver rule's hold."""
+    if not known or not again:
+        return [*known, *again]
+    return [role for role in known if role in again] or [*(again if is_graver else known)]
 
 
 def _rank(severity: str) -> int:

@@ -16,6 +16,8 @@ DECISIONS = ("approve", "correct", "reject", "label")
 SEVERITIES = ("low", "medium", "high", "critical")
 # Where people cannot agree, the most careful of them decides.
 _STRICTEST = ("reject", "correct", "approve")
+# A review is one value of the bus.
+_MOST_LABELLINGS = 50
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def check(item: ReviewItem, caller: Caller, said: Statement, now: datetime) -> N
             raise PermissionDeniedError("nobody reviews a request of their own", code="review_own_request")
         if not said.labels:
             raise InvalidArgumentError("give at least one label")
+        if sum(judgement.decision == "label" for judgement in item.judgements) >= _MOST_LABELLINGS:
+            raise InvalidArgumentError(f"a review is labelled {_MOST_LABELLINGS} times at most")
         return
     _require_open(item, caller)
     held = [lease for lease in item.leases if lease.reviewer == name_of(caller)]
