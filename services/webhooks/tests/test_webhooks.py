@@ -24,10 +24,11 @@ from chassis import process
 from chassis.errors import NotFoundError, PermissionDeniedError, ResourceExhaustedError
 from chassis.messaging import encode
 from chassis.rpc import call, channel
-from contracts.subjects import ESCALATION, RESPONSE
+from contracts.subjects import ESCALATION, RESPONSE, REVIEW
 from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated
 from strata.orchestrator.v1.orchestrator_events_pb2 import Completion, ResponseReleased
+from strata.review.v1.review_events_pb2 import ReviewDecided
 from strata.webhooks.v1 import webhooks_service_pb2 as pb
 from strata.webhooks.v1.webhooks_service_pb2_grpc import WebhooksServiceStub
 from testkit.nats import NatsServer
@@ -125,20 +126,24 @@ def _valid(headers: dict[str, str], body: bytes, secret: str) -> bool:
 
 async def test_events_arrive_signed_and_carry_no_text(stub: WebhooksServiceStub, admin: Client, receiver: Receiver) -> None:
     """An escalation and a finished request reach the tenant's address, verifiable, and nobody else's events do."""
-    made = await _create(stub, receiver.url)
+    made = await _create(stub, receiver.url, "escalation.created", "request.finished", "review.decided")
     await _escalate(admin, tenant="other")
     await _escalate(admin)
+    for decision in ("overdue", "approve", "label"):
+        event = ReviewDecided(request_id="r1", tenant="acme", decision=decision)
+        await admin.jetstream().publish(REVIEW.at(tenant="acme", decision=decision), encode(REVIEW, event))
     done = ResponseReleased(request_id="r1", trace_id="t", completion=Completion(status="pending_review"))
     await admin.jetstream().publish(RESPONSE.at(tenant="acme", request_id="r1"), encode(RESPONSE, done))
-    await receiver.until(2)
+    await receiver.until(3)
     bodies = {json.loads(body)["type"]: json.loads(body)["data"] for _, body in receiver.got}
     assert bodies["escalation.created"]["severity"] == "high"
     assert bodies["request.finished"]["status"] == "pending_review"
+    assert bodies["review.decided"]["decision"] == "approve"
     assert all(_valid(headers, body, made.secret) for headers, body in receiver.got)
     assert not any(_valid(headers, body + b" ", made.secret) for headers, body in receiver.got)
     await _until(lambda: _deliveries(stub, made.webhook.id, "delivered"))
     await asyncio.sleep(0.2)
-    assert len(receiver.got) == 2
+    assert len(receiver.got) == 3
 
 
 async def test_failed_attempts_come_back_and_end_in_the_log(stub: WebhooksServiceStub, admin: Client, receiver: Receiver) -> None:

@@ -11,7 +11,7 @@ import httpx
 from nats.aio.msg import Msg
 from prometheus_client import Counter, Histogram
 
-from chassis.errors import ConflictError, NotFoundError
+from chassis.errors import ConflictError, NotFoundError, UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import LeaseLostError
 from chassis.tasks import in_time
@@ -112,7 +112,8 @@ class Courier:
         reason = "the receiver answered 410" if gone else f"{health.failures} attempts in a row failed"
         try:
             await self._registry.disable(webhook, reason)
-        except (ConflictError, NotFoundError):
+        except (ConflictError, NotFoundError, UnavailableError):
+            # The next failure asks again.
             return
         log.warning("webhook_disabled", tenant=webhook.tenant, webhook=webhook.id, reason=reason)
 

@@ -23,6 +23,7 @@ from webhooks.recording import Recorder
 from webhooks.registry import TEST, Registry, Webhook
 
 log = get_logger("intake")
+_DECISIONS = frozenset({"approve", "correct", "reject"})
 
 
 class QueueFullError(ResourceExhaustedError):
@@ -43,7 +44,9 @@ class Intake:
         await self._spread(event.tenant, "escalation.created", data, f"{event.request_id}/{event.rule_id}/{event.missed_deadlines}")
 
     async def decided(self, event: ReviewDecided, _: Msg) -> None:
-        """Tell what people decided; the text is fetched by who may read it."""
+        """Tell what people decided; the text is fetched by who may read it. Labels and missed deadlines decide nothing."""
+        if event.decision not in _DECISIONS:
+            return
         data = {"request_id": event.request_id, "trace_id": event.trace_id, "decision": event.decision, "reason": event.reason,
                 "decided_at": _text(event.decided_at)}  # fmt: skip
         await self._spread(event.tenant, "review.decided", data, f"{event.request_id}/{event.decision}/{event.missed_deadlines}")
