@@ -1,6 +1,7 @@
 """A query may demand a place in the source of a collection."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from chassis import rpc
 from chassis.errors import UnavailableError
 from chassis.messaging import encode
 from contracts.subjects import APPLIED
+from retriever.staleness import STALE
 from retriever.watermarks import Watermarks
 from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.ingestor.v1.ingestor_events_pb2 import KnowledgeApplied
@@ -87,3 +89,19 @@ async def test_a_query_finds_again_what_was_there_at_a_place(stub: Any, put: Put
 
     assert [passage.document_id for passage in present.passages] == ["now"]
     assert [passage.document_id for passage in past.passages] == ["then"]
+
+
+async def test_a_passage_that_had_changed_in_its_source_is_counted_as_stale(stub: Any, put: Put, admin: Client) -> None:
+    """It counts where the change was committed before the search and could not be found yet; a later change, or another's, does not."""
+    put("kettle", "Kettle", "The kettle is boiling at ten in the morning.")
+    before, counted = time.time(), STALE.labels(collection="notices")._value.get()
+    await rpc.call(stub.Retrieve, _request(), timeout=30)
+    changes = [(before - 5, "notices/other"), (time.time(), "notices/kettle"), (before, "notices/kettle")]
+    for position, (committed, document) in enumerate(changes, 1):
+        event = KnowledgeApplied(source="shop", last_position=position, collections=["notices"], upserted=[document])
+        event.committed_at.FromMicroseconds(int(committed * 1e6))
+        event.searchable_at.GetCurrentTime()
+        await admin.publish(APPLIED.at(source="shop"), encode(APPLIED, event))
+    await rpc.call(stub.Retrieve, _request(at_least={"notices": 3}, wait_seconds=30), timeout=60)
+
+    assert STALE.labels(collection="notices")._value.get() - counted == 1

@@ -5,6 +5,8 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
+from prometheus_client import Gauge
+
 from chassis.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from ingestor.catalogue import Collection
 from ingestor.cdc.drift import Drift
@@ -16,6 +18,9 @@ from ingestor.reviews import due
 from knowledge.index import Holding
 from knowledge.switching import Switchable
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
+
+# Retriever asks for the status every few seconds, so that it is never older than that.
+DOCUMENTS = Gauge("strata_knowledge_documents", "Documents and versions by what they are to a query.", ["source", "collection", "state"])
 
 
 class Feeding(Protocol):
@@ -59,9 +64,11 @@ class Operations:
         holdings = await asyncio.to_thread(self._pair.holdings)
         positions = self._feed.watermarks() if self._feed else {}
         late = {entry.collection for entry in due(list(self._collections.values()), dt.datetime.now(dt.UTC).date())}
+        health = self._feed.status() if self._feed else []
+        _measure(holdings, {name: source.name for source in health for name in source.collections})
         slots = {status.name: status for status in (ask() for ask in self._replications)}
         return pb.GetStatusResponse(
-            sources=[_source(health, slots.get(health.name)) for health in (self._feed.status() if self._feed else ())],
+            sources=[_source(source, slots.get(source.name)) for source in health],
             collections=[
                 _collection(name, holdings.get(name, Holding(0, 0)), positions.get(name, 0), review_due=name in late)
                 for name in self._collections
@@ -125,6 +132,18 @@ class Operations:
     async def prune(self) -> pb.PruneResponse:
         """Drop every table that is not searched."""
         return pb.PruneResponse(dropped=await asyncio.to_thread(self.encoders.prune))
+
+
+def _measure(holdings: Mapping[str, Holding], sources: Mapping[str, str]) -> None:
+    for name, holding in holdings.items():
+        counts = {
+            "current": holding.documents,
+            "superseded": holding.superseded,
+            "expired": holding.expired,
+            "withdrawn": holding.withdrawn,
+        }
+        for state, count in counts.items():
+            DOCUMENTS.labels(source=sources.get(name, ""), collection=name, state=state).set(count)
 
 
 def _source(health: SourceHealth, slot: SourceStatus | None) -> pb.SourceStatus:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from ingestor import catalogue
 from ingestor.catalogue import CatalogueError
 from ingestor.cdc import mapping
 from ingestor.cdc.envelopes import PoisonError, parse_change
 from ingestor.cdc.mapping import Table
+from ingestor.cdc.promises import promised
 from ingestor.cdc.templates import MappingError
 from ingestor.cdc.values import converter
 
@@ -39,6 +41,21 @@ def test_a_wrong_mapping_is_refused_at_load(table: dict[str, Any], message: str,
     with pytest.raises(CatalogueError, match=r"sources\.yaml") as error:
         declared(tmp_path, {"shop": {"public.products": table}})
     assert message in str(error.value)
+
+
+def test_a_promise_that_nobody_could_keep_is_refused(tmp_path: Path) -> None:
+    """How fresh a folder is cannot be judged; only a collection that a table feeds may promise it."""
+    declared(tmp_path, {"shop": {"public.products": PRODUCTS}})
+    file = tmp_path / "domains" / "desk" / "domain.yaml"
+    entry = yaml.safe_load(file.read_text())
+    entry["collections"][0]["freshness_sla_seconds"] = 5
+    file.write_text(yaml.safe_dump(entry))
+    (table,) = mapping.load(tmp_path / "domains", catalogue.load(tmp_path / "domains"))
+    assert promised([table]) == {"shop": 5.0}
+    entry["collections"].append({**entry["collections"][0], "name": "leaflets"})
+    file.write_text(yaml.safe_dump(entry))
+    with pytest.raises(CatalogueError, match=r"'leaflets': freshness_sla_seconds"):
+        mapping.load(tmp_path / "domains", catalogue.load(tmp_path / "domains"))
 
 
 def test_collections_must_be_fluid_and_fed_by_one_table(tmp_path: Path) -> None:

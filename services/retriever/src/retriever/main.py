@@ -13,6 +13,7 @@ from encoders import Encoder
 from retriever.servicer import RetrieverServicer
 from retriever.settings import Settings
 from retriever.shelf import Shelf
+from retriever.staleness import Answered
 from retriever.subscribers import following
 from retriever.watermarks import Watermarks
 from strata.retriever.v1.retriever_service_pb2_grpc import add_RetrieverServiceServicer_to_server
@@ -30,11 +31,11 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     shelf = Shelf(settings.knowledge, settings.state_dir, encoder, threads=settings.encoder_threads)
     runtime.health.checks["index"] = lambda: shelf.ready
     watching = asyncio.create_task(shelf.watch(settings.poll_seconds))
-    watermarks = Watermarks()
-    servicer = RetrieverServicer(shelf, settings, watermarks)
+    watermarks, answered = Watermarks(), Answered()
+    servicer = RetrieverServicer(shelf, settings, watermarks, answered)
     try:
         async with (
-            following(settings, runtime.bus, shelf, watermarks),
+            following(settings, runtime.bus, shelf, watermarks, answered),
             rpc_server(settings, NAME, partial(add_RetrieverServiceServicer_to_server, servicer)),
         ):
             yield

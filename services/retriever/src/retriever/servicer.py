@@ -1,15 +1,20 @@
 """Answers gRPC calls; only translates."""
 
 import datetime as dt
+import time
+from typing import Any
 
+from opentelemetry.trace import SpanKind
 from prometheus_client import Histogram
 
+from chassis import telemetry
 from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from chassis.rpc import Context
 from retriever import wire
 from retriever.retrieval import Found, Retrieval
 from retriever.settings import Settings
 from retriever.shelf import Opened, Shelf
+from retriever.staleness import Answered
 from retriever.watermarks import Watermarks
 from strata.retriever.v1 import retriever_service_pb2 as pb
 from strata.retriever.v1.retriever_service_pb2_grpc import RetrieverServiceServicer
@@ -22,8 +27,8 @@ PASSAGES = Histogram("strata_retrieval_passages", "Passages that a query brought
 class RetrieverServicer(RetrieverServiceServicer):
     """The contract over the index on a shelf."""
 
-    def __init__(self, shelf: Shelf, settings: Settings, watermarks: Watermarks) -> None:
-        self._shelf, self._settings, self._watermarks = shelf, settings, watermarks
+    def __init__(self, shelf: Shelf, settings: Settings, watermarks: Watermarks, answered: Answered) -> None:
+        self._shelf, self._settings, self._watermarks, self._answered = shelf, settings, watermarks, answered
         self._current: tuple[Opened, Retrieval] | None = None
 
     async def Retrieve(self, request: pb.RetrieveRequest, context: Context) -> pb.RetrieveResponse:  # noqa: ARG002, N802 - the name in the contract
@@ -39,7 +44,12 @@ class RetrieverServicer(RetrieverServiceServicer):
         # Taken before the search: what is searched is at least this far.
         watermarks = self._watermarks.of(request.collections)
         visible = wire.to_visibility(request, dt.datetime.now(dt.UTC))
-        found = await retrieval.search(request.query, visible, request.top_k or ranking.default_top_k, options)
+        searched_at, top_k = time.time(), request.top_k or ranking.default_top_k
+        with telemetry.span(f"retrieval {','.join(request.collections)}", kind=SpanKind.CLIENT, **_attributes(request, top_k)) as span:
+            found = await retrieval.search(request.query, visible, top_k, options)
+            span.set_attribute("strata.knowledge.kind", sorted({candidate.chunk.kind for candidate in found.passages}))
+        if not request.positions and not request.HasField("as_of"):
+            self._answered.saw([candidate.chunk for candidate in found.passages], searched_at)
         for part, milliseconds in found.latency_ms.items():
             PARTS.labels(part=part).observe(milliseconds / 1000)
         PASSAGES.observe(len(found.passages))
@@ -69,3 +79,13 @@ class RetrieverServicer(RetrieverServiceServicer):
             raise InvalidArgumentError(f"field 'top_k' is {request.top_k}; the limit is {self._settings.ranking.largest_top_k}")
         if not request.caller.tenant:
             raise InvalidArgumentError("field 'caller.tenant' is empty")
+
+
+def _attributes(request: pb.RetrieveRequest, top_k: int) -> dict[str, Any]:
+    """Return what OpenTelemetry's conventions for retrieval name, and when the knowledge was looked at."""
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": "retrieval",
+        "gen_ai.data_source.id": ",".join(request.collections),
+        "gen_ai.request.top_k": top_k,
+    }
+    return attributes | ({"strata.knowledge.as_of": request.as_of.ToJsonString()} if request.HasField("as_of") else {})

@@ -16,6 +16,7 @@ from chassis.tasks import end
 from contracts.subjects import APPLIED, KNOWLEDGE
 from retriever.settings import Settings
 from retriever.shelf import Shelf, log
+from retriever.staleness import Answered
 from retriever.watermarks import Watermarks
 from strata.ingestor.v1.knowledge_service_pb2 import GetStatusRequest
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
@@ -24,8 +25,11 @@ LAG = Histogram("strata_knowledge_change_lag_seconds", "Time from a change being
 
 
 @asynccontextmanager
-async def following(settings: Settings, bus: Bus, shelf: Shelf, watermarks: Watermarks) -> AsyncIterator[None]:
-    """Tell `shelf` of every change and `watermarks` of every place until the block ends; what is lost comes with the next look."""
+async def following(settings: Settings, bus: Bus, shelf: Shelf, watermarks: Watermarks, answered: Answered) -> AsyncIterator[None]:
+    """Tell `shelf` of every change, `watermarks` of every place and `answered` of every document, until the block ends.
+
+    What is lost comes with the next look, but for documents: passages that were stale are then not counted.
+    """
 
     async def changed(message: Msg) -> None:
         shelf.changed()
@@ -40,6 +44,7 @@ async def following(settings: Settings, bus: Bus, shelf: Shelf, watermarks: Wate
         with suppress(InvalidArgumentError):
             event = decode(APPLIED, message.data)
             at = event.searchable_at.ToDatetime(tzinfo=UTC).timestamp()
+            answered.changed([*event.upserted, *event.deleted], event.committed_at.ToDatetime(tzinfo=UTC).timestamp(), at)
             await watermarks.moved(event.collections, event.last_position, at)
 
     subscriptions = [await bus.client.subscribe(KNOWLEDGE.pattern, cb=changed), await bus.client.subscribe(APPLIED.pattern, cb=applied)]

@@ -26,7 +26,7 @@ from ingestor.cdc.freshness import CHANGES, DEAD, FRAGMENTS, POSITION
 from ingestor.cdc.health import Resnapshot, RowReader, SourceHealth
 from ingestor.cdc.mapping import Table
 from ingestor.cdc.probing import is_their_own, takes_writes
-from ingestor.cdc.promises import Promises
+from ingestor.cdc.promises import Promises, promised
 from ingestor.cdc.reading import SourceReading
 from ingestor.cdc.reporting import OutboxReporter, publish
 from ingestor.cdc.rows import Progress, Rows, StreamState
@@ -74,9 +74,8 @@ class Feed:
         self._comparison = Comparison(index, self._rows, mender, self._on_worker, self._lane.offer)
         self._reading = SourceReading(self._rows, self._applier, self._reporter, self._on_worker, self._after, self.wait_for)
         self._state = StreamState("", 0, 0)
-        promised = dict(sorted((table.source.name, table.sla_seconds) for table in self._tables))
-        self.promises = Promises(bus, ledger.with_suffix(".told"), promised, oldest=self._oldest, sending=sending)
-        self._noted, self._progress = self.promises.noted, {name: self._rows.progress(name) for name in promised}
+        self.promises = Promises(bus, ledger.with_suffix(".told"), promised(self._tables), oldest=self._oldest, sending=sending)
+        self._noted, self._progress = self.promises.noted, {name: self._rows.progress(name) for name in self.promises.noted}
         self._moved, self._outbox, self._compare = asyncio.Condition(), asyncio.Event(), asyncio.Event()
         self._phase, self._caught_up, self._verified = "waiting", False, 0
         self._comparing, self._applied_before = asyncio.Lock(), 0

@@ -222,6 +222,11 @@ def load(domains_dir: Path, collections: Mapping[str, Collection]) -> tuple[Tabl
             raise CatalogueError(
                 f"collection {table.mapping.collection!r} is fed by {table.name!r} and {shared[0].name!r}; one table feeds one"
             )
+    fed = {table.mapping.collection for table in tables}
+    if promised := sorted(name for name, entry in collections.items() if entry.freshness_sla_seconds is not None and name not in fed):
+        raise CatalogueError(
+            f"collection {promised[0]!r}: freshness_sla_seconds is promised of a table's changes, and no table of any sources.yaml feeds it"
+        )
     return tuple(tables)
 
 

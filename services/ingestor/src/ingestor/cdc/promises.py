@@ -3,7 +3,8 @@
 import asyncio
 import datetime as dt
 import json
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from chassis.tasks import in_time
 from ingestor.cdc.drift import Drift
 from ingestor.cdc.freshness import DRIFT, Freshness
 from ingestor.cdc.health import Noted
+from ingestor.cdc.mapping import Table
 from ingestor.cdc.reporting import announce_freshness
 
 log = get_logger("ingestor")
@@ -109,3 +111,11 @@ def _read(file: Path) -> dict[str, str]:
     except (OSError, ValueError):
         return {}
     return {str(name): str(reason) for name, reason in content.items()} if isinstance(content, dict) else {}
+
+
+def promised(tables: Iterable[Table]) -> dict[str, float]:
+    """Return the strictest promise of each source's tables in seconds, 0 where there is none; names are in order."""
+    found: dict[str, float] = {}
+    for name, seconds in sorted((table.source.name, table.sla_seconds or math.inf) for table in tables):
+        found.setdefault(name, seconds if seconds < math.inf else 0.0)
+    return found
