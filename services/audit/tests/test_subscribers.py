@@ -208,7 +208,7 @@ async def test_a_full_stream_empties_by_itself(bus: NatsServer, admin: Client) -
 
 
 async def test_requests_are_refused_before_the_stream_is_full(bus: NatsServer, admin: Client) -> None:
-    """At four fifths of its bound the gateway is told, while there is room for what was admitted; it is told again when that is gone."""
+    """At four fifths of its bound the gateway is told, while there is room for what was admitted; so it is when nobody reads the stream."""
     await _bound(admin, 60_000)
     js = admin.jetstream()
     await js.pull_subscribe("strata.v1.audit.*.*", durable="slow", stream="AUDIT")
@@ -219,7 +219,15 @@ async def test_requests_are_refused_before_the_stream_is_full(bus: NatsServer, a
         await js.delete_consumer("AUDIT", "slow")
         await until_status(admin, writable=True)
 
+        await js.delete_consumer("AUDIT", "audit-writer")
+        unread = await until_status(admin, writable=False)
+        await bus.declare()
+        await publish(admin, 24, 1)
+        await until_status(admin, writable=True)
+        await until_acknowledged(admin)
+
     assert "not logged yet" in str(value["reason"])
+    assert "nobody reads" in str(unread["reason"])
 
 
 async def test_a_stream_of_an_earlier_installation_lets_go_of_what_is_logged(bus: NatsServer, admin: Client) -> None:
