@@ -86,7 +86,7 @@ async def test_a_log_that_takes_nothing_does_not_keep_anybody_from_stopping(run,
     """The stop holds at once and is kept as begun; lifting waits for the log, and both are on record once it takes records again."""
     js = admin.jetstream()
     config = (await js.stream_info("AUDIT")).config
-    async with run(abandoned_seconds=0.1) as stack:
+    async with run(abandoned_seconds=0.5) as stack:
         ada, bo = [stack.http(await stack.new_key(role="platform_operator", user=user)) for user in ("ada", "bo")]
         await js.update_stream(config.evolve(max_bytes=1))
         set_ = await ada.post("/v1/stops", json={"scope": "workflow.x", "reason": "drill"})
@@ -94,7 +94,7 @@ async def test_a_log_that_takes_nothing_does_not_keep_anybody_from_stopping(run,
         kept = await _attempts(stack)
         await js.update_stream(config)
         await scripted.until(lambda: _are_recorded(stack))
-    found = [(r.step, r.phase) for r in await scripted.records(admin)]
+    found = [(r.step, r.phase) for r in await scripted.records(admin) if r.phase != "attempted"]
     assert (set_.status_code, lifted.status_code, len(kept)) == (201, 503, 2)
     assert sorted(found) == [("stop_lifted", "failed"), ("stop_set", "verified")]
 
