@@ -106,6 +106,8 @@ def test_in_compose_each_service_is_given_its_own_keys_and_data_alone() -> None:
     }
     assert {name: mounts for name, service in compose.items() if (mounts := _compose_mounts(service))} == wanted
     assert all("/state:mode=0555" in compose[name]["tmpfs"] for name in PROCESSES)
+    # Its URL in models.yaml is of the loopback.
+    assert compose["engine"]["network_mode"] == "service:inference"
 
 
 def test_in_the_chart_each_service_is_given_its_own_keys_and_data_alone() -> None:

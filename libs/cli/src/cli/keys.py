@@ -78,7 +78,9 @@ def _let_in(place: Place, tenant: str, key: keys.NewKey) -> None:
 
 
 def _reload_bus(place: Place) -> None:
-    write_bus_configuration(place.state_dir, port_offset=place.port_offset)
+    # Among containers the bus listens for others; whoever runs them has to tell it to read its file again.
+    bind_host = os.environ.get("STRATA_BIND_HOST", "127.0.0.1")
+    write_bus_configuration(place.state_dir, port_offset=place.port_offset, bind_host=bind_host)
     stack = place.stack() or {"processes": []}
     for process in stack["processes"]:
         if process["name"] == "nats" and process["pid"]:
