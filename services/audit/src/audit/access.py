@@ -26,8 +26,8 @@ class AccessLog:
 
     async def record(
         self, caller: Caller, step: str, *, tenant: str = "", outcome: str = "succeeded", phase: str = "", code: str = "", **details: Any
-    ) -> None:
-        """Record what the caller does; `tenant` is whose records it is about."""
+    ) -> str:
+        """Record what the caller does and return the record's identifier; `tenant` is whose records it is about."""
         record = StepRecorded(
             record_id=f"{step}/{secrets.token_hex(12)}",
             tenant=tenant or caller.tenant,
@@ -44,6 +44,7 @@ class AccessLog:
         who = {"by_tenant": caller.tenant, "by_role": caller.role, "by_key": caller.key_id}
         record.details.update(_short({**who, **details}))
         await self._bus.publish(AUDIT, AUDIT.at(tenant=record.tenant, step=step), record, event_id=record.record_id)
+        return record.record_id
 
 
 def _short(details: Mapping[str, Any]) -> dict[str, Any]:

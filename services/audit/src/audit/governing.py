@@ -31,6 +31,11 @@ def check(caller: Caller, tenant: str, reason: str | None) -> None:
         raise InvalidArgumentError(f"a reason has {_LEAST_REASON} to {_MOST_REASON} characters")
 
 
+def is_logged(ledger: Ledger, record_id: str) -> bool:
+    """Tell whether the log has a record, and with it whatever was published before it."""
+    return bool(ledger.view.rows("SELECT 1 FROM records WHERE record_id = ?", (record_id,)))
+
+
 def erase(ledger: Ledger, tenant: str, user: str) -> Erased:
     """Destroy the keys of all that is about a user; raise FailedPreconditionError while a hold is on."""
     began = datetime.now(UTC).isoformat()

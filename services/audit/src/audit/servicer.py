@@ -9,11 +9,14 @@ from audit.disclosing import ALL_TENANTS
 from audit.subscribers import Writer
 from audit.terms import user_subject
 from audit.verification import verify
-from chassis.errors import InvalidArgumentError, NotFoundError, ServiceError
+from chassis.errors import InvalidArgumentError, NotFoundError, ServiceError, UnavailableError
 from chassis.rpc import Context
 from evidence.records import canonical
 from strata.audit.v1 import audit_service_pb2 as pb
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceServicer
+
+_LOOK_SECONDS = 0.05
+_MOST_LOOKS = 100
 
 
 class AuditServicer(AuditServiceServicer):
@@ -86,8 +89,9 @@ class AuditServicer(AuditServiceServicer):
             raise InvalidArgumentError("give the tenant and the user to erase")
         ledger = self._writer.ledger()
         about = await asyncio.to_thread(governing.described, ledger, request.tenant, request.subject, request.reason)
-        await self._access.record(request.caller, "erasure", tenant=request.tenant, phase="attempted", **about)
+        attempt = await self._access.record(request.caller, "erasure", tenant=request.tenant, phase="attempted", **about)
         try:
+            await self._until_logged(attempt)
             done = await asyncio.to_thread(governing.erase, ledger, request.tenant, request.subject)
         except (ServiceError, OSError) as error:
             code = error.code if isinstance(error, ServiceError) else "internal_error"
@@ -97,6 +101,14 @@ class AuditServicer(AuditServiceServicer):
             raise
         await self._access.record(request.caller, "erasure", tenant=request.tenant, phase="verified", keys=done.keys, **about)
         return pb.EraseSubjectResponse(keys=done.keys, requests=done.requests)
+
+    async def _until_logged(self, record_id: str) -> None:
+        """Wait for a record, because what waits before it in the stream would be sealed under keys that an erasure does not know."""
+        for _ in range(_MOST_LOOKS):
+            if await asyncio.to_thread(governing.is_logged, self._writer.ledger(), record_id):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
+        raise UnavailableError("the log has not taken what was published before; try again")
 
     async def SetHold(self, request: pb.SetHoldRequest, context: Context) -> pb.SetHoldResponse:  # noqa: N802, ARG002 - grpc's names
         """Keep records from erasure and expiry."""
