@@ -51,7 +51,7 @@ async def _until(place: Place, condition) -> dict:
 
 
 async def test_a_process_that_dies_is_started_again(small: Place) -> None:
-    """After kill -9 the stack becomes ready again with another pid; at the end nothing is left running."""
+    """After kill -9 the stack becomes ready again with another pid; at the end nothing runs, and what is left nobody else can read."""
     events: list[tuple[str, str]] = []
     supervisor = Supervisor(small, engine=False, report=lambda name, event: events.append((name, event)))
     running = asyncio.create_task(supervisor.run())
@@ -67,6 +67,7 @@ async def test_a_process_that_dies_is_started_again(small: Place) -> None:
     assert [name for name, event in events if event.startswith("started")][:2] == ["nats", "web"]
     assert not any(is_running(p["pid"]) for p in second["processes"])
     assert small.stack() is None
+    assert {path.stat().st_mode & 0o077 for path in (small.state_dir, *small.state_dir.rglob("*"))} == {0}
 
 
 async def test_a_taken_port_is_named_with_who_needs_it(place: Place) -> None:

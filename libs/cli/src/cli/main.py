@@ -82,8 +82,9 @@ def _foreground(place: Place, *, engine: bool) -> None:
 
 def _detach(place: Place, *, engine: bool, timeout: float) -> None:
     """Start the supervisor in a session of its own and wait until all is ready, or say why it is not."""
-    (place.state_dir / "logs").mkdir(exist_ok=True)
+    (place.state_dir / "logs").mkdir(exist_ok=True, mode=0o700)
     log = place.state_dir / "logs" / "supervisor.log"
+    log.touch(mode=0o600)
     command = [sys.executable, "-m", "cli", "up", "--state", str(place.state_dir), "--offset", str(place.port_offset)]
     with log.open("ab") as file:
         position = file.tell()

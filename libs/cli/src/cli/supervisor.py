@@ -85,7 +85,7 @@ class Supervisor:
         if lines := taken_ports(self._place, engine=self._engine):
             raise StartError("; ".join(lines) + f". Stop what runs there, or use another --offset (now {self._place.port_offset}).")
         provision(self._place.state_dir, port_offset=self._place.port_offset)
-        (self._place.state_dir / "logs").mkdir(exist_ok=True)
+        (self._place.state_dir / "logs").mkdir(exist_ok=True, mode=0o700)
         watchers = [asyncio.create_task(self._keep(child)) for child in self._children.values()]
         try:
             while not self._stopping.is_set():
@@ -138,6 +138,7 @@ class Supervisor:
             path.replace(path.with_suffix(".log.1"))
             self._logs.pop(name, None)
         if name not in self._logs:
+            path.touch(mode=0o600)
             self._logs[name] = path.open("ab")
         return self._logs[name]
 
