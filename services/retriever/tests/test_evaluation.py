@@ -49,7 +49,7 @@ def test_retrieval_scores_documents(tmp_path: Path) -> None:
     assert result["ndcg@10"] == result["mrr@10"] == result["recall@100"] == result["hit@5"] == result["context_recall@5"] == 1.0
     assert set(result["intervals"]) == {"ndcg@10", "mrr@10", "recall@100", "hit@5", "context_precision@5", "context_recall@5"}
     assert set(result["latency_ms"]) == {"p50", "p95", "p99"}
-    assert set(result["ablation"]) == {"bm25", "dense", "fusion"}
+    assert set(result["ablation"]) == {"bm25", "dense", "fusion", "rrf"}
     assert set(result["chunkers"]) == {"skipped"}
 
 

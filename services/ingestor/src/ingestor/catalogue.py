@@ -49,6 +49,8 @@ class Collection:
     freshness_sla_seconds: float | None = None
     # The path is a repository and its history the versions.
     git: GitSource | None = None
+    # How it is searched; retriever reads it.
+    ranking: dict[str, Any] | None = None
 
 
 def load(domains_dir: Path) -> dict[str, Collection]:
@@ -123,6 +125,12 @@ def _days(value: object) -> int:
     return value
 
 
+def _mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"must be a mapping, got {value!r}")
+    return value
+
+
 def _git(value: object) -> GitSource:
     fields: dict[str, Any] = dict(value) if isinstance(value, dict) else {"": value}
     if unknown := sorted(set(fields) - {"inside", "ref", "versions"}):
@@ -145,4 +153,5 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "history_days": _days,
     "freshness_sla_seconds": _positive,
     "git": _git,
+    "ranking": _mapping,
 }

@@ -17,7 +17,7 @@ from knowledge.schema import Document, Kind
 from knowledge.visibility import Visibility
 from retriever.options import Options
 from retriever.retrieval import LEGS, Found, Retrieval
-from retriever.settings import RankingSettings
+from retriever.settings import Fusion, RankingSettings
 
 EPOCH = dt.datetime(1900, 1, 1, tzinfo=dt.UTC)
 _GROUP = 128
@@ -55,9 +55,11 @@ class Bench:
         self._retrieval = Retrieval(index, encoder, self.ranking)
         self.indexed_seconds = time.perf_counter() - started
 
-    async def rank(self, query: str, at: dt.datetime, legs: Sequence[str] = LEGS, *, rerank: bool = True) -> Found:
+    async def rank(
+        self, query: str, at: dt.datetime, legs: Sequence[str] = LEGS, *, rerank: bool = True, fusion: Fusion | None = None
+    ) -> Found:
         """Return every candidate that is in force at a time, best first."""
-        return await self._retrieval.rank(query, Visibility("eval", frozenset(), ("eval",), at), legs, rerank=rerank)
+        return await self._retrieval.rank(query, Visibility("eval", frozenset(), ("eval",), at), legs, rerank=rerank, fusion=fusion)
 
     async def find(self, query: str, at: dt.datetime, options: Options) -> Found:
         """Return the same for a query and what the options search beside it."""

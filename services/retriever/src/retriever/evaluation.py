@@ -112,6 +112,7 @@ def _ablation(
 ) -> dict[str, object]:
     """Return the metrics of each leg, of each option of a search and of each chunker, held against the search as served."""
     alone = {mode: judge(collection.queries, scored, partial(bench.rank, legs=legs, rerank=False)) for mode, legs in _MODES.items()}
+    alone["rrf"] = judge(collection.queries, scored, partial(bench.rank, rerank=False, fusion="rrf"))
     build = partial(_bench_of, place, versions, options)
     named = options.get("chunkers", "")
     return {

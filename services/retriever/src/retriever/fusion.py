@@ -1,13 +1,16 @@
-"""Makes one ranking of two: each leg's scores to 0..1, then a weighted mean."""
+"""Makes one ranking of two: what each leg says as 0..1, by scores or by places, then a weighted mean."""
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from knowledge.index import Hit
 from knowledge.schema import Chunk
 from retriever.pieces import Piece
-from retriever.settings import Weights
+from retriever.settings import Fusion, Weights
+
+# The usual constant: how little the first places count above the next.
+_RRF = 60
 
 
 @dataclass(frozen=True)
@@ -23,22 +26,22 @@ class Candidate:
     pieces: tuple[Piece, ...] = ()
 
 
-def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weights: Mapping[str, Weights]) -> list[Candidate]:
-    """Return all chunks of both legs, best first; ties go by chunk id, so that a repeat gives the same order."""
+def fuse(lexical: Sequence[Hit], nearest: Sequence[Hit], weigh: Callable[[Chunk], Weights], method: Fusion = "min_max") -> list[Candidate]:
+    """Return all chunks of both legs, best first; ties go by chunk id, so that a repeat gives the same order.
+
+    `min_max` brings the scores of each leg to 0..1. `rrf` looks at their places alone (Cormack, Clarke, Buettcher 2009), which is for
+    legs whose scores say nothing; the first place of both legs is 1.
+    """
+    share = _by_place if method == "rrf" else _by_score
     words, vectors = _by_id(lexical), _by_id(nearest)
-    low_word, word_range = _range(words.values())
-    low_vector, vector_range = _range(vectors.values())
+    word_shares, vector_shares = share(lexical), share(nearest)
     chunks = {hit.chunk.chunk_id: hit.chunk for hit in (*lexical, *nearest)}
     fused = []
     for name, chunk in chunks.items():
-        weight, word, vector = weights[chunk.kind], words.get(name), vectors.get(name)
-        score = 0.0
-        if word is not None:
-            score += weight.lexical * ((word - low_word) / word_range if word_range else 1.0)
-        if vector is not None:
-            score += weight.vector * ((vector - low_vector) / vector_range if vector_range else 1.0)
+        weight = weigh(chunk)
+        score = weight.lexical * word_shares.get(name, 0.0) + weight.vector * vector_shares.get(name, 0.0)
         score /= (weight.lexical + weight.vector) or 1.0
-        fused.append(Candidate(chunk, score, word or 0.0, vector or 0.0, score))
+        fused.append(Candidate(chunk, score, words.get(name, 0.0), vectors.get(name, 0.0), score))
     return sorted(fused, key=lambda candidate: (-candidate.score, candidate.chunk.chunk_id))
 
 
@@ -63,7 +66,12 @@ def _by_id(hits: Sequence[Hit]) -> dict[str, float]:
     return {hit.chunk.chunk_id: hit.score for hit in hits}
 
 
-def _range(scores: Collection[float]) -> tuple[float, float]:
-    """Return the least score and how far the best is above it; a leg whose hits all score the same gives each of them 1."""
-    low = min(scores, default=0.0)
-    return low, max(scores, default=0.0) - low
+def _by_score(hits: Sequence[Hit]) -> dict[str, float]:
+    """Return how far each hit is from the worst (0) to the best (1); a leg whose hits all score the same gives each of them 1."""
+    scores = _by_id(hits)
+    low, high = min(scores.values(), default=0.0), max(scores.values(), default=0.0)
+    return {name: (score - low) / (high - low) if high > low else 1.0 for name, score in scores.items()}
+
+
+def _by_place(hits: Sequence[Hit]) -> dict[str, float]:
+    return {hit.chunk.chunk_id: (_RRF + 1) / (_RRF + place) for place, hit in enumerate(hits, 1)}

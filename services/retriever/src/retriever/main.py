@@ -10,6 +10,7 @@ from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
 from chassis.tasks import end
 from encoders import Encoder
+from retriever.declared import load
 from retriever.servicer import RetrieverServicer
 from retriever.settings import Settings
 from retriever.shelf import Shelf
@@ -27,12 +28,13 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - narrows the type of our own settings
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(settings.threads, "search"))
+    ranking = settings.ranking.model_copy(update={"collections": load(settings.repository_dir / "domains") | settings.ranking.collections})
     encoder = await asyncio.to_thread(partial(Encoder.load, threads=settings.encoder_threads))
     shelf = Shelf(settings.knowledge, settings.state_dir, encoder, threads=settings.encoder_threads)
     runtime.health.checks["index"] = lambda: shelf.ready
     watching = asyncio.create_task(shelf.watch(settings.poll_seconds))
     watermarks, answered = Watermarks(), Answered()
-    servicer = RetrieverServicer(shelf, settings, watermarks, answered)
+    servicer = RetrieverServicer(shelf, settings.model_copy(update={"ranking": ranking}), watermarks, answered)
     try:
         async with (
             following(settings, runtime.bus, shelf, watermarks, answered),

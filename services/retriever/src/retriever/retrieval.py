@@ -13,6 +13,7 @@ from chassis.tasks import in_time
 from encoders.encoder import Vectors
 from knowledge.index import Hit, Index, Paired
 from knowledge.preparation import Embeds, search_text
+from knowledge.schema import Chunk
 from knowledge.visibility import Visibility
 from retriever.compression import compress
 from retriever.expansion import expanded
@@ -21,7 +22,7 @@ from retriever.options import DONE, OFF, SKIPPED, Options, Report
 from retriever.queries import parts, rewritten
 from retriever.relevance import coverage, stems
 from retriever.reranking import Reranker, completed
-from retriever.settings import RankingSettings, Weights
+from retriever.settings import Fusion, RankingSettings, Weights
 from retriever.variants import back_in_time, combined
 from retriever.windows import edges_first, narrow, within
 
@@ -62,6 +63,9 @@ class Retrieval:
         """Search `index` with queries encoded by `encoder`."""
         self._index, self._encoder, self._ranking = index, encoder, ranking
         self._weights: Mapping[str, Weights] = {"fluid": ranking.fluid, "anchored": ranking.anchored}
+        own = ranking.collections
+        self._own_weights = {name: one.weights for name, one in own.items() if one.weights is not None}
+        self._own_thresholds = {name: one.relevance_threshold for name, one in own.items() if one.relevance_threshold is not None}
         self._reranker = Reranker(ranking.rerank)
 
     async def search(self, query: str, visible: Visibility, top_k: int, options: Options = _PLAIN) -> Found:
@@ -144,7 +148,9 @@ class Retrieval:
         found.report.outcomes["compress"] = DONE
         found.latency_ms["compress"] = _since(started)
 
-    async def rank(self, query: str, visible: Visibility, legs: Sequence[str] = LEGS, *, rerank: bool = True) -> Found:
+    async def rank(
+        self, query: str, visible: Visibility, legs: Sequence[str] = LEGS, *, rerank: bool = True, fusion: Fusion | None = None
+    ) -> Found:
         """Return every candidate of the legs, best first, however relevant; `rerank` off returns the fusion as it is."""
         latency: dict[str, float] = {}
         together = isinstance(self._index, Paired) and set(legs) == set(LEGS)
@@ -154,7 +160,7 @@ class Retrieval:
             found_by_legs = await self._apart(query, visible, legs, latency)
         versions, vector, words, vectors = found_by_legs
         started = time.perf_counter()
-        found = Found(fuse(words, vectors, self._weights), versions, latency)
+        found = Found(fuse(words, vectors, self._weigh, fusion or self._fusion(visible.collections)), versions, latency)
         latency["fuse"] = _since(started)
         found.vector = vector
         if rerank and vector is not None and "lexical" in legs:
@@ -218,7 +224,7 @@ class Retrieval:
 
     def _is_relevant(self, query_stems: set[str], candidate: Candidate) -> bool:
         """Say whether the relevance reaches the threshold; words are counted only where they decide it."""
-        threshold = self._ranking.relevance_threshold
+        threshold = self._own_thresholds.get(candidate.chunk.collection, self._ranking.relevance_threshold)
         if candidate.vector != 0 and not threshold - self._ranking.coverage_weight <= candidate.vector < threshold:
             return candidate.vector >= threshold
         return self.relevance(query_stems, candidate) >= threshold
@@ -237,6 +243,15 @@ class Retrieval:
             taken[key] = taken.get(key, 0) + 1
             chosen.append(candidate)
         return chosen
+
+    def _weigh(self, chunk: Chunk) -> Weights:
+        return self._own_weights.get(chunk.collection) or self._weights[chunk.kind]
+
+    def _fusion(self, collections: Sequence[str]) -> Fusion:
+        """Return the one method of all collections of a query; legs are fused once, so that where they differ the service's counts."""
+        own, usual = self._ranking.collections, self._ranking.fusion
+        methods = {(own[name].fusion if name in own else None) or usual for name in collections}
+        return methods.pop() if len(methods) == 1 else usual
 
     def _encode(self, query: str) -> Vectors:
         vector: Vectors = self._encoder.encode([query])[0]

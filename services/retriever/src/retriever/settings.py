@@ -1,11 +1,15 @@
 """Everything an operator may change about retriever."""
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic_settings import SettingsConfigDict
 
 from chassis.settings import ServiceSettings
 from knowledge.backends import BackendSettings
 from retriever.weighting import RerankSettings, SentenceWeights, VariantSettings
+
+Fusion = Literal["min_max", "rrf"]
 
 
 class Weights(BaseModel):
@@ -17,6 +21,16 @@ class Weights(BaseModel):
     vector: NonNegativeFloat = Field(default=0.5, description="Weight of the cosine.")
 
 
+class CollectionRanking(BaseModel):
+    """How one collection is ranked where that differs from the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fusion: Fusion | None = Field(default=None, description="`min_max` or `rrf`; a query over several that differ takes the service's.")
+    weights: Weights | None = Field(default=None, description="Weights of the legs; absent takes those of its kind.")
+    relevance_threshold: float | None = Field(default=None, description="Least relevance of its passages.")
+
+
 class RankingSettings(BaseModel):
     """How legs become one ranking, and what is good enough to be an answer's ground."""
 
@@ -24,6 +38,12 @@ class RankingSettings(BaseModel):
 
     fluid: Weights = Field(default_factory=Weights, description="Weights for fluid collections.")
     anchored: Weights = Field(default_factory=Weights, description="Weights for anchored collections.")
+    fusion: Fusion = Field(
+        default="min_max", description="How legs become one ranking: `min_max` of their scores, or `rrf`, which looks at places alone."
+    )
+    collections: dict[str, CollectionRanking] = Field(
+        default_factory=dict, description="By collection: what differs; wins over what its domain declares."
+    )
     candidates: PositiveInt = Field(default=100, description="Chunks that each leg contributes.")
     rerank: RerankSettings = Field(default_factory=RerankSettings, description="How candidates are ordered again.")
     variants: VariantSettings = Field(default_factory=VariantSettings, description="Queries beside the query, where a workflow asks.")
