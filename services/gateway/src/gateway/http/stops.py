@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from chassis.errors import UnavailableError
 from chassis.messaging import canonical_json
 from chassis.stops import Stop, check_scope, decode, scope_of
+from chassis.tasks import in_time
 from contracts.streams import STOPS
 from gateway.attempts import ATTEMPTED, FAILED, VERIFIED, Attempt, Attempts
 from gateway.http.chat import Parts
@@ -28,6 +29,7 @@ WRITE, WRITE_ALL, LIFT = "stop:write", "stop:all", "stop:lift"
 _MAX_BODY = 8 * 1024
 # A stop waits no longer than this for the record that it is attempted.
 _PATIENCE_SECONDS = 0.3
+_HISTORY_SECONDS = 10.0
 
 
 class _Order(BaseModel):
@@ -123,7 +125,7 @@ class StopDesk:
     async def outcome(self, attempt: Attempt) -> str:
         """Return what the history of its scope tells of an attempt whose gateway is gone: `verified` or `failed`."""
         try:
-            history = await (await self._stored()).history(attempt.details["scope"])
+            history = await in_time(_HISTORY_SECONDS, (await self._stored()).history(attempt.details["scope"]))
         except NoKeysError:
             return FAILED
         values = [json.loads(entry.value or b"{}") for entry in history]
