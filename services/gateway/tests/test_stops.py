@@ -80,14 +80,15 @@ async def test_a_stop_refuses_and_needs_another_person_to_be_lifted(stack, peopl
     assert not await _attempts(stack)
 
 
-async def test_a_key_that_names_nobody_neither_sets_nor_lifts(stack, people) -> None:
-    """Two keys without a user may be one person's, so neither may stand for a second person."""
+async def test_a_key_that_names_nobody_stops_and_does_not_lift(stack, people) -> None:
+    """Two keys without a user may be one person's, so none stands for a second person; a person with a name lifts what it has stopped."""
     nobody = stack.http(await stack.new_key(role="platform_operator", user=""))
-    assert (await nobody.post("/v1/stops", json={"scope": "all", "reason": "drill"})).json()["error"]["code"] == "permission_denied"
-    await people[0].post("/v1/stops", json={"scope": "workflow.x", "reason": "drill"})
-    refused = await nobody.delete("/v1/stops/workflow.x")
-    assert refused.json()["error"]["code"] == "permission_denied"
+    assert (await nobody.post("/v1/stops", json={"scope": "workflow.x", "reason": "drill"})).status_code == 201
+    other = stack.http(await stack.new_key(role="platform_operator", user=""))
+    for key in (nobody, other):
+        assert (await key.delete("/v1/stops/workflow.x")).json()["error"]["code"] == "permission_denied"
     assert [stop["scope"] for stop in (await people[1].get("/v1/stops")).json()["data"]] == ["workflow.x"]
+    assert (await people[0].delete("/v1/stops/workflow.x")).json()["lifted_by"] == "acme/ada"
 
 
 async def test_a_log_that_takes_nothing_does_not_keep_anybody_from_stopping(run, admin) -> None:

@@ -77,8 +77,8 @@ class StopDesk:
         except ValueError as error:
             raise RefusedError("invalid_request", str(error), param="scope") from error
         _require(caller, WRITE, scope)
-        stop = Stop(scope, order.reason, _person(caller), datetime.now(UTC).isoformat(timespec="milliseconds"))
-        attempt = _attempt(exchange, caller, "stop_set", {"scope": scope, "reason": stop.reason})
+        stop = Stop(scope, order.reason, _setter(caller), datetime.now(UTC).isoformat(timespec="milliseconds"))
+        attempt = _attempt(exchange, caller, "stop_set", {"scope": scope, "reason": stop.reason, "by": stop.set_by})
         value = canonical_json({"reason": stop.reason, "set_by": stop.set_by, "set_at": stop.set_at, "attempt": attempt.id})
         await self._attempts.begin(attempt)
         # A log that cannot be written must not keep anybody from stopping: what was begun is kept, and is on record when it can be.
@@ -104,10 +104,10 @@ class StopDesk:
         except (TimeoutError, NatsError, APIError) as error:
             raise UnavailableError(f"the stops cannot be read: {error!r}") from error
         _require(caller, LIFT, scope)
-        stop = decode(scope, entry.value or b"")
-        if stop.set_by == _person(caller):
+        stop, person = decode(scope, entry.value or b""), _person(caller)
+        if stop.set_by == person:
             raise RefusedError("second_person_required")
-        details = {"scope": scope, "set_by": stop.set_by, "set_at": stop.set_at, "reason": stop.reason}
+        details = {"scope": scope, "set_by": stop.set_by, "set_at": stop.set_at, "reason": stop.reason, "by": person}
         attempt = _attempt(exchange, caller, "stop_lifted", details)
         await self._attempts.begin(attempt)
         await self._attempts.record(attempt, ATTEMPTED)
@@ -120,7 +120,7 @@ class StopDesk:
             # Whether it was lifted is found out by the sweep.
             raise UnavailableError(f"the stop was not lifted: {error!r}") from error
         await self._attempts.end(attempt, VERIFIED)
-        await exchange.respond_json({**_shown(stop), "object": "stop.lifted", "lifted_by": _person(caller)})
+        await exchange.respond_json({**_shown(stop), "object": "stop.lifted", "lifted_by": person})
 
     async def outcome(self, attempt: Attempt) -> str:
         """Return what the history of its scope tells of an attempt whose gateway is gone: `verified` or `failed`."""
@@ -146,15 +146,19 @@ def _own(caller: Caller) -> str:
     return scope_of("tenant", caller.tenant)
 
 
+def _setter(caller: Caller) -> str:
+    """Return who this is; a key that names nobody may stop too, for stopping is the safe side."""
+    return f"{caller.tenant}/{caller.user or caller.key_id}"
+
+
 def _person(caller: Caller) -> str:
     """Return who this is; raise RefusedError for a credential that names nobody, for two of these may be one person's."""
     if not caller.user:
-        raise RefusedError("permission_denied", "A stop is set and lifted by people, and this key names nobody.")
+        raise RefusedError("permission_denied", "A stop is lifted by a person, and this key names nobody.")
     return f"{caller.tenant}/{caller.user}"
 
 
 def _attempt(exchange: Exchange, caller: Caller, step: str, details: dict[str, str]) -> Attempt:
-    details = {**details, "by": _person(caller)}
     return Attempt(secrets.token_hex(12), step, caller.tenant, caller.user, exchange.request_id, time.time(), details)
 
 
