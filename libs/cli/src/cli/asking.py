@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.place import Place, at
 
@@ -97,7 +98,7 @@ def ask(
         completion = complete(place, key, body)
     except (AskError, httpx.HTTPError) as error:
         code = getattr(error, "code", "unreachable")
-        err.print(f"[red]strata:[/red] {code}: {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]strata:[/red] {code}: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     if as_json:
         sys.stdout.write(json.dumps(completion) + "\n")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chassis.errors import ServiceError
@@ -63,7 +64,7 @@ def redteam(
     try:
         found = asyncio.run(attack(at(state), {name.strip().upper() for name in items.split(",") if name.strip()}, seed))
     except (httpx.HTTPError, ServiceError, OSError) as error:
-        err.print(f"[red]strata:[/red] {getattr(error, 'code', 'unreachable')}: {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]strata:[/red] {getattr(error, 'code', 'unreachable')}: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     if as_json:
         sys.stdout.write(json.dumps(found) + "\n")

@@ -56,7 +56,7 @@ def show(
     try:
         records = asyncio.run(fetch(at(state), identifier))
     except ServiceError as error:
-        err.print(f"[red]strata:[/red] {error.code}: {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]strata:[/red] {error.code}: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     if as_json:
         sys.stdout.write(json.dumps(records) + "\n")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from chassis import rpc
 from chassis.errors import ServiceError
@@ -45,7 +46,7 @@ def _run(work: Awaitable[Any]) -> Any:
         return asyncio.run(waited())
     except (ServiceError, OSError) as error:
         code = error.code if isinstance(error, ServiceError) else "failed"
-        err.print(f"[red]strata:[/red] {code}: {error}", highlight=False)
+        err.print(f"[red]strata:[/red] {code}: {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from error
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chassis import rpc
@@ -40,7 +41,7 @@ def _run(state: Path, ask: Callable[[KnowledgeServiceStub], Awaitable[Any]]) -> 
     try:
         return asyncio.run(run())
     except ServiceError as error:
-        err.print(f"[red]strata:[/red] {error.code}: {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]strata:[/red] {error.code}: {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.place import repository
 
@@ -51,7 +52,7 @@ def evaluate(
     try:
         result: dict[str, Any] = found[0].load()(data, options=options)
     except (ValueError, OSError) as error:
-        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True, markup=False)
+        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
@@ -69,6 +70,6 @@ def train(
     try:
         result = entry.load()(data, file)
     except (ValueError, OSError) as error:
-        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True, markup=False)
+        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
     out.print_json(json.dumps(result if isinstance(result, dict) else {"written": str(file)}))

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli import counterfactuals
 from cli.connection import bus
@@ -77,7 +78,7 @@ def _or_leave(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return work()
     except (ValueError, OSError) as error:
-        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True, markup=False)
+        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(2) from error
 
 

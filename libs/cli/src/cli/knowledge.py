@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chassis import rpc
@@ -39,7 +40,7 @@ def call(state: Path, method: Callable[[Any], Any], request: Message, *, seconds
     try:
         return asyncio.run(ask())
     except ServiceError as error:
-        err.print(f"[red]strata:[/red] {error} ({error.code})", highlight=False, soft_wrap=True)
+        err.print(f"[red]strata:[/red] {escape(str(error))} ({error.code})", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from chassis.errors import ServiceError
 
@@ -44,7 +45,7 @@ def init(
         connection = Connection(OpenSearchSettings(url=url, ca_file=ca, user=admin_user, password_file=admin_password_file))
         done = setup(connection, state.resolve() / "credentials", _encoder(state))
     except ServiceError as error:
-        err.print(f"[red]strata:[/red] {error}", highlight=False, soft_wrap=True)
+        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
     _show(done, as_json=as_json)
 

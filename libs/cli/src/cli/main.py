@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chassis.provisioning import provision, provision_folders
@@ -31,7 +32,7 @@ DEFAULT_STATE = Path(".strata")
 
 def fail(message: str, code: int = 1) -> typer.Exit:
     """Print one line on standard error and return the exit to raise."""
-    err.print(f"[red]strata:[/red] {message}", highlight=False, soft_wrap=True)
+    err.print(f"[red]strata:[/red] {escape(message)}", highlight=False, soft_wrap=True)
     return typer.Exit(code)
 
 

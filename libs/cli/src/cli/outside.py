@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from evidence import bundles, receipts
 from evidence.findings import Findings
@@ -29,7 +30,7 @@ def trusted(keys: list[str] | None) -> list[Verifier]:
         lines = [line for key in keys or () for line in (Path(key[1:]).read_text().splitlines() if key.startswith("@") else [key])]
         return [parse_verifier(line) for line in lines if line.strip()]
     except (OSError, InvalidNoteError) as error:
-        err.print(f"[red]strata:[/red] {error}", highlight=False)
+        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False)
         raise typer.Exit(2) from error
 
 

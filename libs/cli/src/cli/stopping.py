@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from cli.place import at
 
@@ -26,11 +27,11 @@ def _call(state: Path, key: str, method: str, path: str, body: dict[str, Any] | 
         response = httpx.request(method, url, json=body, headers={"authorization": f"Bearer {key}"}, timeout=10)
         content: dict[str, Any] = response.json()
     except (httpx.HTTPError, ValueError) as error:
-        err.print(f"[red]strata:[/red] unreachable: {error}", highlight=False)
+        err.print(f"[red]strata:[/red] unreachable: {escape(str(error))}", highlight=False)
         raise typer.Exit(1) from error
     if response.status_code >= 400:
         problem = content["error"]
-        err.print(f"[red]strata:[/red] {problem['code']}: {problem['message']}", highlight=False)
+        err.print(f"[red]strata:[/red] {problem['code']}: {escape(problem['message'])}", highlight=False)
         raise typer.Exit(1)
     return content
 
