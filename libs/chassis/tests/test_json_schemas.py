@@ -53,8 +53,12 @@ def test_what_is_not_safe_is_refused(schema: dict[str, Any]) -> None:
 
 
 def test_a_reference_within_is_safe() -> None:
-    """The quick look that the gateway takes lets a schema of definitions pass."""
-    require_own({"$defs": {"n": {"type": "integer"}}, "items": {"$ref": "#/$defs/n"}})
+    """The quick look that the gateway takes lets a schema of definitions pass, and its references are followed."""
+    schema = {"$defs": {"n": {"type": "integer"}}, "items": {"$ref": "#/$defs/n"}}
+    require_own(schema)
+    Schema(schema).validate([1, 2])
+    with pytest.raises(ValidationError):
+        Schema(schema).validate([1, "2"])
 
 
 def _doubling(levels: int) -> dict[str, Any]:
