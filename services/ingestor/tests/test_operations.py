@@ -186,16 +186,16 @@ async def test_the_encoder_is_changed_under_load_and_back(settings: Settings, sh
         stub = KnowledgeServiceStub(channel)
         first = await _until(stub, _settled(20))
         changing = asyncio.create_task(change())
-        switched = await rpc.call(stub.Reembed, pb.ReembedRequest(directory=str(other)), timeout=60)
+        switched = await rpc.call(stub.Reembed, pb.ReembedRequest(directory=str(other)), timeout=240)
         stopped.set()
         added = await changing
         await _until(stub, _settled(20 + added))
         built = LanceIndex.open(settings.index_dir, switched.encoder)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(240):
             while built.without_vector(Kind.FLUID, 1):  # noqa: ASYNC110 - another thread's lane
                 await asyncio.sleep(0.1)
         chunks = [chunk for parts in built.documents(Kind.FLUID, [f"products/{100 + n}" for n in range(added)]).values() for chunk in parts]
-        back = await rpc.call(stub.Reembed, pb.ReembedRequest(rollback=True), timeout=60)
+        back = await rpc.call(stub.Reembed, pb.ReembedRequest(rollback=True), timeout=240)
         last = await _until(stub, _settled(20 + added))
         with pytest.raises(InvalidArgumentError) as caught:
             await rpc.call(stub.Reembed, pb.ReembedRequest(directory="/nowhere/at/all"), timeout=30)

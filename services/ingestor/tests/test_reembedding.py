@@ -88,6 +88,26 @@ def test_every_version_arrives_and_only_once(tmp_path: Path, library: Library, e
     assert (again.documents, again.embedded) == (0, 0)
 
 
+def test_it_ends_where_rows_change_as_fast_as_it_copies(tmp_path: Path, library: Library, encoder: Encoder) -> None:
+    """As many documents are written during each pass as it brings: what is left waits for the switch and arrives with it."""
+    source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "two")
+    numbers = iter(range(1000, 10_000))
+
+    class Chased(Turned):
+        """Whenever it embeds for a pass, somebody writes as many documents."""
+
+        def encode(self, texts: Sequence[str]) -> Vectors:
+            if "Rule" in texts[0]:
+                library.put([_document(next(numbers)) for _ in texts])
+            return super().encode(texts)
+
+    report = Reembedding(source, target, encoder, Chased(encoder)).run(threading.RLock(), lambda: None, ["rules"])
+
+    assert report.passes == 3
+    assert report.documents == 120
+    assert target.holdings()["rules"].documents == 120
+
+
 def test_what_is_written_while_it_is_built_arrives_too(tmp_path: Path, library: Library, encoder: Encoder) -> None:
     """Puts and withdrawals between the passes, and until the switch, are in the index that is searched afterwards."""
     source, target = LanceIndex.create(tmp_path, "one"), LanceIndex.create(tmp_path, "two")

@@ -27,6 +27,7 @@ _FEW_WORDS = 16
 _ANYBODY = "strata"
 _PASSES = 20
 _FEW = 32
+_FEWER = 0.75
 
 
 @dataclass
@@ -55,9 +56,7 @@ class Reembedding:
         FailedPreconditionError with code `retrieval_gate_failed` when the new index finds less; nothing has switched then.
         """
         report = Report()
-        # Where rows change all the time something always differs; few documents may wait for the last pass.
-        while len(self._copy(report)) > _FEW and report.passes < _PASSES:
-            log.info("reembedding_pass", passes=report.passes, documents=report.documents, embedded=report.embedded)
+        self._catch_up(report)
         self._target.tidy()
         self._gate(report, collections)
         with writing:
@@ -68,6 +67,14 @@ class Reembedding:
         log.info("reembedding_done", documents=report.documents, embedded=report.embedded)
         return report
 
+    def _catch_up(self, report: Report) -> None:
+        """Copy while that leaves fewer and fewer to copy; where rows change all the time something always differs."""
+        before, left = float("inf"), len(self._copy(report))
+        # A pass that meets nearly as many as the last one keeps step with the changes and no more: the rest waits for the last pass.
+        while left > _FEW and left < _FEWER * before and report.passes < _PASSES:
+            log.info("reembedding_pass", passes=report.passes, documents=report.documents, embedded=report.embedded)
+            before, left = left, len(self._copy(report))
+
     def _copy(self, report: Report, *, late: bool = False) -> list[tuple[Kind, str]]:
         """Bring every document that differs to the target, `late` without vectors that it does not know; return which did."""
         report.passes += 1
@@ -76,7 +83,9 @@ class Reembedding:
             for keys in self._differing(kind):
                 stored = self._source.documents(kind, keys)
                 already = known_vectors(chunk for chunks in self._target.documents(kind, keys).values() for chunk in chunks)
-                moved = {key: self._moved(chunks, already, report, late=late) for key, chunks in stored.items()}
+                moved = dict[str, list[Chunk]]((key, []) for key in stored)
+                for chunk in self._moved([c for chunks in stored.values() for c in chunks], already, report, late=late):
+                    moved[chunk.document_key].append(chunk)
                 self._target.replace(kind, moved)
                 differing += [(kind, key) for key in keys]
         report.documents += len(differing)
