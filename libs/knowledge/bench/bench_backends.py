@@ -225,16 +225,21 @@ def measure(index: Index, some: Sequence[Query], node: int = 0) -> dict[str, Any
         }
 
 
-def theirs(connection: Connection, encoder: str, query: Query, size: int = LIMIT) -> Any:
-    """Return the answer of OpenSearch's own hybrid query with its normalization processor; rows are read as ours are."""
+def theirs(connection: Connection, encoder: str, query: Query, size: int = LIMIT, *, places: bool = False) -> Any:
+    """Return the answer of OpenSearch's own hybrid query with its normalization processor; rows are read as ours are.
+
+    `places` joins the legs by reciprocal ranks (its score ranker) instead.
+    """
     words = queries.lexical(query.text, query.visible, LIMIT)
     near = queries.nearest(query.vector, query.visible, LIMIT)
-    processor = {"normalization": {"technique": "min_max"}, "combination": {"technique": "arithmetic_mean"}}
+    by_score = {"normalization": {"technique": "min_max"}, "combination": {"technique": "arithmetic_mean"}}
+    by_place = {"combination": {"technique": "rrf", "rank_constant": 60}}
+    processor = {"score-ranker-processor": by_place} if places else {"normalization-processor": by_score}
     body = {
         **{name: part for name, part in words.items() if name != "sort"},
         "size": size,
         "query": {"hybrid": {"queries": [words["query"], near["query"]], "pagination_depth": LIMIT}},
-        "search_pipeline": {"phase_results_processors": [{"normalization-processor": processor}]},
+        "search_pipeline": {"phase_results_processors": [processor]},
     }
     return connection.search(",".join(read_alias(kind, encoder) for kind in Kind), body)
 

@@ -4,7 +4,8 @@
     python services/retriever/bench/bench_fusion.py --data FOLDER --split dev [--cache VECTORS.sqlite]
 
 The cluster is the one that STRATA_TEST_OPENSEARCH_URL names. Prints one line of JSON: metrics of the search as served, of our fusion
-without reranking and of the engine's own hybrid query, all with candidates of a hundred from each leg, and paired differences.
+without reranking and of the engine's own hybrid query, both by scores (min-max) and by places (reciprocal rank fusion), all with candidates
+of a hundred from each leg, and paired differences to our min-max and to the engine's.
 """
 
 import argparse
@@ -37,12 +38,12 @@ from retriever.retrieval import Found
 from testkit.opensearch import running_opensearch
 
 
-def theirs(connection: Connection, own: str, encoder: Any) -> Any:
+def theirs(connection: Connection, own: str, encoder: Any, *, places: bool = False) -> Any:
     """Return the engine's own search in the form that is judged."""
 
     def ask(query: str, vector: Vectors, at: dt.datetime) -> Found:
         visible = Visibility("eval", frozenset(), ("eval",), at)
-        hits = load.theirs(connection, own, load.Query(query, vector, visible))["hits"]["hits"]
+        hits = load.theirs(connection, own, load.Query(query, vector, visible), places=places)["hits"]["hits"]
         chunks = [(unpack(b64decode(hit["fields"]["payload"][0] + "==")), float(hit["_score"])) for hit in hits]
         return Found([Candidate(chunk, score, 0.0, 0.0) for chunk, score in chunks], {})
 
@@ -76,14 +77,19 @@ def main() -> None:
         ways = {
             "served": bench.rank,
             "ours": partial(bench.rank, rerank=False),
+            "ours_rrf": partial(bench.rank, rerank=False, fusion="rrf"),
             "theirs": theirs(connection, own, encoder),
+            "theirs_rrf": theirs(connection, own, encoder, places=True),
         }
         runs = {name: judge(collection.queries, scored, search) for name, search in ways.items()}
     finally:
         connection.call("DELETE", f"/strata-*-{own}-*", seconds=60)
-    minus = {name: metrics.difference(runs[name].rows, runs["theirs"].rows, "ndcg@10") for name in ("served", "ours")}
+    minus = {
+        f"{name}_minus_{other}": metrics.difference(runs[name].rows, runs[other].rows, "ndcg@10")
+        for name, other in (("served", "theirs"), ("ours", "theirs"), ("ours", "ours_rrf"), ("theirs", "theirs_rrf"))
+    }
     every = {name: metrics.summary(run.rows) for name, run in runs.items()}
-    line = {"split": collection.split, "n": len(scored), "load_before": round(load_before, 1), **every, "minus_theirs": minus}
+    line = {"split": collection.split, "n": len(scored), "load_before": round(load_before, 1), **every, "differences": minus}
     print(json.dumps(line))  # noqa: T201 - its output
 
 
