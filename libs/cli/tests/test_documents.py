@@ -7,11 +7,14 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest_asyncio
 import yaml
+from typer.testing import CliRunner
 
+from cli.main import app
 from contracts.identities import BY_NAME
 from testkit.nats import NatsServer
 
@@ -46,11 +49,10 @@ async def ingestor(bus: NatsServer, tmp_path: Path) -> AsyncIterator[Path]:
 
 
 async def _strata(state: Path, *arguments: str) -> tuple[int, str, str]:
-    pipe = asyncio.subprocess.PIPE
-    command = [sys.executable, "-m", "cli", "knowledge", *arguments, "--state", str(state)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env={**os.environ, "COLUMNS": "200"})
-    out, err = await process.communicate()
-    return process.returncode or 0, out.decode(), err.decode()
+    # In this process: a start of the command takes longer than what is asked.
+    with patch.dict(os.environ):
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["knowledge", *arguments, "--state", str(state)])
+    return result.exit_code, result.stdout, result.stderr
 
 
 async def test_put_withdraw_and_due(ingestor: Path, tmp_path: Path) -> None:

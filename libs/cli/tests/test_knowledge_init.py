@@ -40,5 +40,5 @@ def test_init_says_what_is_wrong(tmp_path: Path) -> None:
     password.write_text("x")
     runner = CliRunner()
     result = runner.invoke(app, ["knowledge", "init", "--url", "http://127.0.0.1:1", "--admin-password-file", str(password)])
-    assert (result.exit_code, "does not answer" in result.output) == (1, True)
+    assert (result.exit_code, "does not answer" in result.output) == (3, True)
     assert runner.invoke(app, ["knowledge", "init", "--url", "http://127.0.0.1:1"]).exit_code == 2

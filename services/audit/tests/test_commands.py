@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from cli.auditing import audit_app
+from cli.main import app
 
 from .test_verification import _write
 
@@ -20,7 +20,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _run(state: Path, *arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(audit_app, [*arguments, "--state", str(state)])
+    result = CliRunner().invoke(app, ["audit", *arguments, "--state", str(state)])
     return result.exit_code, result.stdout
 
 
@@ -47,7 +47,7 @@ def test_what_cannot_be_proven_ends_with_an_error(state: Path) -> None:
         ("consistency", "30", "20"): "invalid_request",
     }
     for command, code in expected.items():
-        result = CliRunner().invoke(audit_app, [*command, "--json", "--state", str(state)])
+        result = CliRunner().invoke(app, ["audit", *command, "--json", "--state", str(state)])
         assert (result.exit_code, result.stdout) == (1, "")
         assert result.stderr.startswith(f"strata: {code}: ")
 

@@ -1,28 +1,22 @@
 """`strata redteam`: attacks and harmless twins against a running stack, by the OWASP lists."""
 
 import asyncio
-import json
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
-from chassis.errors import ServiceError
 from cli.connection import settings
 from cli.keys import create_key
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at, repository
 from redteam.running import report, run
 from redteam.seeds import load
 from redteam.target import connected
 
 out, err = Console(), Console(stderr=True)
-DEFAULT_STATE = Path(".strata")
 _TENANT = "redteam"
 # Name of the key, tenant, role, user.
 _KEYS = (
@@ -53,21 +47,17 @@ def _in_an_hour() -> str:
 
 
 def redteam(
-    state: Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")] = DEFAULT_STATE,
+    state: State = DEFAULT_STATE,
     items: Annotated[str, typer.Option(help="Comma-separated items, such as LLM01,ASI07; empty runs all.")] = "",
     seed: Annotated[int, typer.Option(help="Seed of the variants.")] = 7,
     most: Annotated[float, typer.Option(help="Exit with 1 when a larger share of the attacks got through.")] = 1.0,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Attack the running stack with every item of the OWASP lists, and with twins that must pass."""
-    try:
-        found = asyncio.run(attack(at(state), {name.strip().upper() for name in items.split(",") if name.strip()}, seed))
-    except (httpx.HTTPError, ServiceError, OSError) as error:
-        err.print(f"[red]strata:[/red] {getattr(error, 'code', 'unreachable')}: {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
+    found = asyncio.run(attack(at(state), {name.strip().upper() for name in items.split(",") if name.strip()}, seed))
     if as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        print_json(found)
     else:
         _print(found)
     if (found["attack_success"]["rate"] or 0) > most:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import entry_points
@@ -14,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from chassis import rpc
-from chassis.errors import ServiceError
+from chassis.errors import InternalError
 from chassis.messaging import to_json
 from cli.connection import settings
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at
 from strata.audit.v1.audit_service_pb2 import GetTraceRequest
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -24,9 +24,7 @@ from strata.gateway.v1.gateway_events_pb2 import Caller
 
 trace_app = typer.Typer(no_args_is_help=True, help="What happened to a request.")
 audit_app = typer.Typer(no_args_is_help=True, help="The log that nobody can alter.")
-out, err = Console(), Console(stderr=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
-DEFAULT_STATE = Path(".strata")
+out = Console()
 _COLOURS = {"succeeded": "green", "failed": "red", "rejected": "red", "skipped": "dim"}
 
 
@@ -50,16 +48,12 @@ def show(
     identifier: Annotated[str, typer.Argument(metavar="ID", help="Request id or trace id.")],
     state: State = DEFAULT_STATE,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the full story of a request."""
-    try:
-        records = asyncio.run(fetch(at(state), identifier))
-    except ServiceError as error:
-        err.print(f"[red]strata:[/red] {error.code}: {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    records = asyncio.run(fetch(at(state), identifier))
     if as_json:
-        sys.stdout.write(json.dumps(records) + "\n")
+        print_json(records)
         return
     print_story(records)
 
@@ -85,7 +79,6 @@ def print_story(records: list[dict[str, Any]]) -> None:
 
 
 Log = Annotated[Path | None, typer.Option(help="Folder of the log; empty takes the one of the stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _installed(group: str) -> Any:
@@ -111,7 +104,7 @@ def verify(
     kept = [path.read_bytes().decode(errors="replace") for path in files]
     result = _installed("strata.verifiers")(folder, kept=kept, keys=key or (), witness_keys=witness_key or ())
     if as_json:
-        sys.stdout.write(json.dumps(asdict(result)) + "\n")
+        print_json(asdict(result))
     elif result.intact:
         witnessed = f", {result.cosigned} of them cosigned by {', '.join(result.witnesses)}" if result.cosigned else ""
         out.print(f"[green]intact[/green]: {result.size} records, head {result.head}{witnessed}", highlight=False, soft_wrap=True)
@@ -126,12 +119,10 @@ def verify(
 def _print_proof(folder: Path, make: Callable[[Any], dict[str, Any]], *, as_json: bool, summary: str) -> None:
     try:
         found = make(_installed("strata.provers")(folder))
-    except (ServiceError, OSError, ValueError) as error:
-        code = error.code if isinstance(error, ServiceError) else "internal_error"
-        err.print(f"[red]strata:[/red] {code}: {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    except ValueError as error:
+        raise InternalError(f"the log is not as it was written: {error}") from error
     if as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        print_json(found)
     else:
         out.print(summary.format(**found), highlight=False, soft_wrap=True, markup=False)
 

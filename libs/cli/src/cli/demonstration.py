@@ -5,21 +5,20 @@ import json
 import time
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from rich.console import Console
 from rich.rule import Rule
 
-from cli.asking import AskError, complete, show_origin, stream
+from cli.asking import complete, show_origin, stream
 from cli.auditing import fetch, print_story
+from cli.connection import GatewayError
 from cli.keys import create_key
+from cli.options import DEFAULT_STATE, State
 from cli.place import Place, at, repository
 
 out = Console(soft_wrap=True, highlight=False)
-DEFAULT_STATE = Path(".strata")
 TENANT = "demo"
 
 
@@ -54,9 +53,9 @@ def send(place: Place, key: str, sample: dict[str, Any], *, show: bool = True) -
                 out.print(f"[bold cyan]<[/bold cyan] {outcome.text}", markup=True)
             return outcome
         return _send_streamed(place, key, sample, show=show)
-    except AskError as error:
+    except GatewayError as error:
         if show:
-            out.print(f"[bold cyan]<[/bold cyan] [yellow]refused, HTTP {error.status} {error.code}[/yellow]: {error}")
+            out.print(f"[bold cyan]<[/bold cyan] [yellow]refused, HTTP {error.http_status} {error.code}[/yellow]: {error}")
         return Outcome("", {}, error.code)
 
 
@@ -128,7 +127,7 @@ def _show_trace(place: Place, trace: str) -> None:
 
 
 def demo(
-    state: Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")] = DEFAULT_STATE,
+    state: State = DEFAULT_STATE,
     domain: Annotated[str, typer.Option(help="Only the samples of this domain.")] = "",
 ) -> None:
     """Send the sample requests, show what comes back, then the trace of one and the proof of the log."""
@@ -137,11 +136,7 @@ def demo(
     out.print(
         f"[bold]{len(chosen)} requests to {place.gateway_url}[/bold]: gateway, bus, guardrail, router, retriever, tools, model, and back.\n"
     )
-    try:
-        failed, trace = _ask_all(place, chosen)
-    except httpx.HTTPError as error:
-        out.print(f"[red]strata:[/red] the gateway does not answer: {error!r}")
-        raise typer.Exit(3) from error
+    failed, trace = _ask_all(place, chosen)
     if trace:
         out.print(Rule(f"[bold]strata trace show {trace}[/bold]", align="left"))
         _show_trace(place, trace)

@@ -2,22 +2,20 @@
 
 import asyncio
 import getpass
-import json
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from chassis import rpc
-from chassis.errors import ServiceError
+from chassis.errors import NotFoundError
 from chassis.messaging import to_json
 from cli import bundling, outside
-from cli.auditing import DEFAULT_STATE, AsJson, State, audit_app
+from cli.auditing import audit_app
 from cli.connection import settings
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import at
 from strata.audit.v1 import audit_service_pb2 as pb
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceStub
@@ -42,12 +40,7 @@ def _run(work: Awaitable[Any]) -> Any:
     async def waited() -> Any:
         return await work
 
-    try:
-        return asyncio.run(waited())
-    except (ServiceError, OSError) as error:
-        code = error.code if isinstance(error, ServiceError) else "failed"
-        err.print(f"[red]strata:[/red] {code}: {escape(str(error))}", highlight=False)
-        raise typer.Exit(1) from error
+    return asyncio.run(waited())
 
 
 def _call(state: Path, method: Callable[[Any], Any], request: Any, *, seconds: float = _TIMEOUT_SECONDS) -> Any:
@@ -62,7 +55,7 @@ def _call(state: Path, method: Callable[[Any], Any], request: Any, *, seconds: f
 
 def _tell(content: dict[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(content) + "\n")
+        print_json(content)
     else:
         out.print(text, highlight=False, markup=False)
 
@@ -168,8 +161,7 @@ def lift_hold(
     """End a hold."""
     request = pb.LiftHoldRequest(caller=operator(), tenant=tenant, subject=subject, reason=reason)
     if not _call(state, lambda stub: stub.LiftHold, request).lifted:
-        err.print("[red]strata:[/red] there is no such hold", highlight=False)
-        raise typer.Exit(1)
+        raise NotFoundError("there is no such hold")
     err.print(f"lifted: {subject or 'everybody'} of {tenant}", highlight=False)
 
 

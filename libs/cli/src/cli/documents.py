@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-import json
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,38 +9,30 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from chassis import rpc
-from chassis.errors import ServiceError
 from chassis.messaging import to_json
 from cli.connection import settings
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import at
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 
-out, err = Console(), Console(stderr=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-DEFAULT_STATE = Path(".strata")
+out = Console()
 _PIECE_BYTES = 64 * 1024
 _SECONDS = 180.0
 
 
 def _run(state: Path, ask: Callable[[KnowledgeServiceStub], Awaitable[Any]]) -> Any:
-    """Ask ingestor of a running stack; leave with one line when it refuses or does not answer."""
+    """Ask ingestor of a running stack; raise ServiceError when it refuses or does not answer."""
     found = settings(at(state))
 
     async def run() -> Any:
         async with rpc.channel(found, "cli", "ingestor") as channel:
             return await ask(KnowledgeServiceStub(channel))
 
-    try:
-        return asyncio.run(run())
-    except ServiceError as error:
-        err.print(f"[red]strata:[/red] {error.code}: {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    return asyncio.run(run())
 
 
 def put(
@@ -76,7 +66,7 @@ def put(
     header = pb.UploadHeader(collection=collection, file_name=file.name, document=document, size_bytes=size)
     answer = _run(state, lambda stub: rpc.send(stub.UploadDocument, _pieces(header, file), timeout=_SECONDS))
     if as_json:
-        _write(to_json(answer))
+        print_json(to_json(answer))
         return
     what = "stored" if answer.changed else "unchanged"
     supersedes = f", supersedes {answer.supersedes}" if answer.supersedes else ""
@@ -119,7 +109,7 @@ def withdraw(
     request = pb.DeleteDocumentRequest(collection=collection, document_id=document_id, version=version, reason=reason, tenant=tenant)
     answer = _run(state, lambda stub: rpc.call(stub.DeleteDocument, request, timeout=_SECONDS))
     if as_json:
-        _write({"collection": collection, "document_id": document_id, "version": version, "changed": answer.changed})
+        print_json({"collection": collection, "document_id": document_id, "version": version, "changed": answer.changed})
     else:
         out.print(f"{'withdrawn' if answer.changed else 'not there'}: {collection}/{document_id} {version}", highlight=False)
     if not answer.changed:
@@ -135,7 +125,7 @@ def due(
     """List collections and documents whose review is due; exit code 4 when there are any."""
     answer = _run(state, lambda stub: rpc.call(stub.ListDueReviews, pb.ListDueReviewsRequest(on=on), timeout=_SECONDS))
     if as_json:
-        _write({"due": [to_json(entry) for entry in answer.due]})
+        print_json({"due": [to_json(entry) for entry in answer.due]})
     elif not answer.due:
         out.print("nothing is due")
     else:
@@ -146,7 +136,3 @@ def due(
         out.print(table)
     if answer.due:
         raise typer.Exit(4)
-
-
-def _write(value: object) -> None:
-    sys.stdout.write(json.dumps(value) + "\n")

@@ -1,19 +1,19 @@
 """`strata eval` and `strata router train`: judge the product's own decisions on any file."""
 
 import json
-import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from cli.leaving import InputError
+from cli.options import AsJson, print_json
 from cli.place import repository
 
 router_app = typer.Typer(no_args_is_help=True, help="The router's classifiers.")
-out, err = Console(), Console(stderr=True)
+out = Console()
 
 
 @router_app.callback()
@@ -33,7 +33,7 @@ def evaluate(
     taxonomy: Annotated[Path | None, typer.Option(help="Taxonomy made by `strata router train`, for routing.")] = None,
     *,
     ablate: Annotated[bool, typer.Option("--ablate", help="Also score each part alone.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Score a suite on data that it has never seen."""
     import os
@@ -41,21 +41,18 @@ def evaluate(
     os.environ.setdefault("STRATA_HOME", str(repository()))
     found = list(entry_points(group="strata.evals", name=suite))
     if not found:
-        err.print(f"[red]strata:[/red] unknown suite {suite!r}; known: {suites()}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2)
+        raise InputError(f"unknown suite {suite!r}; known: {suites()}")
     if wrong := [item for item in option or [] if "=" not in item]:
-        err.print(f"[red]strata:[/red] option {wrong[0]!r} is not name=value", highlight=False, soft_wrap=True)
-        raise typer.Exit(2)
+        raise InputError(f"option {wrong[0]!r} is not name=value")
     options = dict(item.split("=", 1) for item in option or [])
     options |= {"taxonomy": str(taxonomy)} if taxonomy else {}
     options |= {"ablate": "true"} if ablate else {}
     try:
         result: dict[str, Any] = found[0].load()(data, options=options)
     except (ValueError, OSError) as error:
-        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
+        raise InputError(str(error)) from error
     if as_json:
-        sys.stdout.write(json.dumps(result) + "\n")
+        print_json(result)
     else:
         out.print_json(json.dumps(result))
 
@@ -70,6 +67,5 @@ def train(
     try:
         result = entry.load()(data, file)
     except (ValueError, OSError) as error:
-        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
+        raise InputError(str(error)) from error
     out.print_json(json.dumps(result if isinstance(result, dict) else {"written": str(file)}))

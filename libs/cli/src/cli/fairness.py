@@ -13,20 +13,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from cli import counterfactuals
 from cli.connection import bus
+from cli.leaving import InputError
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import at, repository
 from contracts.subjects import FAIRNESS
 from strata.guardrail.v1.guardrail_events_pb2 import FairnessMeasured, GroupOutcome
 
 app = typer.Typer(no_args_is_help=True, help="Whether people fare differently.")
-out, err = Console(), Console(stderr=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
+out = Console()
 Publish = Annotated[bool, typer.Option("--publish", help="Publish the figures as signals on the bus of a running stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-DEFAULT_STATE = Path(".strata")
 
 
 @app.command()
@@ -41,7 +39,7 @@ def report(
     # Its statistics take seconds to import, which no other command should wait for.
     from cli import disparities
 
-    result = _or_leave(lambda: disparities.report(disparities.read(data)))
+    result = _of_input(lambda: disparities.report(disparities.read(data)))
     if publish:
         asyncio.run(_publish(state, list(_of_report(result))))
     _print(result, as_json=as_json)
@@ -64,7 +62,7 @@ def counterfactual(
     stages = counterfactuals.Stages(before, screen, after)
     # What services log while they load belongs to nobody's JSON.
     with redirect_stdout(sys.stderr):
-        result = _or_leave(lambda: counterfactuals.compare(counterfactuals.read_names(names), stages))
+        result = _of_input(lambda: counterfactuals.compare(counterfactuals.read_names(names), stages))
     if publish:
         asyncio.run(_publish(state, list(_of_counterfactual(result))))
     _print(result, as_json=as_json)
@@ -74,17 +72,16 @@ def _loaded(group: str) -> list[Any]:
     return [entry.load() for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)]
 
 
-def _or_leave(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _of_input(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
         return work()
     except (ValueError, OSError) as error:
-        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from error
+        raise InputError(str(error)) from error
 
 
 def _print(result: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(result) + "\n")
+        print_json(result)
     else:
         out.print_json(json.dumps(result))
 

@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Any
 
 import bcrypt
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from chassis.provisioning import retire_release_key, rotate_signing_key, write_bus_configuration, write_private
 from cli.connection import bus
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at
 from contracts import keys
 from contracts.identities import tenant_permissions
@@ -25,9 +25,6 @@ from contracts.subjects import InvalidTokenError, token
 
 app = typer.Typer(no_args_is_help=True, help="API keys of tenants.")
 out, err = Console(), Console(stderr=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-DEFAULT_STATE = Path(".strata")
 
 
 async def create_key(place: Place, record: dict[str, Any]) -> keys.NewKey:
@@ -63,7 +60,7 @@ def create(
     if nats:
         _let_in(place, tenant, key)
     if as_json:
-        sys.stdout.write(json.dumps({"key": key.plain, "key_id": key.key_id, "tenant": tenant, "role": role}) + "\n")
+        print_json({"key": key.plain, "key_id": key.key_id, "tenant": tenant, "role": role})
     else:
         err.print(f"key {key.key_id} for tenant {tenant}, role {role}; it is shown only now:", highlight=False)
         sys.stdout.write(key.plain + "\n")
@@ -92,7 +89,7 @@ def rotate_signing(state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> 
     """Give guardrail a new key for its releases, without a pause; releases of the old one stay valid until it is retired."""
     old, new = rotate_signing_key(at(state).state_dir)
     if as_json:
-        sys.stdout.write(json.dumps({"old": old, "new": new}) + "\n")
+        print_json({"old": old, "new": new})
     else:
         out.print(
             f"releases are signed by {new}; retire {old} when its answers are no longer read (a day)", highlight=False, soft_wrap=True
@@ -125,7 +122,7 @@ def list_keys(state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
     shown = ("key_id", "tenant", "role", "user", "created_at", "expires_at", "revoked")
     rows = [{name: record.get(name) for name in shown} for record in asyncio.run(_records(at(state)))]
     if as_json:
-        sys.stdout.write(json.dumps(rows) + "\n")
+        print_json(rows)
         return
     table = Table(*shown)
     for row in rows:

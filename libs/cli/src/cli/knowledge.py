@@ -9,39 +9,31 @@ from typing import Annotated, Any
 import typer
 from google.protobuf.message import Message
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from chassis import rpc
-from chassis.errors import ServiceError
 from chassis.messaging import to_json
 from cli import documents, knowledge_init
 from cli.connection import settings
+from cli.options import DEFAULT_STATE, AsJson, State
 from cli.place import at
 from strata.ingestor.v1 import knowledge_service_pb2 as pb
 from strata.ingestor.v1.knowledge_service_pb2_grpc import KnowledgeServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="The knowledge: its documents, its freshness, its index.")
-out, err = Console(), Console(stderr=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-DEFAULT_STATE = Path(".strata")
+out = Console()
 _HOUR = 3600.0
 
 
 def call(state: Path, method: Callable[[Any], Any], request: Message, *, seconds: float = 30) -> Any:
-    """Call ingestor of a running stack; leave with one line when it refuses or does not answer."""
+    """Call ingestor of a running stack; raise ServiceError when it refuses or does not answer."""
     found = settings(at(state))
 
     async def ask() -> Any:
         async with rpc.channel(found, "cli", "ingestor") as channel:
             return await rpc.call(method(KnowledgeServiceStub(channel)), request, timeout=seconds)
 
-    try:
-        return asyncio.run(ask())
-    except ServiceError as error:
-        err.print(f"[red]strata:[/red] {escape(str(error))} ({error.code})", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    return asyncio.run(ask())
 
 
 @app.command()

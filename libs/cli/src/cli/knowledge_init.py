@@ -1,23 +1,18 @@
 """`strata knowledge init`: what OpenSearch needs before ingestor and retriever use it."""
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
-from chassis.errors import ServiceError
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 
 # Every start of the command reads this file, and what it needs takes a third of such a start.
 if TYPE_CHECKING:
     from knowledge.opensearch_provisioning import Setup
 
-out, err = Console(), Console(stderr=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
-DEFAULT_STATE = Path(".strata")
+out = Console()
 
 
 def init(
@@ -33,7 +28,7 @@ def init(
         Path | None, typer.Option(exists=True, dir_okay=False, help="File whose first line is that user's password.")
     ] = None,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make roles, users, templates, indices and aliases on OpenSearch; what is there is kept, so it can be run again."""
     from knowledge.opensearch_client import Connection, OpenSearchSettings
@@ -41,13 +36,8 @@ def init(
 
     if admin_user and admin_password_file is None:
         raise typer.BadParameter("--admin-password-file is needed, or --admin-user '' for a cluster without users")
-    try:
-        connection = Connection(OpenSearchSettings(url=url, ca_file=ca, user=admin_user, password_file=admin_password_file))
-        done = setup(connection, state.resolve() / "credentials", _encoder(state))
-    except ServiceError as error:
-        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
-    _show(done, as_json=as_json)
+    connection = Connection(OpenSearchSettings(url=url, ca_file=ca, user=admin_user, password_file=admin_password_file))
+    _show(setup(connection, state.resolve() / "credentials", _encoder(state)), as_json=as_json)
 
 
 def _encoder(state: Path) -> str:
@@ -62,7 +52,7 @@ def _encoder(state: Path) -> str:
 def _show(done: "Setup", *, as_json: bool) -> None:
     if as_json:
         content = {"templates": done.templates, "users": {name: str(file) for name, file in done.users.items()}, "indices": done.indices}
-        sys.stdout.write(json.dumps(content) + "\n")
+        print_json(content)
         return
     out.print(f"templates: {', '.join(done.templates)}", highlight=False, soft_wrap=True)
     for name, file in done.users.items():

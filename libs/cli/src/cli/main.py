@@ -1,7 +1,6 @@
 """The `strata` command line."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -12,28 +11,22 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from chassis.errors import DeadlineError
 from chassis.provisioning import provision, provision_folders
 from cli import asking, attacking, auditing, demonstration, disclosing, evaluating, fairness, keys, knowledge, reviewing, stopping, webhooks
 from cli.connection import Settings, declare
+from cli.leaving import Group, InputError
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at
 from cli.processes import is_running
 from cli.supervisor import StartError, Supervisor, taken_ports
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Run and inspect a Strata stack.", pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Group, no_args_is_help=True, add_completion=False, help="Run and inspect a Strata stack.", pretty_exceptions_enable=False
+)
 out, err = Console(), Console(stderr=True)
-
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
-DEFAULT_STATE = Path(".strata")
-
-
-def fail(message: str, code: int = 1) -> typer.Exit:
-    """Print one line on standard error and return the exit to raise."""
-    err.print(f"[red]strata:[/red] {escape(message)}", highlight=False, soft_wrap=True)
-    return typer.Exit(code)
 
 
 @app.command()
@@ -52,9 +45,9 @@ def up(
         if detach and running["ready"]:
             err.print(f"already running, supervisor pid {running['supervisor']}")
             return
-        raise fail(f"a stack already runs under {place.state_dir} (supervisor pid {running['supervisor']}); `strata down` stops it")
+        raise StartError(f"a stack already runs under {place.state_dir} (supervisor pid {running['supervisor']}); `strata down` stops it")
     if lines := taken_ports(place, engine=engine):
-        raise fail("; ".join(lines) + f". Stop what runs there, or use another --offset (now {offset}).")
+        raise StartError("; ".join(lines) + f". Stop what runs there, or use another --offset (now {offset}).")
     place.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     if detach:
         _detach(place, engine=engine, timeout=timeout)
@@ -75,10 +68,7 @@ def _foreground(place: Place, *, engine: bool) -> None:
             loop.add_signal_handler(number, supervisor.stop)
         await supervisor.run()
 
-    try:
-        asyncio.run(run())
-    except StartError as error:
-        raise fail(str(error)) from error
+    asyncio.run(run())
 
 
 def _detach(place: Place, *, engine: bool, timeout: float) -> None:
@@ -106,12 +96,12 @@ def _detach(place: Place, *, engine: bool, timeout: float) -> None:
             return
         if child.poll() is not None:
             _copy(log, position)
-            raise fail("the stack did not start; see above", child.returncode or 1)
+            raise StartError("the stack did not start; see above")
         time.sleep(0.2)
     waiting = ", ".join(p["name"] for p in (place.stack() or {"processes": []})["processes"] if not p["ready"])
     child.terminate()
     child.wait(60)
-    raise fail(f"not ready after {timeout:.0f} s: {waiting}; see {place.state_dir}/logs")
+    raise StartError(f"not ready after {timeout:.0f} s: {waiting}; see {place.state_dir}/logs")
 
 
 def _copy(log: Path, position: int) -> int:
@@ -158,7 +148,7 @@ def down(state: State = DEFAULT_STATE) -> None:
     deadline = time.monotonic() + 60
     while any(is_running(pid) for pid in pids):
         if time.monotonic() > deadline:
-            raise fail(f"still running after 60 s: {[pid for pid in pids if is_running(pid)]}")
+            raise DeadlineError(f"still running after 60 s: {[pid for pid in pids if is_running(pid)]}")
         time.sleep(0.1)
     place.stack_file.unlink(missing_ok=True)
     err.print("stopped")
@@ -171,7 +161,7 @@ def status(state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
     alive = bool(stack) and is_running(stack["supervisor"]) if stack else False
     rows: list[dict[str, Any]] = stack["processes"] if stack and alive else []
     if as_json:
-        sys.stdout.write(json.dumps({"running": alive, "ready": bool(stack and alive and stack["ready"]), "processes": rows}) + "\n")
+        print_json({"running": alive, "ready": bool(stack and alive and stack["ready"]), "processes": rows})
     elif not alive:
         out.print("nothing runs here; `strata up` starts it")
     else:
@@ -195,7 +185,7 @@ def logs(
     folder = at(state).state_dir / "logs"
     known = sorted(path.stem for path in folder.glob("*.log"))
     if service and service not in known:
-        raise fail(f"unknown process {service!r}; known: {known}")
+        raise InputError(f"unknown process {service!r}; known: {known}")
     command = [
         "tail",
         "-n",

@@ -1,44 +1,41 @@
 """`strata audit verify-receipt` and `verify-bundle`: what outsiders check with a file and public keys, and no stack."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from cli.leaving import InputError
+from cli.options import AsJson, print_json
 from evidence import bundles, receipts
 from evidence.findings import Findings
 from tlog.notes import InvalidNoteError, Verifier, parse_verifier
 
 app = typer.Typer(no_args_is_help=True, help="Check receipts and evidence offline.")
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+out = Console(soft_wrap=True)
 _LARGEST_RECEIPT = 1024**2
 File = Annotated[Path, typer.Argument(metavar="FILE", help="File to check.", exists=True, dir_okay=False)]
 Keys = Annotated[
     list[str] | None,
     typer.Option("--key", help="Verifier key of the log or of a witness, or @FILE with one a line; each witness given must have signed."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def trusted(keys: list[str] | None) -> list[Verifier]:
-    """Return the keys of the command line; leave with one line when one is none."""
+    """Return the keys of the command line; raise InputError when one is none."""
     try:
         lines = [line for key in keys or () for line in (Path(key[1:]).read_text().splitlines() if key.startswith("@") else [key])]
         return [parse_verifier(line) for line in lines if line.strip()]
     except (OSError, InvalidNoteError) as error:
-        err.print(f"[red]strata:[/red] {escape(str(error))}", highlight=False)
-        raise typer.Exit(2) from error
+        raise InputError(str(error)) from error
 
 
 def tell(found: Findings, *, as_json: bool) -> None:
     """Print what was found and leave with 1 when it does not hold."""
     if as_json:
         content = {"holds": found.holds, **found.facts, "problems": found.problems, "remarks": found.remarks}
-        sys.stdout.write(json.dumps(content) + "\n")
+        print_json(content)
     else:
         out.print("[green]holds[/green]" if found.holds else "[red]does not hold[/red]", highlight=False)
         for name, value in found.facts.items():
@@ -63,8 +60,7 @@ def verify_receipt(
 ) -> None:
     """Check a receipt, JSON or COSE_Sign1, with nothing but the file and public keys."""
     if file.stat().st_size > _LARGEST_RECEIPT:
-        err.print("[red]strata:[/red] too large for a receipt", highlight=False)
-        raise typer.Exit(1)
+        raise InputError(f"{file} is too large for a receipt")
     content = None if text is None else text.read_bytes()
     tell(receipts.verify(file.read_bytes(), trusted(key), text=content), as_json=as_json)
 

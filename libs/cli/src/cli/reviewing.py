@@ -8,28 +8,25 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
-import httpx
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from chassis import rpc
-from chassis.errors import ServiceError
 from chassis.messaging import to_json
 from chassis.provisioning import write_private
-from cli.connection import settings
+from cli.connection import ask_gateway, settings
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at
 from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.review.v1.review_service_pb2 import ExportExamplesRequest
 from strata.review.v1.review_service_pb2_grpc import ReviewServiceStub
 
 app = typer.Typer(no_args_is_help=True, help="What waits for people, and what they decide.")
-out, err = Console(), Console(stderr=True)
-DEFAULT_STATE = Path(".strata")
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else on standard output.")]
+out = Console()
 Key = Annotated[str, typer.Option(envvar="STRATA_API_KEY", help="API key of the reviewer, as `strata keys create` printed it.")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="Request that waits.")]
 _KEPT = (
@@ -40,22 +37,7 @@ _COLUMNS = ("id", "severity", "reason", "status", "deadline", "reviewers", "deci
 
 
 def _ask(state: Path, key: str, method: str, path: str, **options: Any) -> dict[str, Any]:
-    """Ask the gateway; leave with one line when it refuses or does not answer."""
-    url = f"{at(state).gateway_url}/v1/reviews{path}"
-    try:
-        response = httpx.request(method, url, headers={"authorization": f"Bearer {key}"}, timeout=30, **options)
-        body: dict[str, Any] = response.json()
-    except (httpx.HTTPError, ValueError) as error:
-        raise _fail(f"the gateway does not answer: {error}") from error
-    if response.status_code >= 400:
-        error_body = body.get("error", {})
-        raise _fail(f"{error_body.get('code')}: {error_body.get('message')}")
-    return body
-
-
-def _fail(message: str) -> typer.Exit:
-    err.print(f"[red]strata:[/red] {escape(message)}", highlight=False, soft_wrap=True)
-    return typer.Exit(1)
+    return ask_gateway(at(state), key, method, f"reviews{path}", **options)
 
 
 @app.command("list")
@@ -75,7 +57,7 @@ def list_reviews(
     wanted = {"status": status, "severity": severity, "reason": reason, "cursor": cursor, "claimable": "1" if claimable else ""}
     found = _ask(state, key, "GET", "", params={"limit": limit, **{name: value for name, value in wanted.items() if value}})
     if as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        print_json(found)
         return
     table = Table()
     for name in _COLUMNS:
@@ -95,9 +77,9 @@ def list_reviews(
 @app.command()
 def show(review_id: Id, key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
     """Show one review with its conversation, its draft and the trace of its request."""
-    found = _ask(state, key, "GET", f"/{review_id}")
+    found = _ask(state, key, "GET", f"/{quote(review_id, safe='')}")
     if as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        print_json(found)
         return
     _print(found)
     for message in found.get("messages", ()):
@@ -120,7 +102,7 @@ def claim(
     as_json: AsJson = False,
 ) -> None:
     """Have a review to decide for a while, or give it back."""
-    _result(_ask(state, key, "POST", f"/{review_id}/{'release' if give_back else 'claim'}"), as_json=as_json)
+    _result(_ask(state, key, "POST", f"/{quote(review_id, safe='')}/{'release' if give_back else 'claim'}"), as_json=as_json)
 
 
 @app.command()
@@ -137,12 +119,12 @@ def decide(
 ) -> None:
     """Decide a review that this key has claimed."""
     body = {"decision": decision, "text": sys.stdin.read() if text == "-" else text, "labels": label or [], "comment": comment}
-    _result(_ask(state, key, "POST", f"/{review_id}/decision", json=body), as_json=as_json)
+    _result(_ask(state, key, "POST", f"/{quote(review_id, safe='')}/decision", json=body), as_json=as_json)
 
 
 def _result(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(found) + "\n")
+        print_json(found)
     else:
         _print(found)
 
@@ -165,13 +147,9 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write reviewed answers as JSONL in TRL's columns: supervised, preferences, and where each comes from."""
-    try:
-        examples = asyncio.run(_fetch(at(state), tenant, consent or ["training"]))
-    except ServiceError as error:
-        raise _fail(f"{error.code}: {error}") from error
-    written = write(to, examples)
+    written = write(to, asyncio.run(_fetch(at(state), tenant, consent or ["training"])))
     if as_json:
-        sys.stdout.write(json.dumps(written) + "\n")
+        print_json(written)
         return
     for name, count in written["lines"].items():
         out.print(f"{count:>6}  {name}", highlight=False)

@@ -1,44 +1,29 @@
 """`strata stop`: the emergency stop, effective everywhere within a second."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
-import httpx
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from cli.connection import ask_gateway
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import at
 
 app = typer.Typer(no_args_is_help=True, help="Stop a tenant, workflow, tool, adapter or everything, at once.")
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
+out = Console(soft_wrap=True)
 Key = Annotated[str, typer.Option(envvar="STRATA_API_KEY", help="API key of a role with stop:write or stop:lift.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Scope = Annotated[str, typer.Argument(help="all, tenant.NAME, workflow.NAME, tool.NAME or adapter.NAME with '-' for '@'.")]
-DEFAULT_STATE = Path(".strata")
 
 
 def _call(state: Path, key: str, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    url = f"{at(state).gateway_url}/v1/stops{path}"
-    try:
-        response = httpx.request(method, url, json=body, headers={"authorization": f"Bearer {key}"}, timeout=10)
-        content: dict[str, Any] = response.json()
-    except (httpx.HTTPError, ValueError) as error:
-        err.print(f"[red]strata:[/red] unreachable: {escape(str(error))}", highlight=False)
-        raise typer.Exit(1) from error
-    if response.status_code >= 400:
-        problem = content["error"]
-        err.print(f"[red]strata:[/red] {problem['code']}: {escape(problem['message'])}", highlight=False)
-        raise typer.Exit(1)
-    return content
+    return ask_gateway(at(state), key, method, f"stops{path}", json=body)
 
 
 def _show(content: dict[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(content) + "\n")
+        print_json(content)
     else:
         out.print(text, highlight=False, markup=False)
 
@@ -68,5 +53,5 @@ def list_(key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) ->
 @app.command()
 def lift(scope: Scope, key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
     """Lift a stop that somebody else has set."""
-    stop = _call(state, key, "DELETE", f"/{scope}")
+    stop = _call(state, key, "DELETE", f"/{quote(scope, safe='')}")
     _show(stop, f"lifted: {stop['scope']}, set by {stop['set_by']}, lifted by {stop['lifted_by']}", as_json=as_json)

@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import nats
 
+from chassis.errors import FailedPreconditionError
 from chassis.provisioning import provision, write_private
 from chassis.tasks import in_time
 from cli.connection import declare
@@ -28,8 +29,10 @@ _LOG_BYTES = 64 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
 
 
-class StartError(Exception):
+class StartError(FailedPreconditionError):
     """The stack cannot start; the message says what to do."""
+
+    default_code = "not_started"
 
 
 def taken_ports(place: Place, *, engine: bool) -> list[str]:

@@ -1,44 +1,29 @@
 """`strata webhook`: where events of a tenant go, and what became of each."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
-import httpx
 import typer
 from rich.console import Console
-from rich.markup import escape
 
+from cli.connection import ask_gateway
+from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import at
 
 app = typer.Typer(no_args_is_help=True, help="Signed events at addresses of a tenant.")
-out, err = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
-State = Annotated[Path, typer.Option("--state", envvar="STRATA_STATE_DIR", help="Folder of all state of the stack.")]
+out = Console(soft_wrap=True)
 Key = Annotated[str, typer.Option(envvar="STRATA_API_KEY", help="API key of a role with webhook:write.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="ID", help="Webhook, such as wh_0123.")]
-DEFAULT_STATE = Path(".strata")
 
 
 def _call(state: Path, key: str, method: str, path: str = "", body: dict[str, Any] | None = None) -> dict[str, Any]:
-    url = f"{at(state).gateway_url}/v1/webhooks{path}"
-    try:
-        response = httpx.request(method, url, json=body, headers={"authorization": f"Bearer {key}"}, timeout=20)
-        content: dict[str, Any] = response.json()
-    except (httpx.HTTPError, ValueError) as error:
-        err.print(f"[red]strata:[/red] unreachable: {escape(str(error))}", highlight=False)
-        raise typer.Exit(1) from error
-    if response.status_code >= 400:
-        problem = content["error"]
-        err.print(f"[red]strata:[/red] {problem['code']}: {escape(problem['message'])}", highlight=False)
-        raise typer.Exit(1)
-    return content
+    return ask_gateway(at(state), key, method, f"webhooks{path}", json=body)
 
 
 def _show(content: dict[str, Any], text: str, *, as_json: bool) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(content) + "\n")
+        print_json(content)
     else:
         out.print(text, highlight=False, markup=False)
 
@@ -71,7 +56,8 @@ def list_(key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) ->
 
 def _action(name: str, words: str) -> Any:
     def run(webhook: Name, key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
-        done = _call(state, key, "DELETE" if name == "delete" else "POST", f"/{webhook}" + ("" if name == "delete" else f"/{name}"))
+        method, ending = ("DELETE", "") if name == "delete" else ("POST", f"/{name}")
+        done = _call(state, key, method, f"/{quote(webhook, safe='')}{ending}")
         secret = f"\nsecret {done['secret']}, the old one until {done['old_until']}" if "secret" in done else ""
         _show(done, f"{name}: {webhook}{secret}", as_json=as_json)
 
@@ -90,7 +76,7 @@ app.command("redrive")(_action("redrive", "Send again what failed."))
 @app.command()
 def log(webhook: Name, key: Key, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
     """Print the deliveries, newest first."""
-    found = _call(state, key, "GET", f"/{webhook}/deliveries")
+    found = _call(state, key, "GET", f"/{quote(webhook, safe='')}/deliveries")
     lines = []
     for delivery in found["data"]:
         last = (delivery.get("attempts") or [{}])[-1]

@@ -1,0 +1,85 @@
+"""How a command ends that cannot do what it was asked: one line with a stable code on standard error, and an exit code."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import nats.errors
+import typer
+from rich.console import Console
+from rich.markup import escape
+from typer._click.exceptions import ClickException, NoArgsIsHelpError, UsageError
+from typer.core import TyperGroup
+
+from chassis.errors import DeadlineError, ServiceError, UnavailableError
+
+REFUSED, WRONG_INPUT, NOT_THERE = 1, 2, 3
+_err = Console(stderr=True)
+
+
+class InputError(ServiceError):
+    """What the command was given is wrong; nothing was done."""
+
+    default_code = "invalid_input"
+
+
+class NotRunningError(UnavailableError):
+    """No stack runs here."""
+
+    default_code = "not_running"
+
+
+def leave(code: str, message: str, exit_code: int) -> typer.Exit:
+    """Print the one line and return the exit to raise."""
+    line = " ".join(f"{code}: {message}".split())
+    _err.print(f"[red]strata:[/red] {escape(line)}", highlight=False, soft_wrap=True)
+    return typer.Exit(exit_code)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the command with one line where the work within fails for a reason that is no bug; a bug keeps its traceback."""
+    try:
+        yield
+    except InputError as error:
+        raise leave(error.code, str(error), WRONG_INPUT) from error
+    except (UnavailableError, DeadlineError) as error:
+        raise leave(error.code, str(error), NOT_THERE) from error
+    except ServiceError as error:
+        raise leave(error.code, str(error), REFUSED) from error
+    except httpx.TransportError as error:
+        raise leave("unreachable", f"{error.request.url} does not answer: {error!r}", NOT_THERE) from error
+    except BrokenPipeError:
+        # Whoever read the output has gone; that is no failure of the command, and typer knows.
+        raise
+    except (nats.errors.Error, ConnectionError, TimeoutError) as error:
+        raise leave("unreachable", f"the bus does not answer: {error!r}", NOT_THERE) from error
+    except OSError as error:
+        raise leave("file_error", str(error), REFUSED) from error
+
+
+class Group(TyperGroup):
+    """The root of the commands: whatever one of them raises ends in one line."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Read the options of the root."""
+        with _usage():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was named."""
+        with _usage(), one_line():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage() -> Iterator[None]:
+    try:
+        yield
+    except NoArgsIsHelpError:
+        raise
+    except ClickException as error:
+        context = error.ctx if isinstance(error, UsageError) else None
+        more = f" (see {context.command_path} --help)" if context else ""
+        raise leave("usage", error.format_message() + more, WRONG_INPUT) from error
