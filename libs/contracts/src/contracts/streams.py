@@ -21,6 +21,7 @@ from contracts.subjects import (
     CDC_PATTERN,
     CDC_STREAM,
     DECISION,
+    ERASURE,
     ESCALATION,
     FEEDBACK,
     KNOWLEDGE,
@@ -99,6 +100,15 @@ STREAMS: tuple[StreamConfig, ...] = (
         max_bytes=256 * 1024**2,
         duplicate_window=HOUR,
     ),
+    # An order names whom it is about, and leaves with the one service that has carried it out.
+    StreamConfig(
+        name="ERASURES",
+        subjects=[ERASURE.pattern],
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,
+        max_bytes=256 * 1024**2,
+        duplicate_window=HOUR,
+    ),
     StreamConfig(name="DEAD", subjects=["strata.v1.dead.*"], max_age=30 * DAY, max_bytes=GIB),
 )
 
@@ -136,7 +146,21 @@ WEBHOOKS_QUEUE = Durable(
     "webhooks-queue", "WEBHOOK_DELIVERIES", WEBHOOK.pattern, ack_wait_seconds=30, max_deliver=-1, max_ack_pending=20_000
 )
 
+
+def _erasures(holder: str) -> Durable:
+    filter_subject = ERASURE.pattern.removesuffix("*") + holder
+    return Durable(f"{holder}-erasures", "ERASURES", filter_subject, ack_wait_seconds=30, max_deliver=-1)
+
+
+# Whoever keeps what people said; an order waits for each of them, however long it is away.
+ORCHESTRATOR_ERASURES = _erasures("orchestrator")
+REVIEW_ERASURES = _erasures("review")
+GUARDRAIL_ERASURES = _erasures("guardrail")
+
 DURABLES: tuple[Durable, ...] = (
+    ORCHESTRATOR_ERASURES,
+    REVIEW_ERASURES,
+    GUARDRAIL_ERASURES,
     WEBHOOKS_ESCALATIONS,
     WEBHOOKS_REVIEWS,
     WEBHOOKS_RESPONSES,

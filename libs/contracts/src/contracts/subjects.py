@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import Message
 
-from strata.audit.v1.audit_events_pb2 import AnswersOutdated, StepRecorded
+from strata.audit.v1.audit_events_pb2 import AnswersOutdated, ErasureOrdered, StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted, RequestReceived
 from strata.guardrail.v1.guardrail_events_pb2 import Escalated, FairnessMeasured
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied, KnowledgeChanged, ReviewDue
@@ -125,6 +125,13 @@ OUTDATED = Subject(
     json=True,
     summary="Answers rest on a version that is no longer in force.",
 )
+ERASURE = Subject(
+    "strata.v1.erasure.{tenant}.{holder}",
+    "ERASURES",
+    ErasureOrdered,
+    json=False,
+    summary="A service must forget a person; only audit may say so, and only that service reads it.",
+)
 FRESHNESS = Subject(
     "strata.v1.signal.freshness",
     "SIGNALS",
@@ -174,6 +181,7 @@ SUBJECTS: tuple[Subject, ...] = (
     KNOWLEDGE,
     APPLIED,
     OUTDATED,
+    ERASURE,
     FRESHNESS,
     REVIEW_DUE,
     FAIRNESS,

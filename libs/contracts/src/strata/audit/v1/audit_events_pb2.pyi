@@ -167,3 +167,87 @@ class AnswersOutdated(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AnswersOutdated: _TypeAlias = AnswersOutdated  # noqa: Y015
+
+@_typing.final
+class ErasedRequest(_message.Message):
+    """ErasedRequest is a request of somebody who is erased."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    OPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Request."""
+    @_builtins.property
+    def open_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when it may still run; unset where the log has its end."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        open_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_until", b"open_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["open_until", b"open_until", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasedRequest: _TypeAlias = ErasedRequest  # noqa: Y015
+
+@_typing.final
+class ErasureOrdered(_message.Message):
+    """ErasureOrdered tells one holder what to forget of a person; it waits on the bus until that holder has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ERASURE_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
+    SESSION_IDS_FIELD_NUMBER: _builtins.int
+    OPEN_UNTIL_FIELD_NUMBER: _builtins.int
+    erasure_id: _builtins.str
+    """Erasure it belongs to, the identifier of its record."""
+    tenant: _builtins.str
+    """Tenant of the person."""
+    holder: _builtins.str
+    """Service that holds it."""
+    part: _builtins.int
+    """Number among the orders of this holder, from 1."""
+    user: _builtins.str
+    """User; only where the holder finds what it has by it."""
+    @_builtins.property
+    def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___ErasedRequest]:
+        """Requests of the person; empty where the holder keeps sessions."""
+
+    @_builtins.property
+    def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sessions of the user; only where the holder keeps sessions."""
+
+    @_builtins.property
+    def open_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when requests of these sessions may still run; unset where the log has the end of all."""
+
+    def __init__(
+        self,
+        *,
+        erasure_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        holder: _builtins.str = ...,
+        part: _builtins.int = ...,
+        requests: _abc.Iterable[Global___ErasedRequest] | None = ...,
+        user: _builtins.str = ...,
+        session_ids: _abc.Iterable[_builtins.str] | None = ...,
+        open_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_until", b"open_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["erasure_id", b"erasure_id", "holder", b"holder", "open_until", b"open_until", "part", b"part", "requests", b"requests", "session_ids", b"session_ids", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ErasureOrdered: _TypeAlias = ErasureOrdered  # noqa: Y015

@@ -75,6 +75,11 @@ class AuditServiceStub:
                 request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.SerializeToString,
                 response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.FromString,
                 _registered_method=True)
+        self.GetErasure = channel.unary_unary(
+                '/strata.audit.v1.AuditService/GetErasure',
+                request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetErasureRequest.SerializeToString,
+                response_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetErasureResponse.FromString,
+                _registered_method=True)
         self.SetHold = channel.unary_unary(
                 '/strata.audit.v1.AuditService/SetHold',
                 request_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.SetHoldRequest.SerializeToString,
@@ -152,6 +157,13 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetErasure(self, request, context):
+        """GetErasure returns which services have done their part of an erasure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetHold(self, request, context):
         """SetHold keeps a user's or a tenant's records from erasure and expiry.
         """
@@ -215,6 +227,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.EraseSubject,
                     request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.FromString,
                     response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.SerializeToString,
+            ),
+            'GetErasure': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetErasure,
+                    request_deserializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetErasureRequest.FromString,
+                    response_serializer=strata_dot_audit_dot_v1_dot_audit__service__pb2.GetErasureResponse.SerializeToString,
             ),
             'SetHold': grpc.unary_unary_rpc_method_handler(
                     servicer.SetHold,
@@ -449,6 +466,33 @@ class AuditService:
             '/strata.audit.v1.AuditService/EraseSubject',
             strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectRequest.SerializeToString,
             strata_dot_audit_dot_v1_dot_audit__service__pb2.EraseSubjectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetErasure(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/strata.audit.v1.AuditService/GetErasure',
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.GetErasureRequest.SerializeToString,
+            strata_dot_audit_dot_v1_dot_audit__service__pb2.GetErasureResponse.FromString,
             options,
             channel_credentials,
             insecure,

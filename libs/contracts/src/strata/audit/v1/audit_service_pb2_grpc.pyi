@@ -49,6 +49,8 @@ class AuditServiceStub:
     """RebuildView makes the lookups anew from the log."""
     EraseSubject: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.EraseSubjectRequest, _audit_service_pb2.EraseSubjectResponse]
     """EraseSubject destroys the keys of all that is sealed about a user."""
+    GetErasure: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.GetErasureRequest, _audit_service_pb2.GetErasureResponse]
+    """GetErasure returns which services have done their part of an erasure."""
     SetHold: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.SetHoldRequest, _audit_service_pb2.SetHoldResponse]
     """SetHold keeps a user's or a tenant's records from erasure and expiry."""
     LiftHold: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.LiftHoldRequest, _audit_service_pb2.LiftHoldResponse]
@@ -77,6 +79,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """RebuildView makes the lookups anew from the log."""
     EraseSubject: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.EraseSubjectRequest, _audit_service_pb2.EraseSubjectResponse]  # type: ignore[assignment]
     """EraseSubject destroys the keys of all that is sealed about a user."""
+    GetErasure: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.GetErasureRequest, _audit_service_pb2.GetErasureResponse]  # type: ignore[assignment]
+    """GetErasure returns which services have done their part of an erasure."""
     SetHold: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.SetHoldRequest, _audit_service_pb2.SetHoldResponse]  # type: ignore[assignment]
     """SetHold keeps a user's or a tenant's records from erasure and expiry."""
     LiftHold: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.LiftHoldRequest, _audit_service_pb2.LiftHoldResponse]  # type: ignore[assignment]
@@ -150,6 +154,14 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.EraseSubjectResponse, _abc.Awaitable[_audit_service_pb2.EraseSubjectResponse]]:
         """EraseSubject destroys the keys of all that is sealed about a user."""
+
+    @_abc_1.abstractmethod
+    def GetErasure(
+        self,
+        request: _audit_service_pb2.GetErasureRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_service_pb2.GetErasureResponse, _abc.Awaitable[_audit_service_pb2.GetErasureResponse]]:
+        """GetErasure returns which services have done their part of an erasure."""
 
     @_abc_1.abstractmethod
     def SetHold(
