@@ -1,14 +1,16 @@
 """Passages that are made of several pieces of one version: each verbatim, with its place in the stored text."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from knowledge.schema import Chunk
 
-# A sentence, a line, or an item of a list that was written into a line.
-_END = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9-])|\n+|\s+-\s+(?=[A-Z])")
+# Each is matched where a run of blanks begins or ends: one expression for all would read every run once for each of its blanks.
+_RUN = re.compile(r"\s+")
+_OPENING = re.compile(r"[\"'(\[]?[A-Z0-9-]")
+_ITEM = re.compile(r"-\s++(?=[A-Z])")
 # Pieces this close have nothing but blanks between them.
 _BLANKS = 4
 _OMITTED = " …\n"
@@ -36,10 +38,27 @@ def joined(chunk: Chunk, pieces: Sequence[Piece]) -> Chunk:
 
 def sentences(text: str) -> list[tuple[int, int]]:
     """Return the half-open ranges of the sentences of a text."""
-    ends = [(match.start(), match.end()) for match in _END.finditer(text)]
+    ends = list(_gaps(text))
     starts = [0, *(after for _, after in ends)]
     stops = [*(before for before, _ in ends), len(text)]
     return [(start, stop) for start, stop in zip(starts, stops, strict=True) if text[start:stop].strip()]
+
+
+def _gaps(text: str) -> Iterator[tuple[int, int]]:
+    """Yield what stands between sentences, lines, and items of a list that was written into a line."""
+    passed = 0
+    for run in _RUN.finditer(text):
+        start, end = run.span()
+        if start < passed:
+            continue
+        item = None if run[0].strip("\n") == "" else _ITEM.match(text, end)
+        if text[max(start - 1, 0)] in ".!?" and _OPENING.match(text, end):
+            yield start, end
+        elif item:
+            passed = item.end()
+            yield start, passed
+        elif "\n" in run[0]:
+            yield start + run[0].index("\n"), start + run[0].rindex("\n") + 1
 
 
 def sentences_of(pieces: Sequence[Piece]) -> list[Piece]:
