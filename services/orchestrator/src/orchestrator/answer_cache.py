@@ -13,7 +13,7 @@ from typing import Any
 
 from google.protobuf import json_format
 from nats.errors import Error as NatsError
-from nats.js.errors import APIError, NoStreamResponseError
+from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
 
 from chassis.errors import UnavailableError
 from chassis.logging import get_logger
@@ -71,6 +71,21 @@ class AnswerCache:
             await self._bus.js.publish(subject, body, stream=ANSWERS_STREAM, timeout=_PATIENCE_SECONDS)
         except (TimeoutError, NatsError, APIError, NoStreamResponseError) as error:
             log.info("answer_not_kept", request_id=run.request.request_id, error=repr(error))
+
+    async def forget(self, tenant: str, requests: Collection[str]) -> None:
+        """Drop the answers that were made for these requests; raise UnavailableError."""
+        info = await self._ask(f"$JS.API.STREAM.INFO.{ANSWERS_STREAM}", {"subjects_filter": ALL_ANSWERS})
+        subjects = (info.get("state") or {}).get("subjects") or {}
+        for subject in [subject for subject in subjects if rests_on(subject)[0] == tenant]:
+            try:
+                found = await self._bus.js.get_msg(ANSWERS_STREAM, subject=subject, direct=True)
+                made_for = (json.loads(found.data or b"null") or {}).get("request_id")
+            except (NotFoundError, ValueError):
+                continue
+            except (TimeoutError, NatsError, APIError) as error:
+                raise UnavailableError(f"the kept answers cannot be reached: {error!r}") from error
+            if made_for in requests:
+                await self._ask(f"$JS.API.STREAM.PURGE.{ANSWERS_STREAM}", {"filter": subject})
 
     async def drop(self, documents: Collection[str] | None) -> int:
         """Drop the answers that rest on documents, given by their tokens, or all; return how many; raise UnavailableError."""

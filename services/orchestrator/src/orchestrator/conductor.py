@@ -116,6 +116,9 @@ class Conductor:
     async def _take_over(self, key: str, request: RequestAdmitted, workflow: Workflow) -> Run | None:
         found = await self._tools.store.load(key)
         if found is None:
+            if await self._tools.store.is_purged(key):
+                # Whose request it was is erased; it was over before.
+                return None
             raise UnavailableError(f"the run record {key!r} was there and is not")
         record, revision = found
         if record.status != RUNNING:

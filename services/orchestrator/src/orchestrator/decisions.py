@@ -3,13 +3,14 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KV_PURGE
 
 from chassis import rpc
 from chassis.errors import NotFoundError, ServiceError, UnavailableError
@@ -39,6 +40,10 @@ _PATIENCE = 30
 _PAUSE_SECONDS = 0.5
 
 
+class _ErasedError(Exception):
+    """The person whose request was reviewed is erased."""
+
+
 class Decisions:
     """Handles what review says; the review itself, not the event, is what counts."""
 
@@ -52,17 +57,34 @@ class Decisions:
         if event.decision not in _FINAL:
             return
         with bound_contextvars(request_id=event.request_id, tenant=event.tenant):
-            item = await self._item(event)
+            try:
+                item = await self._item(event)
+            except _ErasedError:
+                return
             if item is None or item.status != "decided":
                 if message.metadata.num_delivered > _PATIENCE:
                     raise NotFoundError("there is no decided review behind this event")
                 raise UnavailableError("the review is not decided yet")
             await self._answer(item)
+            with suppress(_ErasedError):
+                await self._item(event)
+                return
+            await self._take_back(item)
+
+    async def _take_back(self, item: ReviewItem) -> None:
+        """Remove a decision that left while the person was erased."""
+        subject = DECISION.at(tenant=item.tenant, request_id=item.request_id)
+        try:
+            await self._bus.js.purge_stream(DECISION.stream, subject=subject)
+        except (TimeoutError, NatsError, JetStreamError) as error:
+            raise UnavailableError(f"the decision cannot be erased: {error!r}") from error
 
     async def _item(self, event: ReviewDecided) -> ReviewItem | None:
         try:
             entry = await (await self._bus.js.key_value(REVIEWS)).get(f"{event.tenant}.{event.request_id}")
-        except KeyNotFoundError:
+        except KeyNotFoundError as gone:
+            if gone.op == KV_PURGE:
+                raise _ErasedError from gone
             return None
         except (TimeoutError, NatsError, JetStreamError) as error:
             raise UnavailableError(f"the review cannot be read: {error!r}") from error

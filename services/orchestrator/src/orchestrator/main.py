@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
+from chassis.erasing import erasing
 from chassis.logging import get_logger
 from chassis.policy_changes import record_change, settings_described
 from chassis.process import Runtime, run
 from chassis.settings import load as load_settings
 from chassis.stops import following
+from contracts.streams import ORCHESTRATOR_ERASURES
 from orchestrator import catalogue, peers
 from orchestrator.answer_cache import AnswerCache
 from orchestrator.catalogue import Catalogue
 from orchestrator.conductor import Conductor
 from orchestrator.decisions import deciding
 from orchestrator.engine import Engine
+from orchestrator.erasing import Forgetting
 from orchestrator.recording import Recorder
 from orchestrator.records import RunStore
 from orchestrator.runs import Tools
@@ -43,6 +46,12 @@ async def start(declared: Catalogue, settings: Settings, runtime: Runtime) -> As
             deciding(runtime.bus, connected, settings),
             reading(runtime.bus, conductor, settings, runtime.health),
             forgetting(runtime.bus, tools.cache, settings),
+            erasing(
+                runtime.bus,
+                ORCHESTRATOR_ERASURES,
+                Forgetting(runtime.bus, store, tools.cache).forget,
+                drain_seconds=settings.drain_seconds,
+            ),
         ):
             yield
 

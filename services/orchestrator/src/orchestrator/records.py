@@ -2,6 +2,7 @@
 
 from nats.errors import Error as NatsError
 from nats.js.errors import APIError, NoStreamResponseError, NotFoundError
+from nats.js.kv import KV_OP, KV_PURGE
 
 from chassis.errors import InvalidArgumentError, UnavailableError
 from chassis.messaging import Bus
@@ -40,6 +41,16 @@ class RunStore:
         if not found.data or not found.seq:
             return None
         return RunRecord.FromString(found.data), found.seq
+
+    async def is_purged(self, key: str) -> bool:
+        """Return whether the record was there and its request is erased."""
+        try:
+            found = await self._bus.js.get_msg(_STREAM, subject=_subject(key), direct=True)
+        except NotFoundError:
+            return False
+        except (TimeoutError, NatsError) as error:
+            raise UnavailableError(f"the run record {key!r} cannot be read: {error!r}") from error
+        return (found.headers or {}).get(KV_OP) == KV_PURGE
 
     async def create(self, key: str, record: RunRecord) -> int | None:
         """Write the first version and return its revision, or None when the run exists already."""
