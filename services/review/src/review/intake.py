@@ -10,8 +10,9 @@ from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import Error as JetStreamError
 from nats.js.errors import KeyNotFoundError
+from nats.js.kv import KV_PURGE
 
-from chassis.errors import InvalidArgumentError, UnavailableError
+from chassis.errors import InvalidArgumentError, NotFoundError, UnavailableError
 from chassis.logging import bound_contextvars, get_logger
 from chassis.messaging import Bus
 from contracts.streams import RUNS
@@ -52,6 +53,10 @@ def fill(item: ReviewItem, run: RunRecord, settings: Settings) -> None:
     item.run_complete = run.status != _RUNNING
 
 
+class RequestErasedError(NotFoundError):
+    """Nothing is kept of a request."""
+
+
 class Intake:
     """Handles escalations."""
 
@@ -66,17 +71,22 @@ class Intake:
         except InvalidTokenError as error:
             raise InvalidArgumentError(str(error)) from error
         with bound_contextvars(request_id=event.request_id, tenant=event.tenant):
-            run = await self.run_of(event.tenant, event.request_id)
+            try:
+                run = await self.run_of(event.tenant, event.request_id)
+            except RequestErasedError:
+                return
             waited = time.time() - event.escalated_at.ToMilliseconds() / 1000
             if (run is None or run.status == _RUNNING) and waited < self._settings.run_wait_seconds:
                 raise UnavailableError("the run is not over yet")
             await self._create(event, run)
 
     async def run_of(self, tenant: str, request_id: str) -> RunRecord | None:
-        """Return the record of a run, or None when there is none (any more)."""
+        """Return the record of a run, or None when there is none (any more); raise RequestErasedError where the person is erased."""
         try:
             entry = await (await self._bus.js.key_value(RUNS)).get(key_of(tenant, request_id))
-        except KeyNotFoundError:
+        except KeyNotFoundError as gone:
+            if gone.op == KV_PURGE:
+                raise RequestErasedError("the person whose request it was is erased") from gone
             return None
         except (TimeoutError, NatsError, JetStreamError) as error:
             raise UnavailableError(f"the run of {request_id!r} cannot be read: {error!r}") from error
@@ -116,6 +126,12 @@ class Intake:
         facts.add_record(item, "queued", now, {"reason": item.reason, "severity": item.severity, "reviewers": item.reviewers})
         if await self._store.create(item):
             log.info("review_queued", reason=item.reason, severity=item.severity)
+            try:
+                await self.run_of(event.tenant, event.request_id)
+            except RequestErasedError:
+                # The person was erased since the run was read.
+                await self._store.purge(key_of(event.tenant, event.request_id))
+                return
         else:
             item = await self._store.change(key_of(event.tenant, event.request_id), lambda known: _merge(known, item))
         await settle(self._bus, self._store, item)

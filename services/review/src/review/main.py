@@ -9,14 +9,16 @@ from typing import Any
 from nats.errors import Error as NatsError
 
 from chassis import process, rpc
+from chassis.erasing import erasing
 from chassis.logging import get_logger
 from chassis.messaging import Consumer
 from chassis.rpc import rpc_server
 from chassis.tasks import end, in_time
-from contracts.streams import REVIEW_INTAKE
+from contracts.streams import REVIEW_ERASURES, REVIEW_INTAKE
 from contracts.subjects import ESCALATION
 from review.board import Board
 from review.desk import Desk, Peers
+from review.erasing import Forgetting
 from review.intake import Intake
 from review.servicer import ReviewServicer
 from review.settings import Settings
@@ -50,7 +52,10 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
             reading = asyncio.create_task(_forever(consumer))
             runtime.health.checks["reads_escalations"] = lambda: not reading.done()
             try:
-                async with rpc_server(settings, NAME, partial(add_ReviewServiceServicer_to_server, servicer)):
+                async with (
+                    erasing(bus, REVIEW_ERASURES, Forgetting(bus, store).forget, drain_seconds=settings.drain_seconds),
+                    rpc_server(settings, NAME, partial(add_ReviewServiceServicer_to_server, servicer)),
+                ):
                     yield
             finally:
                 await consumer.stop(settings.drain_seconds)

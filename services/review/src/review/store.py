@@ -73,6 +73,17 @@ class Store:
             return item
         raise UnavailableError(f"the review {key!r} changes faster than it can be written")
 
+    async def purge(self, key: str) -> None:
+        """Remove a review with all its versions, if there is one; raise UnavailableError."""
+        bucket = await self._kv()
+        try:
+            await bucket.get(key)
+            await bucket.purge(key)
+        except KeyNotFoundError:
+            return
+        except (TimeoutError, NatsError, JetStreamError) as error:
+            raise UnavailableError(f"the review {key!r} was not removed: {error!r}") from error
+
     async def _kv(self) -> KeyValue:
         if self._bucket is None:
             self._bucket = await self._bus.js.key_value(REVIEWS)
