@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from chassis.clearing import deployments
+from chassis.erasing import erasing
 from chassis.logging import get_logger
 from chassis.policy import load_policies
 from chassis.process import Runtime, run
 from chassis.rpc import rpc_server
 from chassis.settings import load as load_settings
 from chassis.stops import Stops, following
+from contracts.streams import GUARDRAIL_ERASURES
 from encoders import ClassifierFileError, EncoderUnavailableError
 from encoders.grounding import SupportFileError
 from encoders.guard import GuardFileError
@@ -22,6 +24,7 @@ from guardrail.canaries import Canaries
 from guardrail.checks import Parts, input_checks, output_checks
 from guardrail.checks.base import Answer, Check, Conversation, Piece, Source
 from guardrail.clearance import Clearances
+from guardrail.erasing import Forgetting
 from guardrail.escalation import Rules
 from guardrail.moderation import Moderator
 from guardrail.panel import Panel
@@ -87,7 +90,10 @@ async def _serving(checks: Checks, runtime: Runtime, stops: Stops) -> AsyncItera
             screener, releaser, moderator, checks.rules, vault, sessions, checks.clearances, canaries, signer, runtime.bus, stops
         )
         await asyncio.gather(screener.screen(_WARM_INPUT), releaser.judge(_WARM_OUTPUT, (), may_read=False))
-        async with rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)):
+        async with (
+            erasing(runtime.bus, GUARDRAIL_ERASURES, Forgetting(sessions).forget, drain_seconds=settings.drain_seconds),
+            rpc_server(settings, NAME, partial(add_GuardrailServiceServicer_to_server, servicer)),
+        ):
             log.info("checks_ready", input=[c.name for c in checks.input], output=[c.name for c in checks.output], key_id=signer.key_id)
             yield
 
