@@ -22,11 +22,14 @@ from strata.audit.v1.audit_service_pb2 import (
     ChainedRecord,
     EraseSubjectRequest,
     EraseSubjectResponse,
+    GetErasureRequest,
+    GetErasureResponse,
     GetReceiptRequest,
     GetReceiptResponse,
     GetTraceRequest,
     GetTraceResponse,
     Hold,
+    HolderState,
     LiftHoldRequest,
     LiftHoldResponse,
     ListHoldsRequest,
@@ -174,7 +177,14 @@ class Audit(AuditServiceServicer):
         self.governed.append(request)
         if (request.tenant, request.subject) in self.holds:
             raise FailedPreconditionError("on legal hold", code="legal_hold")
-        return EraseSubjectResponse(keys=3, requests=2)
+        states = [HolderState(holder="orchestrator", ordered=1, done=1), HolderState(holder="review", ordered=1)]
+        return EraseSubjectResponse(keys=3, requests=2, erasure_id="erasure/e1", holders=states)
+
+    async def GetErasure(self, request: GetErasureRequest, context: object) -> GetErasureResponse:  # noqa: N802 - grpc's name
+        """Know one erasure, that of its caller's tenant."""
+        if request.erasure_id != "erasure/e1":
+            raise NotFoundError("no such erasure")
+        return GetErasureResponse(tenant=request.caller.tenant, holders=[HolderState(holder="review", ordered=1, done=1)])
 
     async def SetHold(self, request: SetHoldRequest, context: object) -> SetHoldResponse:  # noqa: N802 - grpc's name
         """Remember a hold."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import getpass
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,6 +27,8 @@ Tenant = Annotated[str, typer.Option(help="Tenant.")]
 Reason = Annotated[str, typer.Option(help="Why, for the record.")]
 Out = Annotated[Path, typer.Option("--out", help="File to write.")]
 Request = Annotated[str, typer.Argument(metavar="REQUEST", help="Request id.")]
+# Records of erasures are named so.
+_ERASURE = "erasure/"
 _TIMEOUT_SECONDS = 30
 _REBUILD_SECONDS = 600
 
@@ -133,10 +135,39 @@ def erase(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Destroy the keys of all that the log holds about a user; refused while a hold is on."""
+    """Destroy the keys of all that the log holds about a user, and have others forget what they hold; refused while a hold is on."""
     request = pb.EraseSubjectRequest(caller=operator(), tenant=tenant, subject=subject, reason=reason)
     found = _call(state, lambda stub: stub.EraseSubject, request)
-    _tell({"keys": found.keys, "requests": found.requests}, f"{found.keys} keys of {found.requests} requests destroyed", as_json=as_json)
+    name, holders = found.erasure_id.removeprefix(_ERASURE), _holders(found.holders)
+    content = {"erasure": name, "keys": found.keys, "requests": found.requests, "holders": holders}
+    text = f"{found.keys} keys of {found.requests} requests destroyed"
+    _tell(content, "\n".join([text, *_lines(holders), *_later(name, holders)]), as_json=as_json)
+
+
+@audit_app.command()
+def erasure(
+    name: Annotated[str, typer.Argument(metavar="ERASURE", help="Name that `erase` gave.")],
+    state: State = DEFAULT_STATE,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Tell which services have forgotten what they held of an erased user, and which have not yet."""
+    found = _call(state, lambda stub: stub.GetErasure, pb.GetErasureRequest(caller=operator(), erasure_id=f"{_ERASURE}{name}"))
+    holders = _holders(found.holders)
+    content = {"erasure": name, "tenant": found.tenant, "holders": holders}
+    _tell(content, "\n".join(_lines(holders)) or "nobody held anything", as_json=as_json)
+
+
+def _holders(states: Iterable[pb.HolderState]) -> dict[str, str]:
+    return {one.holder: "erased" if one.done == one.ordered else "pending" for one in states}
+
+
+def _lines(holders: dict[str, str]) -> list[str]:
+    return [f"{holder:<14} {state}" for holder, state in holders.items()]
+
+
+def _later(name: str, holders: dict[str, str]) -> list[str]:
+    return [f"later: strata audit erasure {name}"] if "pending" in holders.values() else []
 
 
 @holds.command("add")

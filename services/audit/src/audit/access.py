@@ -25,11 +25,20 @@ class AccessLog:
         await self.record(caller, READ_STEP, tenant=tenant, what=what, **details)
 
     async def record(
-        self, caller: Caller, step: str, *, tenant: str = "", outcome: str = "succeeded", phase: str = "", code: str = "", **details: Any
+        self,
+        caller: Caller,
+        step: str,
+        *,
+        record_id: str = "",
+        tenant: str = "",
+        outcome: str = "succeeded",
+        phase: str = "",
+        code: str = "",
+        **details: Any,
     ) -> str:
         """Record what the caller does and return the record's identifier; `tenant` is whose records it is about."""
         record = StepRecorded(
-            record_id=f"{step}/{secrets.token_hex(12)}",
+            record_id=record_id or f"{step}/{secrets.token_hex(12)}",
             tenant=tenant or caller.tenant,
             service="audit",
             step=step,

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from audit.disclosing import ALL_TENANTS, entries
+from audit.disclosing import ALL_TENANTS
+from audit.erasing import Traces, traces
 from audit.ledger import Ledger
 from audit.terms import USER, user_subject
 from chassis.errors import InvalidArgumentError, PermissionDeniedError
@@ -36,34 +37,22 @@ def is_logged(ledger: Ledger, record_id: str) -> bool:
     return bool(ledger.view.rows("SELECT 1 FROM records WHERE record_id = ?", (record_id,)))
 
 
-def erase(ledger: Ledger, tenant: str, user: str) -> Erased:
-    """Destroy the keys of all that is about a user; raise FailedPreconditionError while a hold is on."""
+def erase(ledger: Ledger, tenant: str, user: str, known: Traces, *, open_seconds: float) -> Erased | Traces:
+    """Destroy the keys of all that is about a user; raise FailedPreconditionError while a hold is on.
+
+    Where the log has come to know more of the user than is `known`, return that, and destroy nothing.
+    """
     began = datetime.now(UTC).isoformat()
     with ledger.exclusive():
-        requests = _requests(ledger, tenant, user)
+        news = traces(ledger, tenant, user, open_seconds=open_seconds).beyond(known)
+        if news.requests or news.sessions:
+            return news
         # The hold of the user is asked first, before anything else is gone.
         count = ledger.vault.erase(tenant, user_subject(user))
-        for subject in _others(ledger, tenant, requests):
+        for subject in known.subjects | news.subjects:
             count += ledger.vault.erase(tenant, subject)
         ledger.view.forget(ledger.vault.erased_since(began))
-    return Erased(count, len(requests))
-
-
-def _requests(ledger: Ledger, tenant: str, user: str) -> list[str]:
-    token = ledger.vault.token(tenant, user_subject(user))
-    query = "SELECT DISTINCT request_id FROM terms WHERE tenant = ? AND kind = ? AND value = ? AND request_id IS NOT NULL"
-    return [row[0] for row in ledger.view.rows(query, (tenant, USER, token))]
-
-
-def _others(ledger: Ledger, tenant: str, requests: list[str]) -> set[str]:
-    """Return the other subjects under which records of these requests were sealed: not every service knows the user."""
-    found = {f"request/{request}" for request in requests}
-    for request in requests:
-        for entry in entries(ledger, ledger.view.trace(request)):
-            record = entry.record or {}
-            if record.get("session_id") and not record.get("user") and record.get("tenant") == tenant:
-                found.add(f"session/{record['session_id']}")
-    return found
+    return Erased(count, len(known.requests))
 
 
 def _held_keys(ledger: Ledger) -> set[str]:

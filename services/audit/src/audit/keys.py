@@ -152,6 +152,11 @@ class KeyVault:
         self._forget_erased()
         return count
 
+    def refuse_held(self, tenant: str, subject: str) -> None:
+        """Raise FailedPreconditionError while a subject is on legal hold."""
+        with self._database() as database:
+            self._refuse_held(database, tenant, _hashed(self._tenant_key(database, tenant), subject), subject)
+
     def _refuse_held(self, database: sqlite3.Connection, tenant: str, hashed: bytes, subject: str) -> None:
         row = database.execute("SELECT reason FROM holds WHERE tenant = ? AND subject IN (?, x'')", (tenant, hashed)).fetchone()
         if row is not None:

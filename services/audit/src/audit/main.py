@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from audit.access import AccessLog
+from audit.eraser import Eraser
 from audit.outdated import announcing
 from audit.servicer import AuditServicer
 from audit.settings import Settings
@@ -28,7 +29,8 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
     # Without its writer the process is of no use, and whoever supervises it starts a new one.
     task.add_done_callback(lambda _: runtime.bus.closed.set())
     runtime.health.checks["log"] = lambda: writer.writable and not task.done()
-    servicer = AuditServicer(writer, AccessLog(runtime.bus))
+    access = AccessLog(runtime.bus)
+    servicer = AuditServicer(writer, access, Eraser(runtime.bus, writer, access, open_seconds=settings.open_seconds))
     try:
         async with (
             announcing(runtime.bus, lambda: writer.ledger().view, drain_seconds=settings.drain_seconds),

@@ -6,24 +6,22 @@ import hashlib
 from audit import disclosing, governing, searching, wire
 from audit.access import AccessLog
 from audit.disclosing import ALL_TENANTS
+from audit.eraser import Eraser
 from audit.subscribers import Writer
 from audit.terms import user_subject
 from audit.verification import verify
-from chassis.errors import InvalidArgumentError, NotFoundError, ServiceError, UnavailableError
+from chassis.errors import InvalidArgumentError, NotFoundError
 from chassis.rpc import Context
 from evidence.records import canonical
 from strata.audit.v1 import audit_service_pb2 as pb
 from strata.audit.v1.audit_service_pb2_grpc import AuditServiceServicer
 
-_LOOK_SECONDS = 0.05
-_MOST_LOOKS = 100
-
 
 class AuditServicer(AuditServiceServicer):
     """Reads the log, and has whatever is read put on record first; records reach the log by the bus alone."""
 
-    def __init__(self, writer: Writer, access: AccessLog) -> None:
-        self._writer, self._access = writer, access
+    def __init__(self, writer: Writer, access: AccessLog, eraser: Eraser) -> None:
+        self._writer, self._access, self._eraser = writer, access, eraser
 
     async def GetTrace(self, request: pb.GetTraceRequest, context: Context) -> pb.GetTraceResponse:  # noqa: N802, ARG002 - grpc's names
         """Return the records of a request or trace, of the caller's tenant only."""
@@ -83,39 +81,21 @@ class AuditServicer(AuditServiceServicer):
         return pb.RebuildViewResponse(records=await asyncio.to_thread(governing.rebuild, self._writer.ledger()))
 
     async def EraseSubject(self, request: pb.EraseSubjectRequest, context: Context) -> pb.EraseSubjectResponse:  # noqa: N802, ARG002 - grpc's names
-        """Destroy the keys of a user; the attempt is on record before, and what came of it after."""
-        governing.check(request.caller, request.tenant, request.reason)
-        if not request.subject or not request.tenant:
-            raise InvalidArgumentError("give the tenant and the user to erase")
-        ledger = self._writer.ledger()
-        about = await asyncio.to_thread(governing.described, ledger, request.tenant, request.subject, request.reason)
-        attempt = await self._access.record(request.caller, "erasure", tenant=request.tenant, phase="attempted", **about)
-        try:
-            await self._until_logged(attempt)
-            done = await asyncio.to_thread(governing.erase, ledger, request.tenant, request.subject)
-        except (ServiceError, OSError) as error:
-            code = error.code if isinstance(error, ServiceError) else "internal_error"
-            await self._access.record(
-                request.caller, "erasure", tenant=request.tenant, outcome="failed", phase="failed", code=code, **about
-            )
-            raise
-        await self._access.record(request.caller, "erasure", tenant=request.tenant, phase="verified", keys=done.keys, **about)
-        return pb.EraseSubjectResponse(keys=done.keys, requests=done.requests)
+        """Destroy the keys of a user, and have whoever else keeps something forget it."""
+        return await self._eraser.erase(request)
 
-    async def _until_logged(self, record_id: str) -> None:
-        """Wait for a record, because what waits before it in the stream would be sealed under keys that an erasure does not know."""
-        for _ in range(_MOST_LOOKS):
-            if await asyncio.to_thread(governing.is_logged, self._writer.ledger(), record_id):
-                return
-            await asyncio.sleep(_LOOK_SECONDS)
-        raise UnavailableError("the log has not taken what was published before; try again")
+    async def GetErasure(self, request: pb.GetErasureRequest, context: Context) -> pb.GetErasureResponse:  # noqa: N802, ARG002 - grpc's names
+        """Return how far an erasure is elsewhere."""
+        return await self._eraser.state(request)
 
     async def SetHold(self, request: pb.SetHoldRequest, context: Context) -> pb.SetHoldResponse:  # noqa: N802, ARG002 - grpc's names
         """Keep records from erasure and expiry."""
         governing.check(request.caller, request.tenant, request.reason)
         ledger, subject = self._writer.ledger(), governing.subject_of(request.subject)
         about = await asyncio.to_thread(governing.described, ledger, request.tenant, request.subject, request.reason)
-        await asyncio.to_thread(ledger.vault.hold, request.tenant, subject, reason=request.reason, set_by=governing.name_of(request.caller))
+        who = governing.name_of(request.caller)
+        async with self._eraser.alone:
+            await asyncio.to_thread(ledger.vault.hold, request.tenant, subject, reason=request.reason, set_by=who)
         # The effect comes first: what must not be lost must not wait for a bus that is away.
         await self._access.record(request.caller, "hold_set", tenant=request.tenant, **about)
         return pb.SetHoldResponse()

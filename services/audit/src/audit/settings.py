@@ -39,6 +39,9 @@ class Settings(ServiceSettings):
         default_factory=dict,
         description="Days after whose month the keys of a class are destroyed, as JSON; a class is a step's name, or `default`.",
     )
+    open_seconds: PositiveFloat = Field(
+        default=3660.0, description="Time for which a request without an end on record may still run, when its user is erased."
+    )
 
     @property
     def folder(self) -> Path:

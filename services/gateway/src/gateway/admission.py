@@ -76,6 +76,7 @@ class Admission:
             trace_id=request.trace_id,
             details=details,
             user=request.caller.user,
+            session_id=request.session_id,
         )
 
 

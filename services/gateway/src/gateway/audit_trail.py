@@ -38,6 +38,7 @@ class AuditTrail:
         code: str = "",
         started: float | None = None,
         user: str = "",
+        session_id: str = "",
         phase: str = "",
         at: float | None = None,
     ) -> None:
@@ -65,6 +66,7 @@ class AuditTrail:
             "producer": producer.name,
             "producer_sequence": str(number),
             "user": user,
+            "session_id": session_id,
             "phase": phase,
         }
         body = _ENCODER.encode(message).encode()

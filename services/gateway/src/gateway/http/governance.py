@@ -1,6 +1,7 @@
 """/v1/audit/erasures and /v1/audit/holds: records of a user made unreadable, or kept from it."""
 
 import json
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,6 +17,8 @@ from strata.gateway.v1.gateway_events_pb2 import Caller
 
 ERASURES, HOLDS = "/v1/audit/erasures", "/v1/audit/holds"
 ERASE = "audit:erase"
+# Records of erasures are named so.
+_PREFIX = "erasure/"
 _MAX_BODY = 8 * 1024
 
 
@@ -47,7 +50,7 @@ class Governance:
         self._parts, self._service = parts, service
 
     async def __call__(self, exchange: Exchange) -> None:
-        """Erase, hold, lift or list; raise RefusedError for whoever may not, and for anything else."""
+        """Erase, tell how far that is, hold, lift or list; raise RefusedError for whoever may not, and for anything else."""
         caller = self._parts.authenticator.authenticate(exchange.header(b"authorization"))
         # A log that cannot be written must not keep anybody from a hold; what needs the log is refused by the service.
         if ERASE not in caller.permissions:
@@ -58,6 +61,9 @@ class Governance:
             ("DELETE", HOLDS): self._lift,
             ("GET", HOLDS): self._list,
         }
+        if exchange.method == "GET" and exchange.path.startswith(f"{ERASURES}/"):
+            await self._erasure(exchange, caller)
+            return
         answer = answers.get((exchange.method, exchange.path))
         if answer is None:
             raise RefusedError("not_found")
@@ -68,7 +74,14 @@ class Governance:
         tenant = order.tenant or caller.tenant
         request = pb.EraseSubjectRequest(caller=caller, tenant=tenant, subject=order.user, reason=order.reason)
         done: pb.EraseSubjectResponse = await self._call(self._service.EraseSubject, request)
-        await exchange.respond_json({"object": "audit.erasure", "tenant": tenant, "keys": done.keys, "requests": done.requests})
+        about = {"object": "audit.erasure", "tenant": tenant, "keys": done.keys, "requests": done.requests}
+        await exchange.respond_json({**about, "id": done.erasure_id.removeprefix(_PREFIX), "holders": _holders(done.holders)})
+
+    async def _erasure(self, exchange: Exchange, caller: Caller) -> None:
+        name = exchange.path.removeprefix(f"{ERASURES}/")
+        request = pb.GetErasureRequest(caller=caller, erasure_id=f"{_PREFIX}{name}")
+        found: pb.GetErasureResponse = await self._call(self._service.GetErasure, request)
+        await exchange.respond_json({"object": "audit.erasure", "tenant": found.tenant, "id": name, "holders": _holders(found.holders)})
 
     async def _hold(self, exchange: Exchange, caller: Caller) -> None:
         order = _parsed(_Hold, await self._body(exchange))
@@ -98,6 +111,10 @@ class Governance:
 
     async def _call(self, method: Any, request: Any) -> Any:
         return await rpc.call(method, request, timeout=2 * self._parts.settings.rpc_timeout_seconds)
+
+
+def _holders(states: Iterable[pb.HolderState]) -> list[dict[str, Any]]:
+    return [{"holder": one.holder, "state": "erased" if one.done == one.ordered else "pending"} for one in states]
 
 
 def _parsed(kind: type[T], raw: bytes) -> T:
