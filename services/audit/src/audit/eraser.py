@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from audit import governing
 from audit.access import AccessLog
 from audit.disclosing import entries
-from audit.erasing import Orders, Traces, carried_out
+from audit.erasing import Orders, Traces, carried_out, traces
 from audit.governing import Erased
 from audit.ledger import Ledger
 from audit.subscribers import Writer
@@ -21,7 +21,7 @@ STEP = "erasure"
 _LOOK_SECONDS = 0.05
 _MOST_LOOKS = 100
 # The usual erasure is over everywhere by then; what is not is asked for by the erasure's name.
-_LOOKS_ELSEWHERE = 40
+_LOOKS_ELSEWHERE = 20
 # A user who goes on asking meanwhile is found again; so often in a row is more than anybody asks.
 _MOST_ROUNDS = 20
 
@@ -68,13 +68,15 @@ class Eraser:
 
     async def _erased(self, ledger: Ledger, request: pb.EraseSubjectRequest, orders: Orders) -> Erased:
         await asyncio.to_thread(ledger.vault.refuse_held, request.tenant, user_subject(request.subject))
-        known = Traces()
+        # Most is read before the writer has to wait for the rest.
+        known = await asyncio.to_thread(traces, ledger, request.tenant, request.subject, Traces(), open_seconds=self._open)
+        await orders.send(known)
         for _ in range(_MOST_ROUNDS):
             done = await asyncio.to_thread(governing.erase, ledger, request.tenant, request.subject, known, open_seconds=self._open)
             if isinstance(done, Erased):
                 return done
             # Once its keys are gone, nothing says any more which requests were whose: the orders must be on the bus before.
-            await orders.send(done)
+            await orders.send(done.beyond(known))
             known = known.with_(done)
         raise UnavailableError("the user asks for more than can be erased at once; try again")
 

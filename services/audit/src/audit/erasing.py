@@ -26,23 +26,30 @@ class Traces:
     sessions: frozenset[str] = frozenset()
     subjects: frozenset[str] = frozenset()
 
+    def is_beyond(self, known: "Traces") -> bool:
+        """Return whether there is anything that is not known yet and that somebody may keep something of."""
+        return bool(self.requests.keys() - known.requests.keys() or self.sessions - known.sessions)
+
     def beyond(self, known: "Traces") -> "Traces":
-        """Return what is not known yet."""
+        """Return the requests and sessions that are not known yet."""
         requests = {name: until for name, until in self.requests.items() if name not in known.requests}
-        return Traces(requests, self.sessions - known.sessions, self.subjects - known.subjects)
+        return Traces(requests, self.sessions - known.sessions)
 
     def with_(self, more: "Traces") -> "Traces":
         """Return this and more."""
         return Traces({**self.requests, **more.requests}, self.sessions | more.sessions, self.subjects | more.subjects)
 
 
-def traces(ledger: Ledger, tenant: str, user: str, *, open_seconds: float) -> Traces:
-    """Return what the log knows of a user; a request without an end on record may run for `open_seconds`."""
+def traces(ledger: Ledger, tenant: str, user: str, known: Traces, *, open_seconds: float) -> Traces:
+    """Return what the log knows of a user beside requests that are `known` and over; one without an end may run for `open_seconds`."""
     token = ledger.vault.token(tenant, user_subject(user))
     query = "SELECT DISTINCT request_id FROM terms WHERE tenant = ? AND kind = ? AND value = ? AND request_id IS NOT NULL"
     requests: dict[str, datetime | None] = {}
     sessions, subjects = set[str](), set[str]()
+    over = {name for name, until in known.requests.items() if until is None}
     for (name,) in ledger.view.rows(query, (tenant, USER, token)):
+        if name in over:
+            continue
         found = entries(ledger, ledger.view.trace(name))
         requests[name] = _open_until([entry for entry in found if entry.leaf.header.get("tenant") == tenant], open_seconds)
         # Not every service knows the user, and then seals under the session or the request.

@@ -44,8 +44,8 @@ def erase(ledger: Ledger, tenant: str, user: str, known: Traces, *, open_seconds
     """
     began = datetime.now(UTC).isoformat()
     with ledger.exclusive():
-        news = traces(ledger, tenant, user, open_seconds=open_seconds).beyond(known)
-        if news.requests or news.sessions:
+        news = traces(ledger, tenant, user, known, open_seconds=open_seconds)
+        if news.is_beyond(known):
             return news
         # The hold of the user is asked first, before anything else is gone.
         count = ledger.vault.erase(tenant, user_subject(user))

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js.errors import KeyNotFoundError
-from nats.js.kv import KeyValue
+from nats.js.kv import KV_PURGE, KeyValue
 
 from chassis import rpc
 from chassis.errors import NotFoundError, UnavailableError
@@ -91,7 +91,7 @@ class Lookups:
         if not TOKEN.fullmatch(request_id) or not await self._may_read(caller, request_id):
             raise RefusedError("not_found")
         told = await self._told(caller.tenant, request_id)
-        if told.is_empty and not await self._is_known(caller, request_id):
+        if told.is_empty and (await self._is_erased(caller, request_id) or not await self._is_known(caller, request_id)):
             raise RefusedError("not_found")
         if seconds and not told.settled:
             share = self._parts.gate.enter(caller.tenant, 0)
@@ -138,6 +138,17 @@ class Lookups:
         if not told.assembly.done:
             return {"id": request_id, "object": "request", "status": "pending"}
         return await self._finished(caller, request_id, told, status if told.settled else "pending_review")
+
+    async def _is_erased(self, caller: Caller, request_id: str) -> bool:
+        """Return whether nothing is kept of a request because its user was erased; its records are still known to be there."""
+        try:
+            self._runs = self._runs or await self._parts.bus.js.key_value(RUNS)
+            await self._runs.get(f"{caller.tenant}.{request_id}")
+        except KeyNotFoundError as gone:
+            return bool(gone.op == KV_PURGE)
+        except (TimeoutError, NatsError) as error:
+            raise UnavailableError(f"the runs cannot be read: {error!r}") from error
+        return False
 
     async def _may_read(self, caller: Caller, request_id: str) -> bool:
         """Return whether the answer was made for this caller; names in it may be restored for who asked alone."""
