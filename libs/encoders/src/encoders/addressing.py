@@ -46,6 +46,45 @@ _GOAL = re.compile(
     rf"|\binstead of answering,?\s+{_DO}\b",
     re.IGNORECASE,
 )
+# What is made of a text, and the programs that make it: a document for people speaks of neither in the imperative.
+_OUTPUT = r"(?:answers?|repl(?:y|ies)|responses?|summar(?:y|ies)|digests?|recaps?|briefings?)"
+_THIS = (
+    r"\b(?:this|these|the (?:present|above))\s+(?:\w+\s+)?"
+    r"(?:pages?|notes?|sheets?|texts?|documents?|articles?|messages?|(?:e-?)?mails?|threads?|files?|reports?|guidelines?|leaflets?|manuals?"
+    r"|records?|results?|tickets?|entr(?:y|ies)|circulars?|listings?|reviews?|notices?)\b"
+)
+_OBLIGED = (
+    r"\b(?:should|must|shall|may|ought to|needs? (?:not|to)|ha(?:s|ve) to|(?:is|are) (?:kindly )?(?:asked|requested|expected|invited|meant"
+    r"|welcome|free|required)|kindly|please)\b"
+)
+_TELLS = (
+    r"\b(?:say|state|tell|mention|leave|omit|skip|advi[sc]e|recommend|suggest|carry|include|open|begin|end|put|name|point|give|claim|assure|add"
+    r"|show|ask|praise|insert|append|present|describe|send|forward|copy)\b"
+)
+_PROGRAM = (
+    r"(?:(?:digital|virtual|automat(?:ed|ic)|AI|LLM|software|smart|e?-?mail|shopping|payment|coding|booking|reading) "
+    r"(?:assistants?|helpers?|agents?|readers?|secretar(?:y|ies)|bots?|tools?|programs?)|chatbots?|language models?)"
+)
+_HANDLES = r"(?:(?:that|which|who) )?(?:read|handl|process|summari[sz]|see|find|answer|us|quot|cit|work|deal|prepar)(?:e?s|ing)?"
+_MADE = (
+    re.compile(
+        rf"\b{_OUTPUT}\b[^.:;]{{0,20}}\b(?:drawn|taken|made|prepared|written|built|derived|based|of|cit(?:e|es|ing)|quot(?:e|es|ing)|rest(?:s|ing)?"
+        rf"|rel(?:y|ies|ying))\b[^.:;]{{0,20}}{_THIS}[^.:;]{{0,25}}{_OBLIGED}[^.:;]{{0,25}}{_TELLS}",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"\b(?:whoever|anyone who|any(?:one)? (?:program|tool|helper|system)?\s?that|those who)\b[^.:;]{{0,50}}"
+        rf"\b(?:{_OUTPUT}|summari[sz]es?|is asked)\b[^.:;]{{0,50}}{_THIS}[^.:;]{{0,25}}{_OBLIGED}[^.:;]{{0,25}}{_TELLS}",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"\b{_PROGRAM} {_HANDLES}\b[^.:;]{{0,30}}\b(?:this|these)\b[^.:;]{{0,60}}{_OBLIGED}", re.IGNORECASE),
+    re.compile(
+        rf"\b(?:note|message|hint|reminder|request) (?:for|to) (?:whoever|anyone who|those who) (?:prepares?|writes?|drafts?|makes?|gives?)"
+        rf" (?:an?|the) {_OUTPUT}\b",
+        re.IGNORECASE,
+    ),
+    re.compile(rf"\b(?:ask|invite|request|beg)s? (?:the|any|every|all|your) {_PROGRAM} to\b", re.IGNORECASE),
+)
 # Marks with which chat formats begin and end turns.
 _TURN = re.compile(
     r"<\|(?:im_start|im_end|system|user|assistant|endoftext|eot_id|start_header_id)\|>|\[/?INST\]|<</?SYS>>"
@@ -56,7 +95,7 @@ _TURN = re.compile(
 
 def speaks_to_a_machine(sentence: str) -> bool:
     """Return whether a sentence of a document or tool result gives an order to an assistant or model."""
-    return any(pattern.search(sentence) for pattern in (_ADDRESSED, _READS, _MUST, _FOR, _OVERRIDES, _GOAL, _TURN))
+    return any(pattern.search(sentence) for pattern in (_ADDRESSED, _READS, _MUST, _FOR, _OVERRIDES, _GOAL, _TURN, *_MADE))
 
 
 def forges_a_turn(text: str) -> bool:
