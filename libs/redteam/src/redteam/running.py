@@ -51,7 +51,7 @@ async def run(target: Target, items: Sequence[Item], *, seed: int = 7, tell: Cal
 
 
 async def _try_texts(target: Target, group: Group, generator: random.Random, result: Result) -> None:
-    texts = [("seed", text, True) for text in group.attacks] + [("seed", text, False) for text in group.twins]
+    texts = [(group.kind, text, True) for text in group.attacks] + [(group.kind, text, False) for text in group.twins]
     if group.adaptive:
         for text in group.attacks:
             texts += [("paraphrase", variant, True) for variant in paraphrases(text, generator)]
@@ -87,7 +87,7 @@ def report(results: Sequence[Result], *, seed: int) -> dict[str, Any]:
     """Return the outcome as JSON types: per item and kind of variant, with Wilson intervals, and what got through."""
     items = []
     for result in results:
-        kinds = sorted({kind for kind, tried in result.tried if tried.is_attack})
+        kinds, calm = (sorted({kind for kind, tried in result.tried if tried.is_attack is attack}) for attack in (True, False))
         items.append(
             {
                 "id": result.id,
@@ -95,6 +95,7 @@ def report(results: Sequence[Result], *, seed: int) -> dict[str, Any]:
                 "attack_success": _rate(*result.share(attacks=True)),
                 "false_refusal": _rate(*result.share(attacks=False)),
                 "by_kind": {kind: _rate(*result.share(attacks=True, kind=kind)) for kind in kinds},
+                "false_refusal_by_kind": {kind: _rate(*result.share(attacks=False, kind=kind)) for kind in calm},
                 "got_through": [{"kind": k, **asdict(t)} for k, t in result.tried if t.is_attack and t.worked],
                 "refused": [{"kind": k, **asdict(t)} for k, t in result.tried if not t.is_attack and not t.worked],
                 "seconds": result.seconds,
