@@ -4,6 +4,7 @@ import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from knowledge.opensearch import OpenSearchIndex
 from knowledge.opensearch_client import Connection, OpenSearchSettings
 from knowledge.opensearch_provisioning import setup
 from knowledge.opensearch_templates import write_alias
-from knowledge.schema import Kind, label_key
+from knowledge.schema import Chunk, Kind, label_key
 
 ENCODER = "minilm-os"
 
@@ -117,6 +118,40 @@ def test_writers_race_and_the_later_change_stays(index: OpenSearchIndex, service
     assert {name: [chunk.text for chunk in rows] for name, rows in stored.items()} == {
         key(f"n{n}"): [] if n == 0 else ["kettle v8"] for n in range(5)
     }
+
+
+def test_a_write_asks_nothing_that_the_read_before_it_told(index: OpenSearchIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, places and deletions are taken from the read before a write, and after that write from no read."""
+    searches, search = [], Connection.search
+
+    def counted(connection: Connection, target: str, body: dict[str, Any], **options: Any) -> Any:
+        searches.append(target)
+        return search(connection, target, body, **options)
+
+    monkeypatch.setattr(Connection, "search", counted)
+
+    def long(text: str, position: int) -> list[Chunk]:
+        (chunk,) = chunks("a", text, position=position)
+        return [chunk, replace(chunk, chunk_id=f"{chunk.chunk_id}1")]
+
+    put(index, long("kettle v1", 10))
+    index.replace(Kind.FLUID, {key("gone"): []}, {key("gone"): 20})
+    names = [key("a"), key("gone"), key("new")]
+    index.documents(Kind.FLUID, names, vectors=False)
+    index.documents(Kind.FLUID, [key("a")])
+    searches.clear()
+    places = {key("a"): 15, key("gone"): 15, key("new"): 15}
+    put(index, chunks("a", "kettle v2", position=15), chunks("gone", position=15), chunks("new", position=15), positions=places)
+    assert not searches
+    assert found(index, see()) == ["a", "new"]
+    (after,) = index.documents(Kind.FLUID, [key("a")], vectors=False)[key("a")]
+    searches.clear()
+    index.update(Kind.FLUID, [replace(after, text="kettle v3", vector=VECTOR.tolist())])
+    assert not searches
+    put(index, long("kettle v4", 30))
+    put(index, chunks("a", "kettle v5", position=40))
+    assert searches
+    assert [chunk.text for chunk in index.documents(Kind.FLUID, [key("a")])[key("a")]] == ["kettle v5"]
 
 
 def test_nothing_is_seen_before_all_of_a_commit_is(index: OpenSearchIndex, services: dict[str, Connection]) -> None:

@@ -11,8 +11,9 @@ from encoders.encoder import Vectors
 from knowledge import opensearch_queries as queries
 from knowledge.index import Entry, Hit, Holding, IndexMissingError
 from knowledge.opensearch_client import Connection, NotThereError, TooManyWordsError
+from knowledge.opensearch_last_read import Held, Stored
 from knowledge.opensearch_templates import NEVER, physical, prefix, read_alias, write_alias
-from knowledge.opensearch_writing import COMMITS, Writer, groups, pages
+from knowledge.opensearch_writing import COMMITS, Writer, groups, pages, row_id
 from knowledge.schema import Chunk, Kind
 from knowledge.visibility import Visibility
 
@@ -110,13 +111,16 @@ class OpenSearchIndex:
         A vector costs ten times what the rest of its row does; without `vectors` an empty list says that there is one.
         """
         found: dict[str, list[Chunk]] = {key: [] for key in keys}
+        held, last_read = {key: Held() for key in keys}, self._writers[kind].last_read
+        begun = last_read.begin()
         for first in range(0, len(keys), _KEYS_AT_ONCE):
-            scope = {"filter": [{"terms": {"document_key": list(keys[first : first + _KEYS_AT_ONCE])}}]}
-            query = {"bool": {**scope, "must_not": [{"exists": {"field": "deleted_at"}}]}}
-            rows = self._rows(kind, query, _source=queries.WHOLE) if vectors else self._rows(kind, query, **queries.WITHOUT_VECTOR)
-            for row in rows:
-                chunk = queries.chunk_of(row["_source"]) if vectors else queries.chunk_without_vector(row["fields"])
-                found[chunk.document_key].append(chunk)
+            query = {"bool": {"filter": [{"terms": {"document_key": list(keys[first : first + _KEYS_AT_ONCE])}}]}}
+            for row in self._rows(kind, query, **(queries.WITH_VECTOR if vectors else queries.WITHOUT_VECTOR)):
+                key, name, position = (row["fields"][column][0] for column in queries.PLACED)
+                held[key].rows[row_id(name)] = Stored(row["_version"], position)
+                found[key] += queries.chunks_of(row)
+        # What the writer would ask for before it changes these documents.
+        last_read.keep(begun, held, again=vectors)
         return found
 
     def replace(self, kind: Kind, documents: Mapping[str, Sequence[Chunk]], positions: Mapping[str, int] | None = None) -> int:

@@ -29,7 +29,10 @@ _OWN = (
 )  # fmt: skip
 # The stored row of a hit is not touched.
 BARE: dict[str, Any] = {"_source": False, "stored_fields": "_none_"}
-WITHOUT_VECTOR: dict[str, Any] = {**BARE, "docvalue_fields": ["payload", "embedded"]}
+# Columns of every row, that which a deletion leaves included.
+PLACED = ["document_key", "chunk_id", "position"]
+WITHOUT_VECTOR: dict[str, Any] = {**BARE, "docvalue_fields": [*PLACED, "payload", "embedded"], "version": True}
+WITH_VECTOR: dict[str, Any] = {"_source": WHOLE, "docvalue_fields": PLACED, "version": True}
 _BEST_FIRST = ["_score", {"chunk_id": "asc"}]
 # Of a packed payload, a multiple of four; a chunk id that does not fit is found in the whole.
 _NAME_CHARACTERS = 240
@@ -188,11 +191,18 @@ def source(chunk: Chunk) -> dict[str, Any]:
     return row
 
 
-def chunk_without_vector(fields: Mapping[str, Any]) -> Chunk:
-    """Return the chunk of a row with the columns of `WITHOUT_VECTOR`; its vector is empty, or None where it waits for one."""
+def chunks_of(row: Mapping[str, Any]) -> list[Chunk]:
+    """Return the chunk of a row with the columns of `WITH_VECTOR` or `WITHOUT_VECTOR`; none of that which a deletion leaves.
+
+    Without, its vector is empty, or None where it waits for one.
+    """
+    if "_source" in row:
+        return [chunk_of(row["_source"])] if "payload" in row["_source"] else []
+    if "payload" not in (fields := row["fields"]):
+        return []
     chunk = unpack(_unpacked(fields["payload"][0]), [] if fields["embedded"][0] else None)
     vars(chunk)["search_text"] = search_text(chunk.title, chunk.text)
-    return chunk
+    return [chunk]
 
 
 def chunk_of(stored: Mapping[str, Any]) -> Chunk:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -11,6 +10,7 @@ import orjson
 
 from chassis.errors import FailedPreconditionError, InvalidArgumentError, UnavailableError
 from knowledge.opensearch_client import CONFLICT, MISSING, Connection, NotThereError, reasons
+from knowledge.opensearch_last_read import Held, LastRead, Stored
 from knowledge.opensearch_queries import BARE, LARGEST_PAGE, source
 from knowledge.schema import Chunk, digest
 from knowledge.visibility import OVER
@@ -18,8 +18,9 @@ from knowledge.visibility import OVER
 COMMITS = "commits"
 _KEYS_AT_ONCE = 500
 _BULK_BYTES = 4 * 1024 * 1024
-_BULK_ROWS = 200
 _BULKS_AT_ONCE = 2
+# Less is not worth a second request, and more would wait in the node's memory.
+_LEAST_ROWS, _MOST_ROWS = 100, 1000
 _ATTEMPTS = 4
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_ID_BYTES = 500
@@ -41,14 +42,6 @@ def deletion_id(document_key: str) -> str:
     return f"deleted:{digest(document_key)}"
 
 
-@dataclass
-class _Held:
-    """What the index holds of a document: its rows, and the place of the latest change, a deletion included."""
-
-    rows: set[str] = field(default_factory=set)
-    place: int = 0
-
-
 class Writer:
     """The only writer of one kind, under one alias."""
 
@@ -57,6 +50,7 @@ class Writer:
         self._connection, self._alias = connection, alias
         self._lock, self._counting = Lock(), Lock()
         self._number = 0
+        self.last_read = LastRead()
         # Somebody before us may have written what was never made visible.
         self._unseen = True
 
@@ -72,7 +66,7 @@ class Writer:
             held = self._held(list(documents))
             lines: list[bytes] = []
             for key, chunks in documents.items():
-                there = held.get(key) or _Held()
+                there = held.get(key) or Held()
                 place = (positions or {}).get(key)
                 if place is None:
                     place = max([there.place, *(chunk.position for chunk in chunks)])
@@ -83,13 +77,10 @@ class Writer:
     def update(self, chunks: Sequence[Chunk]) -> int:
         """Overwrite chunks that are there and hold no later change; return the number of the commit that shows them."""
         lines: list[bytes] = []
-        for first in range(0, len(chunks), _KEYS_AT_ONCE):
-            some = {chunk.chunk_id: chunk for chunk in chunks[first : first + _KEYS_AT_ONCE]}
-            for row in self._numbers("chunk_id", list(some), "position"):
-                chunk = some[row["fields"]["chunk_id"][0]]
-                # A row that is replaced or deleted meanwhile has a later version, and this write is refused.
-                if row["fields"]["position"][0] <= chunk.position:
-                    lines += _write(row_id(chunk.chunk_id), source(chunk), row["_version"])
+        for chunk, there in self._there(chunks):
+            # A row that is replaced or deleted meanwhile has a later version, and this write is refused.
+            if there.position <= chunk.position:
+                lines += _write(row_id(chunk.chunk_id), source(chunk), there.version)
         return self._commit(lines)
 
     def forget_deletions(self, before: int) -> None:
@@ -99,22 +90,36 @@ class Writer:
             self._bulk([_delete(row["_id"], row["_version"]) for row in rows])
             self._show()
 
-    def _held(self, keys: Sequence[str]) -> dict[str, _Held]:
-        found: dict[str, _Held] = {}
-        for first in range(0, len(keys), _KEYS_AT_ONCE):
-            for row in self._numbers("document_key", keys[first : first + _KEYS_AT_ONCE], "document_key"):
-                held = found.setdefault(row["fields"]["document_key"][0], _Held())
-                held.rows.add(row_id(row["fields"]["chunk_id"][0]))
-                held.place = max(held.place, row["_version"])
+    def _held(self, keys: Sequence[str]) -> dict[str, Held]:
+        known = self.last_read.take()
+        found = {key: known[key] for key in keys if key in known}
+        left = [key for key in keys if key not in known]
+        for first in range(0, len(left), _KEYS_AT_ONCE):
+            for row in self._numbers("document_key", left[first : first + _KEYS_AT_ONCE]):
+                held = found.setdefault(row["fields"]["document_key"][0], Held())
+                held.rows[row_id(row["fields"]["chunk_id"][0])] = _stored(row)
         return found
 
-    def _numbers(self, column: str, values: Sequence[str], also: str) -> Iterator[Any]:
-        """Yield rows with one of these values: chunk id, `also` and version, without a look at what is stored of them."""
+    def _there(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, Stored]]:
+        """Yield those of the chunks that have a row, with what is known of it."""
+        known, left = self.last_read.take(), dict[str, Chunk]()
+        for chunk in chunks:
+            if (held := known.get(chunk.document_key)) is None:
+                left[chunk.chunk_id] = chunk
+            elif (there := held.rows.get(row_id(chunk.chunk_id))) is not None:
+                yield chunk, there
+        names = list(left)
+        for first in range(0, len(names), _KEYS_AT_ONCE):
+            for row in self._numbers("chunk_id", names[first : first + _KEYS_AT_ONCE]):
+                yield left[row["fields"]["chunk_id"][0]], _stored(row)
+
+    def _numbers(self, column: str, values: Sequence[str]) -> Iterator[Any]:
+        """Yield rows with one of these values: names, position and version, without a look at what is stored of them."""
         body: dict[str, Any] = {
             "size": LARGEST_PAGE,
             "query": {"bool": {"filter": [{"terms": {column: list(values)}}]}},
             **BARE,
-            "docvalue_fields": ["chunk_id", also],
+            "docvalue_fields": ["chunk_id", "document_key", "position"],
             "version": True,
             "sort": [{"chunk_id": "asc"}],
             "track_total_hits": False,
@@ -152,8 +157,10 @@ class Writer:
         if answer["_shards"]["failed"]:
             raise UnavailableError(f"OpenSearch could not show a commit: {reasons(answer['_shards'])}")
         self._unseen = False
+        self.last_read.forget()
 
     def _bulk(self, lines: Sequence[bytes]) -> None:
+        self.last_read.forget()
         # A request is indexed by one thread of the node; no row is in two of them.
         with ThreadPoolExecutor(_BULKS_AT_ONCE) as pool:
             list(pool.map(self._take, _groups(lines)))
@@ -223,13 +230,17 @@ def groups(connection: Connection, target: str, condition: dict[str, Any], names
         parts = {**parts, "after": found["after_key"]}
 
 
-def _replacement(key: str, chunks: Sequence[Chunk], held: _Held, place: int) -> list[bytes]:
+def _replacement(key: str, chunks: Sequence[Chunk], held: Held, place: int) -> list[bytes]:
     rows = {row_id(chunk.chunk_id): source(chunk) for chunk in chunks}
     if not rows:
         deleted = {"document_key": key, "position": place, "deleted_at": time.time_ns() // 1000, **_NO_CHUNK}
         rows[deletion_id(key)] = {"chunk_id": deletion_id(key), **deleted}
-    gone = [_delete(name, place) for name in sorted(held.rows - rows.keys())]
+    gone = [_delete(name, place) for name in sorted(held.rows.keys() - rows.keys())]
     return [*gone, *(line for name, row in rows.items() for line in _write(name, row, place))]
+
+
+def _stored(row: Mapping[str, Any]) -> Stored:
+    return Stored(row["_version"], row["fields"]["position"][0])
 
 
 def _write(name: str, row: Mapping[str, Any], version: int) -> list[bytes]:
@@ -242,9 +253,11 @@ def _delete(name: str, version: int) -> bytes:
 
 
 def _groups(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Yield the operations in as few requests as are as good as equal, so that those that run at once end together."""
+    rows = min(max(-(-len(lines) // _BULKS_AT_ONCE), _LEAST_ROWS), _MOST_ROWS)
     group, size = list[bytes](), 0
     for line in lines:
-        if group and (size + len(line) > _BULK_BYTES or len(group) == _BULK_ROWS):
+        if group and (size + len(line) > _BULK_BYTES or len(group) == rows):
             yield group
             group, size = [], 0
         group.append(line)
