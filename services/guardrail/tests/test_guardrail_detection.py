@@ -126,10 +126,12 @@ def test_the_suite_scores_spans_and_names_malformed_rows(tmp_path: Path, monkeyp
     rows = [
         {"text": "SSN 460-89-9847", "spans": [{"start": 4, "end": 15, "type": "US_SSN"}]},
         {"text": "Is the store in Uruguay open?", "spans": []},
+        {"text": "Seen at Children’s Clinic", "spans": [{"start": None, "end": None, "type": "PLACE", "text": "Children's Clinic"}]},  # noqa: RUF001 - as people type it
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     report = pii(path, options={})
-    assert (report["n"], report["precision"], report["recall"], report["leak_rate"]) == (2, 0.5, 1.0, 0.0)
+    assert (report["n"], report["invalid"]) == (2, 1), "a span that nobody could place makes its row unscored"
+    assert (report["precision"], report["recall"], report["leak_rate"]) == (0.5, 1.0, 0.0)
     assert report["harmless_touched"] == 1.0, "the place is reported"
     assert report["replaced_in_prompt"]["harmless_touched"] == 0.0, "and stays in the prompt"  # type: ignore[index]
     path.write_text(json.dumps({"text": "x", "spans": [{"start": 4, "end": 1, "type": "A"}]}))

