@@ -11,7 +11,7 @@ from chassis.errors import InvalidArgumentError, UnavailableError
 from chassis.messaging import Bus, Consumer, LeaseLostError, connect
 from chassis.settings import ServiceSettings
 from contracts.streams import ORCHESTRATOR_INTERACTIVE
-from contracts.subjects import ADMITTED, AUDIT
+from contracts.subjects import ADMITTED, AUDIT, audit_step
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted
 from testkit.nats import NatsServer
@@ -148,17 +148,28 @@ async def test_a_service_records_its_own_steps_alone(bus: NatsServer) -> None:
     """What another service has done, and what belongs to the installation, cannot be claimed by any other."""
     webhooks = await connect(_Settings(nats={"request_timeout_seconds": 0.3}), "webhooks")
     guardrail = await connect(_Settings(nats={"request_timeout_seconds": 0.3}), "guardrail")
+    orchestrator = await connect(_Settings(nats={"request_timeout_seconds": 0.3}), "orchestrator")
 
     async def record(service: Bus, tenant: str, step: str) -> None:
         await service.publish(AUDIT, AUDIT.at(tenant=tenant, step=step), StepRecorded(tenant=tenant, step=step))
 
     await record(webhooks, "acme", "webhook")
     await record(guardrail, "system", "policy_changed")
-    for service, tenant, step in ((webhooks, "acme", "response"), (webhooks, "acme", "erasure"), (guardrail, "acme", "policy_changed")):
+    for step in ("response", "tool", "escalate"):
+        await record(orchestrator, "acme", audit_step(step, "orchestrator"))
+    for service, tenant, step in (
+        (webhooks, "acme", "response"),
+        (webhooks, "acme", "erasure"),
+        (guardrail, "acme", "policy_changed"),
+        (guardrail, "acme", audit_step("escalate", "orchestrator")),
+        (orchestrator, "acme", "response"),
+        (orchestrator, "acme", "tool"),
+        (orchestrator, "system", "policy_changed"),
+    ):
         with pytest.raises(UnavailableError):
             await record(service, tenant, step)
-    await webhooks.drain()
-    await guardrail.drain()
+    for one in (webhooks, guardrail, orchestrator):
+        await one.drain()
 
 
 async def test_who_reads_a_stream_cannot_touch_its_consumers(bus: NatsServer, admin: Client) -> None:

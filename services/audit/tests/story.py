@@ -15,7 +15,7 @@ def records(first: int, *, request: str, user: str, text_sha256: str, tenant: st
         ("retrieve", {"user": user, "details": {"passages": [document]}}),
         ("generate", {"details": {"adapter": "patient-answer@v1"}}),
         ("release", {"user": user, "details": {"citations": [document], "checks": [{"decision": "allow", "code": ""}]}}),
-        ("response", {"user": user, "details": {"text_sha256": text_sha256, "key_id": "k-ann"}}),
+        ("response", {"service": "gateway", "user": user, "details": {"text_sha256": text_sha256, "key_id": "k-ann"}}),
     ]
     return [
         received(first + number, request=request, tenant=tenant, step=step, record_id=f"{request}/{step}", **fields)

@@ -18,7 +18,10 @@ from audit.main import start
 from audit.segments import lines
 from audit.settings import Settings
 from audit.verification import verify
+from chassis.messaging import encode
 from chassis.process import running
+from contracts.subjects import AUDIT, audit_step
+from strata.audit.v1.audit_events_pb2 import StepRecorded
 from testkit.nats import NatsServer, free_port_offset, nats_server_binary
 
 from .running import SUBJECT, audit_process, body, publish, until_acknowledged, until_lease_short, until_status
@@ -40,6 +43,24 @@ async def test_a_record_is_on_the_disk_before_it_is_acknowledged(bus: NatsServer
 
     assert found.intact, found.problem
     assert sorted(_sequences(settings.folder)) == list(range(1, 31))
+
+
+async def test_a_step_of_several_services_is_logged_under_the_name_of_who_may_publish_it(bus: NatsServer, admin: Client) -> None:
+    """A service that records `tool` or `response` on a subject of its own cannot say there that another has done it."""
+    settings = Settings(min_free_bytes=0)
+    one, other = "orchestrator", "tool_sandbox"
+    said = [(one, one), (one, other), (other, other), (other, one)]
+    async with running("audit", settings, start):
+        for number, (publisher, named) in enumerate(said):
+            record = StepRecorded(record_id=f"x/{number}", tenant="acme", request_id="r1", service=named, step="tool")
+            subject = AUDIT.at(tenant="acme", step=audit_step("tool", publisher))
+            await admin.jetstream().publish(subject, encode(AUDIT, record))
+        await until_acknowledged(admin)
+
+    headers = [leaves.decode(line.leaf).header for line in lines(settings.folder)]
+    assert [(header["step"], header["service"]) for header in headers] == [
+        ("tool", "orchestrator"), ("unreadable", "audit"), ("tool", "tool_sandbox"), ("unreadable", "audit"),
+    ]  # fmt: skip
 
 
 async def test_what_nobody_can_read_is_logged_too(bus: NatsServer, admin: Client) -> None:

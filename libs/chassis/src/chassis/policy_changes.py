@@ -15,7 +15,7 @@ from chassis.errors import UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus, canonical_json
 from contracts.streams import POLICIES
-from contracts.subjects import AUDIT
+from contracts.subjects import AUDIT, audit_step
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 
 log = get_logger("policy_changes")
@@ -92,5 +92,5 @@ async def _publish(bus: Bus, label: str, before: Mapping[str, Any], after: Mappi
     record.details.update(
         {"domain": label, "old_sha256": old, "new_sha256": after["sha256"], "version": after["version"], "rules": rules, **changes}
     )
-    await bus.publish(AUDIT, AUDIT.at(tenant=TENANT, step=STEP), record, event_id=record_id, about=record.request_id)
+    await bus.publish(AUDIT, AUDIT.at(tenant=TENANT, step=audit_step(STEP, bus.name)), record, event_id=record_id, about=record.request_id)
     log.warning("policy_changed", domain=label, old=old[:12], new=after["sha256"][:12], **changes)

@@ -53,6 +53,7 @@ from contracts.subjects import (
     REVIEW_DUE,
     WEBHOOK,
     Subject,
+    audit_step,
     dead,
 )
 
@@ -206,7 +207,9 @@ def inbox_prefix(name: str) -> str:
 def permissions(identity: Identity) -> dict[str, list[str]]:
     """Return the subjects that a service may publish and subscribe to, and nothing beyond."""
     publish = [*(subject.pattern for subject in identity.publishes), *identity.publishes_raw]
-    publish += [f"{_AUDIT_PREFIX}.{step if '.' in step else f'*.{step}'}" for step in identity.records]
+    for record in identity.records:
+        tenant, _, step = record.rpartition(".")
+        publish.append(f"{_AUDIT_PREFIX}.{tenant or '*'}.{audit_step(step, identity.name)}")
     if identity.durables:
         publish.append("strata.v1.dead.*")
     for durable in identity.durables:

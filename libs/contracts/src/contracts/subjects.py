@@ -82,6 +82,21 @@ AUDIT = Subject(
     json=True,
     summary="A step of a request is done.",
 )
+# Steps that several services put on record, with the one whose the plain subject is.
+_SHARED_STEPS = {
+    "tool": "tool_sandbox",
+    "escalate": "guardrail",
+    "knowledge": "ingestor",
+    "response": "gateway",
+    "policy_changed": "guardrail",
+}
+
+
+def audit_step(step: str, service: str) -> str:
+    """Return the token of `AUDIT` under which a service records a step: another one for each, so that none records in another's name."""
+    return step if _SHARED_STEPS.get(step, service) == service else f"{service}-{step}"
+
+
 ESCALATION = Subject(
     "strata.v1.escalation.{tenant}.{reason}",
     "ESCALATIONS",

@@ -13,7 +13,7 @@ from audit.ledger import LoggedRecord, Received, timestamp
 from audit.verification import Verification
 from chassis.errors import InvalidArgumentError
 from chassis.messaging import decode, to_json
-from contracts.subjects import AUDIT
+from contracts.subjects import AUDIT, audit_step
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.audit.v1.audit_service_pb2 import ChainedRecord, VerifyResponse
 
@@ -66,9 +66,10 @@ def _plain(data: bytes) -> dict[str, Any] | None:
 def _misplaced(subject: str, record: dict[str, Any]) -> str:
     """Return why a record does not belong on its subject, which alone says what its publisher may record; nothing when it does."""
     *_, tenant, step = subject.split(".")
-    if (record.get("tenant"), record.get("step")) == (tenant, step):
+    own = audit_step(str(record.get("step", "")), str(record.get("service", "")))
+    if (record.get("tenant"), own) == (tenant, step):
         return ""
-    return "its tenant or step is not that of its subject"
+    return "its tenant, step or service is not that of its subject"
 
 
 def _unreadable(message: Msg, problem: str) -> dict[str, Any]:

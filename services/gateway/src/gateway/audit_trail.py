@@ -8,7 +8,7 @@ from typing import Any
 
 from chassis.errors import UnavailableError
 from chassis.logging import get_logger
-from contracts.subjects import AUDIT
+from contracts.subjects import AUDIT, audit_step
 from gateway.publishing import Publisher, event_headers, rfc3339
 
 log = get_logger("audit_trail")
@@ -70,7 +70,7 @@ class AuditTrail:
             "phase": phase,
         }
         body = _ENCODER.encode(message).encode()
-        subject = AUDIT.at(tenant=tenant, step=step)
+        subject = AUDIT.at(tenant=tenant, step=audit_step(step, "gateway"))
         headers = event_headers(AUDIT, event_id=record_id, about=request_id)
         for attempt in range(1, _TRIES + 1):
             try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chassis.messaging import Bus
-from contracts.subjects import AUDIT, PASSAGE
+from contracts.subjects import AUDIT, PASSAGE, audit_step
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.orchestrator.v1.orchestrator_events_pb2 import PassageFlagged
 
@@ -18,7 +18,7 @@ class Recorder:
 
     async def publish(self, record: StepRecorded) -> None:
         """Publish a record and wait until the stream has it; raise UnavailableError otherwise."""
-        at = AUDIT.at(tenant=record.tenant, step=record.step)
+        at = AUDIT.at(tenant=record.tenant, step=audit_step(record.step, record.service))
         await self._bus.publish(AUDIT, at, record, event_id=record.record_id, about=record.request_id)
 
     async def signal(self, event: PassageFlagged, *, event_id: str) -> None:
