@@ -1,11 +1,11 @@
 """How a command ends that cannot do what it was asked: one line with a stable code on standard error, and an exit code."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import nats.errors
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -37,6 +37,12 @@ def leave(code: str, message: str, exit_code: int) -> typer.Exit:
     return typer.Exit(exit_code)
 
 
+def _unreachable() -> tuple[type[Exception], ...]:
+    """Return what says that the bus is away; where its client was never imported, as for an outsider's check, it raised nothing."""
+    client = sys.modules.get("nats.errors")
+    return (ConnectionError, TimeoutError, *((client.Error,) if client is not None else ()))
+
+
 @contextmanager
 def one_line() -> Iterator[None]:
     """End the command with one line where the work within fails for a reason that is no bug; a bug keeps its traceback."""
@@ -53,7 +59,7 @@ def one_line() -> Iterator[None]:
     except BrokenPipeError:
         # Whoever read the output has gone; that is no failure of the command, and typer knows.
         raise
-    except (nats.errors.Error, ConnectionError, TimeoutError) as error:
+    except _unreachable() as error:
         raise leave("unreachable", f"the bus does not answer: {error!r}", NOT_THERE) from error
     except OSError as error:
         raise leave("file_error", str(error), REFUSED) from error
