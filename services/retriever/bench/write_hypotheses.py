@@ -4,7 +4,8 @@
     python services/retriever/bench/write_hypotheses.py --data FOLDER --split test --out FILE [--most 200] [--url URL]
 
 The prompt is the one of `domains/general/prompts/hypothesis@v1.yaml`. Without `--url` it starts the engine of the shipped configuration on
-the shipped base model and ends it. Prints one line of JSON: how many texts, how many tokens, and how long one took.
+the shipped base model and ends it. Each text is written when it is there, so that a run that was ended goes on where it was. Prints one
+line of JSON: how many texts, how many tokens, and how long one took.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 import yaml
@@ -28,7 +29,7 @@ from testkit.vllm import BASE_MODEL, vllm_server
 
 _PROMPT = Path(__file__).parents[3] / "domains/general/prompts/hypothesis@v1.yaml"
 _AT_ONCE = 4
-_SECONDS = 120.0
+_SECONDS = 600.0
 
 
 @contextmanager
@@ -56,17 +57,22 @@ async def write(client: httpx.AsyncClient, model: str, prompt: dict[str, Any], q
     return text, int(done["usage"]["completion_tokens"]), (time.perf_counter() - started) * 1000
 
 
-async def write_all(url: str, model: str, key: str, queries: dict[str, str]) -> dict[str, tuple[str, int, float]]:
-    """Return what the model wrote for each query, a few at once."""
+async def write_all(url: str, model: str, key: str, queries: dict[str, str], out: TextIO) -> list[tuple[str, int, float]]:
+    """Write a row for each query, a few at once, as each is there; return texts, tokens and milliseconds."""
     prompt, room = yaml.safe_load(_PROMPT.read_text(encoding="utf-8")), asyncio.Semaphore(_AT_ONCE)
 
     async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=_SECONDS) as client:
 
-        async def one(query: str) -> tuple[str, int, float]:
+        async def one(name: str, query: str) -> tuple[str, int, float]:
             async with room:
-                return await write(client, model, prompt, query)
+                made = await write(client, model, prompt, query)
+            # A model that says nothing gives no hypothesis, as in a workflow.
+            if made[0]:
+                out.write(json.dumps({"_id": name, "text": made[0]}) + "\n")
+                out.flush()
+            return made
 
-        return dict(zip(queries, await asyncio.gather(*(one(query) for query in queries.values())), strict=True))
+        return await asyncio.gather(*(one(name, query) for name, query in queries.items()))
 
 
 def main() -> None:
@@ -84,19 +90,19 @@ def main() -> None:
     chosen = [name for name, judged in collection.judgements.items() if judged.keys() & collection.documents.keys()]
     if 0 < arguments.most < len(chosen):
         chosen = sorted(random.Random(0).sample(chosen, arguments.most))
-    with engine(arguments) as (url, model, key):
-        written = asyncio.run(write_all(url, model, key, {name: collection.queries[name] for name in chosen}))
-    # A model that says nothing gives no hypothesis, as in a workflow.
-    rows = [json.dumps({"_id": name, "text": text}) + "\n" for name, (text, _, _) in written.items() if text]
-    arguments.out.write_text("".join(rows), encoding="utf-8")
-    tokens = [count for _, count, _ in written.values()]
+    there = {row["_id"] for _, row in beir.rows(arguments.out)} if arguments.out.exists() else set[str]()
+    asked = {name: collection.queries[name] for name in chosen if name not in there}
+    with engine(arguments) as (url, model, key), arguments.out.open("a", encoding="utf-8") as out:
+        written = asyncio.run(write_all(url, model, key, asked, out))
+    tokens = [count for _, count, _ in written]
     line = {
         "model": model,
-        "n": len(rows),
-        "empty": len(written) - len(rows),
-        "tokens_mean": round(sum(tokens) / len(tokens), 1),
+        "n": len(written),
+        "there_before": len(there),
+        "empty": sum(not text for text, _, _ in written),
+        "tokens_mean": round(sum(tokens) / max(len(tokens), 1), 1),
         "at_once": _AT_ONCE,
-        "milliseconds": metrics.latency([taken for _, _, taken in written.values()]),
+        "milliseconds": metrics.latency([taken for _, _, taken in written]),
     }
     print(json.dumps(line))  # noqa: T201 - its output
 
