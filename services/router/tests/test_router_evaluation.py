@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from encoders.taxonomy import train_taxonomy
 from router.evaluation import routing
-from router.training import train
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,7 +45,7 @@ def test_own_labels_can_be_trained_and_scored(tmp_path: Path) -> None:
     rows = [{"text": f"I want to return my {s}", "label": "return"} for s in subjects]
     rows += [{"text": f"How much does the {s} cost?", "label": "price"} for s in subjects]
     rows += [{"text": f"Tell me a story about a {s} on the moon", "label": "oos"} for s in subjects]
-    train(write(tmp_path / "train.jsonl", rows), tmp_path / "own.npz")
+    train_taxonomy(write(tmp_path / "train.jsonl", rows), tmp_path / "own.npz")
     test = [{"text": "I would like to return a stool", "label": "return"}, {"text": "What does the stool cost?", "label": "price"}]
     report = routing(write(tmp_path / "test.jsonl", test), options={"taxonomy": str(tmp_path / "own.npz")})
     assert report["accuracy"] == 1.0

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from cli.connection import settings
 from cli.keys import create_key
+from cli.leaving import InputError
 from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at, repository
 from redteam.running import report, run
@@ -31,7 +32,10 @@ _KEYS = (
 
 async def attack(place: Place, only: set[str], seed: int) -> dict[str, Any]:
     """Make keys that expire by themselves, run the pack and return its report."""
-    items = [item for item in load() if not only or item.id in only]
+    known = load()
+    if strange := only - {item.id for item in known}:
+        raise InputError(f"unknown items {sorted(strange)}; known: {[item.id for item in known]}")
+    items = [item for item in known if not only or item.id in only]
     keys = {}
     for name, tenant, role, user in _KEYS:
         keys[name] = (await create_key(place, {"tenant": tenant, "role": role, "user": user, "expires_at": _in_an_hour()})).plain

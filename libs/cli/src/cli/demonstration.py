@@ -15,6 +15,7 @@ from cli.asking import complete, show_origin, stream
 from cli.auditing import fetch, print_story
 from cli.connection import GatewayError
 from cli.keys import create_key
+from cli.leaving import InputError
 from cli.options import DEFAULT_STATE, State
 from cli.place import Place, at, repository
 
@@ -133,6 +134,8 @@ def demo(
     """Send the sample requests, show what comes back, then the trace of one and the proof of the log."""
     place = at(state)
     chosen = samples(domain)
+    if not chosen:
+        raise InputError(f"no samples of {domain or 'any domain'!r} under {repository() / 'domains'}")
     out.print(
         f"[bold]{len(chosen)} requests to {place.gateway_url}[/bold]: gateway, bus, guardrail, router, retriever, tools, model, and back.\n"
     )

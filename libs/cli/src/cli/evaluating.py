@@ -63,9 +63,11 @@ def train(
     file: Annotated[Path, typer.Option("--out", help="File the taxonomy is written to.")],
 ) -> None:
     """Train a taxonomy on labelled texts, for the router and for `strata eval routing --taxonomy`."""
-    (entry,) = entry_points(group="strata.trainers", name="router")
+    # What fits it takes seconds to import, which no other command should wait for.
+    from encoders.taxonomy import train_taxonomy
+
     try:
-        result = entry.load()(data, file)
+        result = train_taxonomy(data, file)
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
-    out.print_json(json.dumps(result if isinstance(result, dict) else {"written": str(file)}))
+    out.print_json(json.dumps(result))

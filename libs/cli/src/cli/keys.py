@@ -14,8 +14,10 @@ from nats.js.errors import KeyNotFoundError, NoKeysError
 from rich.console import Console
 from rich.table import Table
 
+from chassis.errors import NotFoundError
 from chassis.provisioning import retire_release_key, rotate_signing_key, write_bus_configuration, write_private
 from cli.connection import bus
+from cli.leaving import InputError
 from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at
 from contracts import keys
@@ -102,7 +104,7 @@ def retire_signing(key_id: Annotated[str, typer.Argument(help="Id of the old key
     try:
         retire_release_key(at(state).state_dir, key_id)
     except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+        raise InputError(str(error)) from error
     out.print(f"{key_id} is trusted no more", highlight=False)
 
 
@@ -145,7 +147,7 @@ def revoke(key_id: str, state: State = DEFAULT_STATE) -> None:
     try:
         asyncio.run(run())
     except KeyNotFoundError as error:
-        raise typer.BadParameter(f"there is no key {key_id!r}") from error
+        raise NotFoundError(f"there is no key {key_id!r}") from error
     if (file := place.state_dir / "credentials" / "tenants" / f"{key_id}.json").exists():
         file.unlink()
         _reload_bus(place)
