@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonschema import Draft202012Validator, SchemaError, ValidationError
 
+from chassis.json_schemas import Schema, SchemaRefusedError, ValidationError
 from chassis.settings import load as load_settings
 from encoders import Encoder
 from encoders.evaluation import Indices, Outcome, Row, RowError, read_rows
@@ -87,9 +87,9 @@ def score(row: Row, text: str, scorer: SupportScorer) -> AnswerScore:
     )
 
 
-def _matches(text: str, schema: Mapping[str, Any]) -> bool:
+def _matches(text: str, schema: Any) -> bool:
     try:
-        Draft202012Validator(schema).validate(json.loads(text))
+        Schema(schema).validate(json.loads(text))
     except (ValueError, ValidationError):
         return False
     return True
@@ -152,6 +152,6 @@ def _check(data: Path, rows: Sequence[Row]) -> None:
             raise RowError(f"{data}: row {number}: field 'context' must be a list of texts")
         if "schema" in row:
             try:
-                Draft202012Validator.check_schema(row["schema"])
-            except SchemaError as error:
-                raise RowError(f"{data}: row {number}: field 'schema' is no JSON Schema: {error.message[:200]}") from error
+                Schema(row["schema"])
+            except SchemaRefusedError as error:
+                raise RowError(f"{data}: row {number}: field 'schema': {error}") from error

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jsonschema import Draft202012Validator, SchemaError
 from numpy.typing import NDArray
 
+from chassis.json_schemas import Schema, SchemaRefusedError
 from chassis.settings import load as load_settings
 from encoders.evaluation import Indices, Outcome, Row, read_rows
 from inference.evaluation import call_scoring
@@ -79,9 +79,9 @@ def _tools(value: Any) -> str | None:
         if not isinstance(tool, dict) or not isinstance(tool.get("name"), str) or not isinstance(tool.get("parameters"), dict):
             return "must hold {name, description, parameters: JSON Schema}"
         try:
-            Draft202012Validator.check_schema(tool["parameters"])
-        except SchemaError as error:
-            return f"has parameters of {tool['name']!r} that are no JSON Schema: {error.message[:200]}"
+            Schema(tool["parameters"])
+        except SchemaRefusedError as error:
+            return f"has parameters of {tool['name']!r} that are refused: {error}"
     return None
 
 
