@@ -208,6 +208,7 @@ _STAGES = (
     Stage("public", _ALL, 200, _RATE * 0.8, 250),
 )
 LAST = _STAGES[-1].name
+SPARED_FILE = "spared.npy"
 # The last stage before which a set is unseen.
 UNSEEN = dict.fromkeys(_STAGES[0].times, "general") | dict.fromkeys(("scifact", "wice"), "short")
 
@@ -237,6 +238,22 @@ def later_stage(
     gold = np.array([pair.supported for pair in pairs], dtype=np.float32)
     fit(model, gold, rows, Plan(1, stage.rate, out / f"stop_{stage.name}", stage.fall), out / f"{stage.name}.part")
     torch.save(model.state_dict(), out / f"{stage.name}.pt")
+
+
+def spare(general: tuple[Sequence[Pair], Sequence[Row]], judged: tuple[Sequence[Pair], Sequence[Row]], out: Path) -> None:
+    """Train the later stages again without the spared pairs, and write this model's logits of them."""
+    kept = [place for place, pair in enumerate(judged[0]) if not pair.spared]
+    rest = [judged[0][place] for place in kept], [judged[1][place] for place in kept]
+    folder = out / "spared"
+    folder.mkdir(exist_ok=True)
+    model = CrossEncoder()
+    model.load_state_dict(torch.load(out / "general.pt"))
+    for stage in _STAGES:
+        later_stage(model, stage, general, rest, folder)
+    chosen = [place for place, pair in enumerate(judged[0]) if pair.spared]
+    logits = logits_of(model, [judged[1][place] for place in chosen])
+    np.save(out / SPARED_FILE, logits)
+    report("spared", [judged[0][place] for place in chosen], logits)
 
 
 def main() -> None:
@@ -270,6 +287,8 @@ def main() -> None:
             np.save(out / f"{name}.npy", logits)
             report(name, [judged[place] for place in held], logits)
     export(model, out / "entailment.npz")
+    if not (out / SPARED_FILE).exists():
+        spare((general, general_rows), (judged, judged_rows), out)
 
 
 if __name__ == "__main__":

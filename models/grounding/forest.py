@@ -54,6 +54,7 @@ class Table:
         self.supported = np.array([pair.supported for pair in pairs])
         self.sources = np.array([pair.source.split(":")[0] for pair in pairs])
         self.held_out = np.array([pair.source in PUBLIC and pair.held_out for pair in pairs])
+        self.spared = np.array([pair.spared for pair in pairs])
         self.groups = np.array([f"{pair.source}|{pair.group or number}" for number, pair in enumerate(pairs)])
 
 
@@ -88,8 +89,8 @@ class Fit:
         """Return the chance of support of the rows, as far as the rules leave it."""
         return np.minimum(1 / (1 + np.exp(-self.logits(table, index))), table.most[index])
 
-    def content(self, moved: float) -> dict[str, Any]:
-        """Return the trees as the scorer reads them, their logit moved; a leaf is its own left child."""
+    def content(self) -> dict[str, Any]:
+        """Return the trees as the scorer reads them; a leaf is its own left child."""
         trees = []
         for (predictor,) in self.model._predictors:  # noqa: SLF001 - scikit-learn has no other way out
             nodes, count = predictor.nodes, np.arange(len(predictor.nodes))
@@ -105,7 +106,7 @@ class Fit:
         start = float(np.ravel(self.model._baseline_prediction)[0])  # noqa: SLF001
         start += float(self._line.intercept_[0] - (self._line.coef_[0] * self._scale.mean_ / self._scale.scale_).sum())
         line = [float(weight) for weight in np.round(slope, 6)]
-        return {"features": list(FEATURES), "bias": round(start / 2 + moved, 6), "slope": line, "trees": trees}
+        return {"features": list(FEATURES), "bias": round(start / 2, 6), "slope": line, "trees": trees}
 
 
 def logit(chance: float) -> float:

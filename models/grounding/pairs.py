@@ -33,6 +33,11 @@ class Pair:
         """Whether the pair belongs to the quarter of its set that no weights see."""
         return crc32(f"{self.source}|{self.group}".encode()) % 4 == 0
 
+    @property
+    def spared(self) -> bool:
+        """Whether the pair belongs to the third of the rest that a second model does not see, so that more rows weigh a model."""
+        return self.source in PUBLIC and not self.held_out and crc32(f"fold|{self.source}|{self.group}".encode()) % 3 == 0
+
 
 def rows(root: Path, name: str) -> Iterator[dict[str, Any]]:
     """Yield the objects of one JSON lines file, packed or not."""

@@ -1,12 +1,16 @@
 """The support score, as shipped, on what a small model gets wrong."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from encoders import Encoder
+from encoders.alignment import Aligner
 from encoders.claims import Reading, longest_copy, without_citations
-from encoders.grounding import SupportFileError, SupportScorer
+from encoders.entailment import EntailmentModel
+from encoders.grounding import Cascade, SupportFileError, SupportScorer
 
 WEIGHTS = Path(__file__).parents[3] / "models" / "grounding"
 PASSAGES = [
@@ -106,3 +110,15 @@ def test_reading_finds_numbers_measures_and_names() -> None:
 def test_longest_copy_measures_a_run() -> None:
     """Three of four tokens in a row."""
     assert longest_copy(["a", "b", "c", "x"], ["z", "a", "b", "c"]) == 0.75
+
+
+def test_what_the_model_has_read_does_not_depend_on_the_threshold_of_the_words(encoder: Encoder) -> None:
+    """`moved` shifts what the words decide alone, and nothing that the model weighs with them."""
+    aligner = Aligner.load()
+    cascade = Cascade.read(json.loads((WEIGHTS / "support.json").read_text()))
+    model = EntailmentModel.load(WEIGHTS, aligner.tokens)
+    one, two = (SupportScorer(encoder, aligner, replace(cascade, moved=moved), model, "") for moved in (0.0, 1.0))
+    pairs = [("Gin tastes mainly of juniper.", ["Gin is a spirit which derives its predominant flavour from juniper berries."])]
+
+    assert one.score_all(pairs) == two.score_all(pairs)
+    assert one.score_all(pairs, most_read=0)[0].probability < two.score_all(pairs, most_read=0)[0].probability

@@ -41,8 +41,10 @@ WORD_FEATURES = (
     "coverage_squared",
 )
 FEATURES = (*WORD_FEATURES, *ALIGNMENT)
-# What decides where the entailment model has read the pair: what words say, its logit, and both by how much of the evidence it saw.
-LOGIT_FEATURES = ("words", "logit", "words_whole", "logit_whole")
+# What decides where the entailment model has read the pair: what words say, its logit, and both by how much of the evidence it saw;
+# by that too what a short evidence, as in dialogue, shares with the claim.
+_SHARED = ("all_coverage", "soft_coverage", "longest_copy", "bigram_coverage")
+LOGIT_FEATURES = ("words", "logit", "words_whole", "logit_whole", *(f"{name}_whole" for name in _SHARED))
 _CANDIDATES = 4
 _LONGEST_CLAIM = 120
 FABRICATED = 0.05
@@ -126,7 +128,8 @@ def features(evidence: Evidence, aligner: Aligner) -> Numbers:
 def with_logit(words: float, values: Numbers, logit: float) -> Numbers:
     """Return LOGIT_FEATURES."""
     whole = min(1.0, WINDOW_WORDS / max(1.0, float(np.expm1(values[FEATURES.index("evidence_length")]))))
-    return np.array([words, logit, words * whole, logit * whole])
+    shared = (float(values[FEATURES.index(name)]) * whole for name in _SHARED)
+    return np.array([words, logit, words * whole, logit * whole, *shared])
 
 
 @dataclass(frozen=True)
@@ -191,6 +194,8 @@ class Cascade:
     full: Judge | None = None
     sure_low: float = 0.0
     sure_high: float = 1.0
+    # What puts the words' own threshold onto `threshold`, where they decide alone.
+    moved: float = 0.0
 
     def unsure(self, logit: float) -> bool:
         """Return whether the words alone do not decide."""
@@ -204,7 +209,7 @@ class Cascade:
             return cls(words, threshold)
         (low, high), full = content["sure"], content["full"]
         weights = np.array([float(full["weights"][name]) for name in LOGIT_FEATURES])
-        return cls(words, threshold, Judge(weights, float(full["bias"])), float(low), float(high))
+        return cls(words, threshold, Judge(weights, float(full["bias"])), float(low), float(high), float(content["moved"]))
 
 
 def chance_of(logit: float) -> float:
@@ -257,14 +262,15 @@ class SupportScorer:
     def score_all(self, claims: Sequence[tuple[str, Sequence[str]]], *, most_read: int = MOST_READ) -> list[SupportScore]:
         """Score claims with their passages; the model reads at most `most_read` of them, the least clear first."""
         cases = [self._case(claim, passages) for claim, passages in claims]
-        logits = [self._cascade.words.logit(case.values) for case in cases]
+        words = [self._cascade.words.logit(case.values) for case in cases]
+        logits = [logit + self._cascade.moved for logit in words]
         # A made-up figure is refused whatever the model would say.
-        unsure = [n for n, case in enumerate(cases) if self._cascade.unsure(logits[n]) and not case.missing and case.any_passage]
+        unsure = [n for n, case in enumerate(cases) if self._cascade.unsure(words[n]) and not case.missing and case.any_passage]
         chosen = sorted(unsure, key=lambda n: abs(chance_of(logits[n]) - self.threshold))[:most_read]
         if self._model is not None and self._cascade.full is not None:
             read = self._model.logits([(cases[n].evidence.claim.text, cases[n].evidence.window.text) for n in chosen])
             for n, logit in zip(chosen, read, strict=True):
-                logits[n] = self._cascade.full.logit(with_logit(logits[n], cases[n].values, float(logit)))
+                logits[n] = self._cascade.full.logit(with_logit(words[n], cases[n].values, float(logit)))
         return [self._said(case, chance_of(logit)) for case, logit in zip(cases, logits, strict=True)]
 
     def _case(self, claim: str, passages: Sequence[str]) -> Case:
