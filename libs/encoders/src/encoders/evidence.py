@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from encoders.claims import Reading, coverage, read
+from encoders.claims import Reading, read
 from encoders.sentences import split_sentences
 
 WINDOW_WORDS = 56
@@ -71,8 +71,3 @@ def _context(best: int, lines: Sequence[Line], shared: Sequence[int]) -> list[in
 def window(claim: Reading, lines: Sequence[Line], words: int = WINDOW_WORDS) -> str:
     """Return the chosen sentences as one text."""
     return " ".join(lines[place].reading.text for place in choose(claim, lines, words))
-
-
-def best_line(claim: Reading, lines: Sequence[Line]) -> int:
-    """Return the place of the sentence that covers most of the claim; the first of equals."""
-    return max(range(len(lines)), key=lambda place: (coverage(claim.content, lines[place].reading.content), -place))

@@ -13,7 +13,6 @@ from tlog.notes import COSIGNATURE, Signer, Verifier, parse_verifier
 KIND = "strata-receipt"
 VERSION = 1
 CONTENT_TYPE = "application/strata-receipt+json"
-COSE_MEDIA_TYPE = "application/cose"
 
 
 def to_cose(receipt: dict[str, Any], signer: Signer) -> bytes:

@@ -119,12 +119,6 @@ def find(path: Path, size: int) -> Entry | None:
     return found
 
 
-def first_beyond(path: Path, index: int) -> Entry | None:
-    """Return the last checkpoint of a file when it holds leaf `index`, else None."""
-    newest = last(path)
-    return newest if newest is not None and newest.size > index else None
-
-
 def _from(path: Path, size: int) -> Iterator[Entry]:
     """Yield the checkpoints from the first of at least `size` leaves on."""
     if not path.exists():

@@ -30,11 +30,6 @@ def engine_of(config: Models, name: str) -> tuple[Deployment, Engine]:
     return deployment, deployment.engine
 
 
-def started_here(config: Models) -> list[str]:
-    """Return the deployments whose engines run on this machine."""
-    return [name for name, deployment in config.deployments.items() if deployment.engine is not None and deployment.engine.start]
-
-
 def adapters_on_disk(config: Models, name: str, folder: Path) -> dict[str, Path]:
     """Return the adapters of deployment `name` whose weights exist and are those of their manifest; others are not served."""
     wanted = (adapter for adapter, entry in config.adapters.items() if name in (entry.deployment, *entry.fallbacks))
