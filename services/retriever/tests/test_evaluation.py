@@ -6,12 +6,9 @@ from typing import Any
 
 import pytest
 
-from knowledge.opensearch_client import Connection, OpenSearchSettings
-from knowledge.opensearch_provisioning import setup
 from retriever import metrics
 from retriever.evaluation import asof, retrieval
 from retriever.support import compression
-from testkit.opensearch import OpenSearchNode
 
 CORPUS = [
     {"_id": "pool", "title": "Pool", "text": "The swimming pool opens at seven."},
@@ -103,23 +100,6 @@ def test_asof_scores_the_version_in_force(tmp_path: Path) -> None:
     _lines(tmp_path / "questions.jsonl", ASKED)
     result = asof(tmp_path / "questions.jsonl", options={})
     assert (result["n"], result["invalid"], result["version_accuracy"], result["superseded_leak_rate"]) == (2, 1, 1.0, 0.0)
-
-
-def test_asof_runs_on_opensearch_and_leaves_nothing(tmp_path: Path, opensearch: OpenSearchNode) -> None:
-    """The same questions on a real node bring the same versions; the indices of the run are gone afterwards."""
-    admin = Connection(
-        OpenSearchSettings(url=opensearch.url, ca_file=opensearch.ca_file, user=opensearch.user, password_file=opensearch.password_file)
-    )
-    setup(admin, tmp_path / "credentials", "minilm-eval")
-    try:
-        _lines(tmp_path / "documents.jsonl", RULES)
-        _lines(tmp_path / "questions.jsonl", ASKED)
-        options = {"backend": "opensearch", "url": opensearch.url, "state": str(tmp_path)}
-        result = asof(tmp_path / "questions.jsonl", options=options)
-        assert (result["n"], result["version_accuracy"], result["superseded_leak_rate"]) == (2, 1.0, 0.0)
-        assert not [name for name in admin.call("GET", "/strata-*/_alias") if "-eval-" in name.replace("minilm-eval", "")]
-    finally:
-        admin.call("DELETE", "/strata-*-minilm-eval-*")
 
 
 def test_an_engine_that_cannot_be_used_is_named(tmp_path: Path) -> None:
