@@ -1,30 +1,24 @@
 """An engine of one's own for as long as an evaluation runs, or one that runs already."""
 
-import os
 import secrets
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
+from chassis.child_servers import free_port, running
 from inference import configuration, engine
 from inference.configuration import ConfigurationError, Models
 from inference.settings import Settings
 
 _START_SECONDS = 600
-_STOP_SECONDS = 20
 
 
 @contextmanager
 def serving(settings: Settings, options: dict[str, str]) -> Iterator[Models]:
-    """Yield the configuration with its engine running; raise ValueError when none can be had.
+    """Yield the configuration with its engine running; raise ValueError where there is none, UnavailableError when it does not start.
 
     Option `deployment` names it (default `local`). Option `url`, with `key_file` where it wants a key, takes an engine that runs.
     """
@@ -45,7 +39,7 @@ def serving(settings: Settings, options: dict[str, str]) -> Iterator[Models]:
         key = Path(folder) / "engine.key"
         key.touch(mode=0o600)
         key.write_text(secrets.token_urlsafe(24))
-        port = _free_port()
+        port = free_port()
         local = _pointing(config, name, f"http://127.0.0.1:{port}", key)
         step = deployment.engine.port_step if deployment.engine else 0
         line, environment = engine.command(
@@ -57,16 +51,13 @@ def serving(settings: Settings, options: dict[str, str]) -> Iterator[Models]:
             base_models=settings.base_models,
             threads=settings.engine_threads,
         )
-        log = Path(folder) / "engine.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(line, env={**os.environ, **environment}, stdout=output, stderr=output, start_new_session=True)
         # Ended from outside, Python would leave without stopping the engine.
         before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
         try:
-            _wait(f"http://127.0.0.1:{port}/health", process, log)
-            yield local
+            ready, log = f"http://127.0.0.1:{port}/health", Path(folder) / "engine.log"
+            with running(line, environment, ready_url=ready, log=log, start_seconds=_START_SECONDS):
+                yield local
         finally:
-            _stop(process)
             signal.signal(signal.SIGTERM, before)
 
 
@@ -75,31 +66,3 @@ def _pointing(config: Models, name: str, url: str, key: Path | None) -> Models:
     spec = config.deployments[name].model_copy(update={"url": url, "api_key_file": key, "api_key_env": None})
     tiers = {tier: target.model_copy(update={"deployment": name, "fallbacks": ()}) for tier, target in config.tiers.items()}
     return config.model_copy(update={"deployments": {**config.deployments, name: spec}, "tiers": tiers})
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - http, to ourselves
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.5)
-    raise ValueError(f"the engine did not start: {log.read_text(errors='replace')[-1500:]}")
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the engine with its workers, which are processes of its group."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(timeout=_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
