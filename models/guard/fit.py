@@ -30,7 +30,7 @@ from encoders.safety import SAFETY_SETTINGS, SELF_HARM, UNSAFE, combined, yes
 
 HERE = Path(__file__).parent
 INJECTION, SAFETY = HERE.parent / "injection", HERE.parent / "safety"
-VERSIONS = {"injection": "injection@v4", "safety": "safety@v2"}
+VERSIONS = {"injection": "injection@v5", "safety": "safety@v2"}
 HASHER = NgramHasher(buckets=32768, low=4, longest=1200)
 RECIPE = Recipe(strength=3.0, vector_scale=1.0, ngram_scale=1.5, iterations=40, hasher=HASHER)
 # How much the n-grams count beside the guard's log odds.

@@ -23,8 +23,8 @@ HEADS, WIDTH = 12, 384
 _LONGEST = 128
 _BATCH_TOKENS = 1280
 _SMOOTHING = 0.03
-# The single categories of safety help the pooled one and each other, and count less.
-_WEIGHTS = torch.tensor([1.3, 1.3, *[0.5] * 6, 1.0])
+# The single categories of safety help the pooled one and each other, and count less; `tool` is fitted later (`refit.py`).
+_WEIGHTS = torch.tensor([1.3, 1.3, *[0.5] * 6, 1.0, 0.0])
 
 
 class Layer(nn.Module):

@@ -9,6 +9,7 @@ from twins import Twins
 
 MODELS = Path(__file__).resolve().parents[2]
 FILES = {name: MODELS / name / "twins.yaml" for name in ("injection", "safety")}
+FILES["readers"] = MODELS / "injection" / "readers.yaml"
 KINDS = [(name, kind) for name, path in FILES.items() for kind in yaml.safe_load(path.read_text(encoding="utf-8"))["templates"]]
 
 

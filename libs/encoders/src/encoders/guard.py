@@ -17,7 +17,7 @@ from encoders.int8_graph import Matrices, lower_model, upper_model
 if TYPE_CHECKING:
     import onnxruntime
 
-TASKS = ("user", "data", "hate", "harassment", "self_harm", "sexual", "violence", "unsafe_request", "unsafe")
+TASKS = ("user", "data", "hate", "harassment", "self_harm", "sexual", "violence", "unsafe_request", "unsafe", "tool")
 UNKNOWN = -1.0
 # The first layer is MiniLM's own; the others and the head are tuned.
 FROZEN, DEPTH = 1, 4
@@ -69,7 +69,7 @@ class Guard:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Return log odds (n, tasks) as float32, one row per text, in order."""
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
-        found = np.zeros((len(ids), len(TASKS)), dtype=np.float32)
+        found = np.zeros((len(ids), self._head[1].size), dtype=np.float32)
         order = sorted(range(len(ids)), key=lambda place: len(ids[place]))
         short = sum(len(tokens) <= SHORT for tokens in ids)
         for part in (order[:short], order[short:]):
@@ -79,6 +79,12 @@ class Guard:
                 found[part[start:stop]] = self._odds([ids[place] for place in part[start:stop]])
                 start = stop
         return found
+
+    def pooled(self) -> "Guard":
+        """Return one that gives what the head reads, the mean and the maximum of all tokens (n, 768), in place of log odds."""
+        width = 2 * _WIDTH
+        head = (np.eye(width, dtype=np.float32), np.zeros(width, dtype=np.float32))
+        return Guard(self._lower, self._upper, head, self._tokenizer, self.identity)
 
     def _odds(self, ids: Sequence[Sequence[int]]) -> Vectors:
         feed = padded(ids)

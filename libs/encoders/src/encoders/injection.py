@@ -15,7 +15,7 @@ from encoders.encoder import Embedder, Vectors
 from encoders.reading import Reading, read
 from encoders.switching import drops_orders, foreignness
 from encoders.topics import familiarity
-from encoders.windows import CHANNELS, DOCUMENT, TOOL, USER
+from encoders.windows import CHANNELS, DOCUMENT, USER
 
 ATTACK = "attack"
 # Of 31,000 harmless documents of the development sets, not one speaks to a machine.
@@ -40,25 +40,25 @@ class InjectionScore:
 
 
 class InjectionDetector:
-    """One head for what users write, one for sentences inside data; each channel has its own threshold."""
+    """One head and one threshold for each channel: what users write, and sentences inside documents and tool results."""
 
-    def __init__(self, user: TextClassifier, document: TextClassifier, thresholds: Mapping[str, float], version: str) -> None:
-        """Hold two heads; `thresholds` has `user`, `document` and `tool`."""
-        self._heads = {USER: user, DOCUMENT: document, TOOL: document}
+    def __init__(self, heads: Mapping[str, TextClassifier], thresholds: Mapping[str, float], version: str) -> None:
+        """Hold a head for each of the channels `user`, `document` and `tool`, and its threshold."""
+        self._heads = dict(heads)
         self.thresholds = dict(thresholds)
         self.version = version
 
     @classmethod
     def load(cls, directory: Path, encoder: Embedder) -> Self:
-        """Read `user.npz`, `document.npz` and `detector.json`; raise ClassifierFileError."""
+        """Read `user.npz`, `document.npz`, `tool.npz` and `detector.json`; raise ClassifierFileError."""
         try:
             settings = json.loads((directory / SETTINGS_FILE).read_text(encoding="utf-8"))
             thresholds = {channel: float(settings["thresholds"][channel]) for channel in CHANNELS}
             version = str(settings["version"])
         except (OSError, KeyError, ValueError) as error:
             raise ClassifierFileError(f"{str(directory / SETTINGS_FILE)!r} cannot be used: {error}") from error
-        heads = [TextClassifier.load(directory / f"{name}.npz", encoder) for name in (USER, DOCUMENT)]
-        return cls(heads[0], heads[1], thresholds, version)
+        heads = {channel: TextClassifier.load(directory / f"{channel}.npz", encoder) for channel in CHANNELS}
+        return cls(heads, thresholds, version)
 
     def score(self, text: str, channel: str = USER) -> InjectionScore:
         """Return the worst part of `text`; `channel` is `user`, `document` or `tool`, else ValueError."""
