@@ -18,6 +18,8 @@ from typing import Any
 
 OUT = Path(__file__).parent / "given_names.txt.gz"
 SOURCES, BEARERS = 10, 1000
+# A name that so many bear may more often be written small, and stand where places stand.
+POPULAR = 20_000
 # What measures may not make the list.
 _LEFT_OUT = ("sealed", "heldout", "bbq", "winobias", "bold", "crows", "presidio", "asq_phi", "cdc")
 _WORD = re.compile(r"(?<![\w'’-])(?:(?P<place>(?:in|at|near|of|from)\s+))?(?P<word>[A-Za-z]+)(?![\w-])")  # noqa: RUF001 - curly quotes
@@ -26,6 +28,7 @@ january february march april may june july august israel jordan virginia georgia
 montana dakota kenya india ireland berlin denver cleveland houston dallas atlanta chelsea santa san los roman christian jan dan
 allegra lyrica mercedes dell alexa siri apple google alba penny royal prince princess king duke earl major deacon bishop pope
 parkinson addison graves down paget bell hodgkin wilson crohn marfan turner kaposi rico yale lincoln hamilton kennedy clinton
+adelaide asia austin cali diamond geneva heath hunter london milan nova paris pearl ruby reed garland trinity santiago easton dean
 roosevelt newton warner palmer reynolds powell adams johnson miller davis jackson morton murray marshall franklin stewart
 """
 _OTHERS = frozenset(_OTHERS_TEXT.split())
@@ -80,7 +83,8 @@ def main() -> None:
     kept = sorted(
         name for name, (sources, bearers, *_) in registers.items()
         if sources >= SOURCES and bearers >= BEARERS and name.isascii() and name.isalpha() and len(name) >= 3 and name not in _OTHERS
-        and small[name] <= 0.1 * capital[name] and (places[name] < 3 or places[name] <= 0.2 * capital[name])
+        and small[name] <= (0.25 if bearers > POPULAR else 0.1) * capital[name]
+        and (places[name] < 3 or places[name] <= (0.34 if bearers > POPULAR else 0.2) * capital[name])
     )  # fmt: skip
     # No time of writing in the file: the same names are the same bytes.
     OUT.write_bytes(gzip.compress("\n".join(kept).encode(), mtime=0))

@@ -31,7 +31,7 @@ _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
 _NAMED = frozenset({"PERSON", "ORGANIZATION", "LOCATION"})
 _EPONYM = re.compile(
-    r"(?:['’]s?)?[\s-]{1,4}(?:\w{1,40}\s{1,4})?(?:diseases?|syndromes?|scores?|scale|criteria|index|reflex|sign|tests?(?!\s+results?)|staging|lymphoma|sarcoma|tumou?r|palsy"
+    r"(?:['’]s?)?[\s-]{1,4}(?:\w{1,40}\s{1,4})?(?:diseases?|syndromes?|scores?|scale|criteria|index|reflex|sign|tests?(?!\s+(?:results?|positive|negative))|staging|lymphoma|sarcoma|tumou?r|palsy"
     r"|stud(?:y|ies)|risk|esophagus|fracture|contracture|phenomenon|anemia|disorder|classification|ulcers?|maneuver|formula|equation|"
     r"infection|flares?|therapy|treatment|guidelines?|article|protocol|levels?|tablets?|inhibitors?|policy|orders?|card|app|store)\b",
     re.IGNORECASE,
