@@ -137,3 +137,18 @@ def test_the_suite_scores_spans_and_names_malformed_rows(tmp_path: Path, monkeyp
     path.write_text(json.dumps({"text": "x", "spans": [{"start": 4, "end": 1, "type": "A"}]}))
     with pytest.raises(ValueError, match=r"rows.jsonl: row 1: field 'spans' \[0\] must have 0 <= start < end"):
         pii(path, options={})
+
+
+@pytest.mark.parametrize(
+    ("text", "people"),
+    [
+        ("Please book Latasha in for a flu shot on Friday.", ["Latasha"]),
+        ("Where is the package I sent to Ximena Okonkwo?", ["Ximena Okonkwo"]),
+        ("Did Latoya test positive for strep?", ["Latoya"]),
+        ("Is the Tamika Clinic open today?", []),
+        ("I will mark the rose and grace will hope", []),
+    ],
+)
+def test_given_names_are_people_where_nothing_says_so(detector: Detector, text: str, people: list[str]) -> None:
+    """A given name that the world's registers know is somebody, with the family name behind; a clinic of that name is not."""
+    assert [text[m.start : m.end] for m in detector.detect(text) if m.type == "PERSON"] == people

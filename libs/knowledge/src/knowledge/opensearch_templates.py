@@ -17,6 +17,17 @@ _TIME = {"type": "long"}
 _OPEN_END = {"type": "long", "null_value": NEVER}
 
 
+# Those that the embedded engine passes over as well. The engine's own list is 33 words long, and what a letter says beside them ("I would
+# have my") then outweighs what it asks: nDCG@10 of the words alone on long messages .27, of the embedded engine .41.
+_STOP_WORDS = """
+i me my myself we our ours ourselves you your yours yourself yourselves he him his himself she her hers herself it its itself they them
+their theirs themselves what which who whom this that these those am is are was were be been being have has had having do does did doing
+a an the and but if or because as until while of at by for with about against between into through during before after above below to
+from up down in out on off over under again further then once here there when where why how all any both each few more most other some
+such no nor not only own same so than too very s t can will just don should now
+"""
+
+
 @dataclass(frozen=True)
 class Bm25:
     """The two constants of BM25."""
@@ -82,7 +93,7 @@ def _analysis() -> Mapping[str, Any]:
     return {
         "filter": {
             "possessive": {"type": "stemmer", "language": "possessive_english"},
-            "stop_words": {"type": "stop", "stopwords": "_english_"},
+            "stop_words": {"type": "stop", "stopwords": _STOP_WORDS.split()},
             "stems": {"type": "stemmer", "language": "english"},
         },
         "analyzer": {

@@ -8,15 +8,15 @@ from functools import cache
 from pathlib import Path
 
 _FILE = "given_names.txt.gz"
-_CAPITAL = r"[A-ZÀ-Ž][a-zß-ž]+"
+_CAPITAL = r"[A-ZÀ-Ž][a-zß-ž]{1,40}"
 _NAME = re.compile(rf"(?<![\w@.&/'’#-]){_CAPITAL}(?![\w@&/-]|\.\w|['’](?!s\b))")  # noqa: RUF001 - people type curly quotes
-_FAMILY = re.compile(rf"[ \t]+(?:[A-Z]\.[ \t]+)?(?P<v>{_CAPITAL}(?:[-'’]{_CAPITAL})?)(?![\w@])")  # noqa: RUF001
+_FAMILY = re.compile(rf"[ \t]{{1,4}}(?:[A-Z]\.[ \t]{{1,4}})?(?P<v>{_CAPITAL}(?:[-'’]{_CAPITAL})?)(?![\w@])")  # noqa: RUF001
 # What bears a name and is nobody.
 _PLACE_BEFORE = re.compile(
-    r"(?:\b(?:St|Saint|San|Santa|Mount|Mt|Lake|Port|Fort|New|North|South|East|West|Hotel|Hurricane|University of)\.?[ \t]+)$"
+    r"\b(?:St|Saint|San|Santa|Mount|Mt|Lake|Port|Fort|New|North|South|East|West|Hotel|Hurricane|University of)\.?[ \t]{1,4}$"
 )
 _THING_AFTER = re.compile(
-    r"(?:['’]s)?[ \t-]+(?i:street|st\b|avenue|ave\b|road|rd\b|lane|drive|boulevard|square|park|county|city|island|river|bay"  # noqa: RUF001
+    r"(?:['’]s)?[ \t-]{1,4}(?i:street|st\b|avenue|ave\b|road|rd\b|lane|drive|boulevard|square|park|county|city|island|river|bay"  # noqa: RUF001
     r"|beach|hill|hospital"
     r"|clinic|medical|health|university|college|school|library|museum|church|center|centre|institute|foundation|bank|inc\b|ltd\b|llc\b"
     r"|corp\b|company|group|store|brand|collection|edition|series|model|plan|award|prize|act\b|law\b|theorem|effect|bot\b|assistant)"
