@@ -1,12 +1,18 @@
 """The classifier, fitted on a handful of sentences."""
 
+import itertools
+import math
+import re
 import time
+import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from encoders import ClassifierFileError, Encoder, TextClassifier
+from encoders.features import NgramHasher
 from encoders.fitting import Recipe, calibrated, fit, reconfigure
 
 SENTENCES = {
@@ -96,3 +102,22 @@ def test_classification_costs_little_beside_encoding(classifier: TextClassifier,
         taken.append(time.thread_time() - started)
 
     assert sorted(taken)[15] < 0.003
+
+
+@pytest.mark.parametrize("text", ["", "a", "My order 4471 is late, is it?", "Grüße an Frau Müller, 日本語", "a b " * 900])
+def test_ngrams_are_counted_by_their_checksums(text: str) -> None:
+    """Whether a text is ASCII or not, each n-gram of words and characters counts where its CRC-32 says, damped and scaled."""
+    hasher = NgramHasher()
+    folded = re.sub(r"\d", "0", text[: hasher.longest].lower())
+    tokens = re.findall(r"\w+|[^\w\s]", folded)
+    padded = f" {' '.join(tokens)} "
+    grams = [f"w1:{token}" for token in tokens] + [f"w2:{' '.join(pair)}" for pair in itertools.pairwise(tokens)]
+    grams += [padded[start : start + size] for size in (3, 4, 5) for start in range(len(padded) - size + 1)]
+    counts = Counter(zlib.crc32(gram.encode()) % hasher.buckets for gram in grams)
+    expected = {bucket: 1 + math.log(count) for bucket, count in counts.items()}
+    length = math.sqrt(sum(value * value for value in expected.values())) or 1.0
+
+    rows = hasher.rows(["before", text, "after"]).take([1])
+
+    found = dict(zip(rows.indices.tolist(), rows.values.tolist(), strict=True))
+    assert found == pytest.approx({bucket: value / length for bucket, value in expected.items()})

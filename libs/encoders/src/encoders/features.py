@@ -1,8 +1,6 @@
 """Hashed word and character n-grams: what a sentence embedding blurs, such as spelling and numbers."""
 
-import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -51,30 +49,52 @@ class NgramHasher:
 
     def rows(self, texts: Sequence[str]) -> SparseRows:
         """Return one row per text: damped counts, scaled to length one."""
-        starts: list[int] = [0]
-        indices: list[int] = []
-        values: list[float] = []
-        for text in texts:
-            counts = Counter(crc32(gram.encode()) % self.buckets for gram in self._grams(text))
-            weights = [1.0 + math.log(count) for count in counts.values()]
-            length = math.sqrt(sum(weight * weight for weight in weights)) or 1.0
-            indices.extend(counts)
-            values.extend(weight / length for weight in weights)
-            starts.append(len(indices))
+        found = [np.unique(self._checksums(text) % self.buckets, return_counts=True) for text in texts]
+        weights = [1.0 + np.log(counts) for _, counts in found]
+        nothing = np.zeros(0)
         return SparseRows(
-            np.array(starts, dtype=np.int64),
-            np.array(indices, dtype=np.int64),
-            np.array(values, dtype=np.float32),
+            np.cumsum([0, *(len(buckets) for buckets, _ in found)]).astype(np.int64),
+            np.concatenate([*(buckets for buckets, _ in found), nothing]).astype(np.int64),
+            np.concatenate([*(row / (np.sqrt(row @ row) or 1.0) for row in weights), nothing]).astype(np.float32),
         )
 
-    def _grams(self, text: str) -> Iterator[str]:
+    def _checksums(self, text: str) -> NDArray[np.uint32]:
+        """Return the CRC-32 of every n-gram of a text."""
         # Digits fold together: an order number must not become a class.
         folded = _DIGIT.sub("0", text[: self.longest].lower())
         tokens = _WORD.findall(folded)
+        words = np.array([crc32(gram.encode()) for gram in self._words(tokens)], dtype=np.uint32)
+        padded = f" {' '.join(tokens)} "
+        if padded.isascii():
+            return np.concatenate([words, _runs(padded.encode(), self.low, self.high)])
+        sizes = range(self.low, self.high + 1)
+        pieces = (padded[start : start + size] for size in sizes for start in range(len(padded) - size + 1))
+        return np.concatenate([words, np.array([crc32(piece.encode()) for piece in pieces], dtype=np.uint32)])
+
+    def _words(self, tokens: Sequence[str]) -> Iterator[str]:
         for size in range(1, self.words + 1):
             for start in range(len(tokens) - size + 1):
                 yield f"w{size}:" + " ".join(tokens[start : start + size])
-        padded = f" {' '.join(tokens)} "
-        for size in range(self.low, self.high + 1):
-            for start in range(len(padded) - size + 1):
-                yield padded[start : start + size]
+
+
+def _table() -> NDArray[np.uint32]:
+    """Return what one byte does to a CRC-32."""
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1)
+    return table
+
+
+_CRC32 = _table()
+
+
+def _runs(content: bytes, low: int, high: int) -> NDArray[np.uint32]:
+    """Return the CRC-32 of every run of `low` to `high` bytes, as `zlib.crc32` has it, all runs of a length at once."""
+    values = np.frombuffer(content, dtype=np.uint8)
+    state, found = np.full(len(values), 0xFFFFFFFF, dtype=np.uint32), [np.zeros(0, dtype=np.uint32)]
+    for size in range(1, min(high, len(values)) + 1):
+        state = state[: len(values) - size + 1]
+        state = _CRC32[(state ^ values[size - 1 :]) & 0xFF] ^ (state >> 8)
+        if size >= low:
+            found.append(~state)
+    return np.concatenate(found)

@@ -41,9 +41,11 @@ class NormalisedText:
 
 def normalise(text: str) -> NormalisedText:
     """Return `text` without invisible characters, lookalike letters, spaced words or encodings."""
-    kept, tags, invisible = _without_invisible(text[:_LONGEST])
-    plain = _STACKED.sub("", unicodedata.normalize("NFKC", kept))
-    plain = _WORD.sub(lambda match: _latin(match[0]), plain)
+    plain, tags, invisible = text[:_LONGEST], "", 0
+    if not plain.isascii():
+        kept, tags, invisible = _without_invisible(plain)
+        plain = _STACKED.sub("", unicodedata.normalize("NFKC", kept))
+        plain = _WORD.sub(lambda match: _latin(match[0]), plain)
     plain = _SPACED.sub(lambda match: re.sub(r"[ .\-_*]", "", match[0]), plain)
     decoded = [tags] if tags.strip() else []
     decoded.extend(found for match in _ENCODED.finditer(plain) if (found := _from_base64(match[0])))
