@@ -1,13 +1,12 @@
 """Orders to forget a person: carried out by each service that keeps what people said, and put on record when nothing is left there."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
+from chassis.consuming import consuming
 from chassis.errors import UnavailableError
 from chassis.logging import get_logger
 from chassis.messaging import Bus, Consumer
@@ -16,7 +15,6 @@ from contracts.subjects import AUDIT, ERASURE
 from strata.audit.v1.audit_events_pb2 import ErasureOrdered, StepRecorded
 
 log = get_logger("erasing")
-_PAUSE_SECONDS = 0.5
 _WORKERS = 2
 
 # Forgets what an order names; raises UnavailableError while something is left, and is asked again for as long as it does.
@@ -37,22 +35,8 @@ async def erasing(bus: Bus, durable: Durable, forget: Forget, *, drain_seconds: 
         log.info("erased", erasure=order.erasure_id, part=order.part, requests=len(order.requests), sessions=len(order.session_ids))
 
     consumer = Consumer(bus, durable, ERASURE, handle, workers=_WORKERS)
-    task = asyncio.create_task(_forever(consumer))
-    try:
+    async with consuming(consumer, drain_seconds=drain_seconds):
         yield
-    finally:
-        await consumer.stop(drain_seconds)
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def _forever(consumer: Consumer) -> None:
-    while True:
-        try:
-            await consumer.run()
-            return
-        except NatsError:
-            log.exception("reading_failed")
-            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def record_id(erasure_id: str, holder: str, part: int) -> str:

@@ -1,6 +1,5 @@
 """What people decided becomes an answer: checked and signed like every other, and told once."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +12,7 @@ from nats.js.errors import KeyNotFoundError
 from nats.js.kv import KV_PURGE
 
 from chassis import rpc
+from chassis.consuming import consuming
 from chassis.errors import NotFoundError, ServiceError, UnavailableError
 from chassis.logging import bound_contextvars, get_logger
 from chassis.messaging import Bus, Consumer
@@ -37,7 +37,6 @@ _FINAL = frozenset({"approve", "correct", "reject"})
 _CHECK_SECONDS = 10.0
 # A replica of the bucket may lag behind its stream for a moment, not for ever.
 _PATIENCE = 30
-_PAUSE_SECONDS = 0.5
 
 
 class _ErasedError(Exception):
@@ -206,19 +205,5 @@ def _completion(item: ReviewItem, status: str) -> Completion:
 async def deciding(bus: Bus, peers: Peers, settings: Settings) -> AsyncIterator[None]:
     """Answer decided reviews until the block ends."""
     consumer = Consumer(bus, ORCHESTRATOR_REVIEWS, REVIEW, Decisions(bus, peers, settings).handle, workers=4)
-    reading = asyncio.create_task(_forever(consumer))
-    try:
+    async with consuming(consumer, drain_seconds=settings.drain_seconds):
         yield
-    finally:
-        await consumer.stop(settings.drain_seconds)
-        await asyncio.gather(reading, return_exceptions=True)
-
-
-async def _forever(consumer: Consumer) -> None:
-    while True:
-        try:
-            await consumer.run()
-            return
-        except NatsError:
-            log.exception("reading_failed")
-            await asyncio.sleep(_PAUSE_SECONDS)

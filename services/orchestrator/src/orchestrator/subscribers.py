@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 
+from chassis.consuming import consuming
 from chassis.health import Health
-from chassis.logging import bound_contextvars, get_logger
+from chassis.logging import bound_contextvars
 from chassis.messaging import Bus, Consumer
 from contracts.answers import document_token
 from contracts.streams import ORCHESTRATOR_APPLIED, ORCHESTRATOR_BATCH, ORCHESTRATOR_INTERACTIVE, ORCHESTRATOR_KNOWLEDGE, Durable
@@ -19,9 +19,6 @@ from orchestrator.conductor import Conductor
 from orchestrator.settings import Settings
 from strata.gateway.v1.gateway_events_pb2 import RequestAdmitted
 from strata.ingestor.v1.ingestor_events_pb2 import KnowledgeApplied, KnowledgeChanged
-
-log = get_logger("subscribers")
-_PAUSE_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -36,17 +33,11 @@ async def reading(bus: Bus, conductor: Conductor, settings: Settings, health: He
         "interactive": (ORCHESTRATOR_INTERACTIVE, settings.workers),
         "batch": (ORCHESTRATOR_BATCH, settings.batch_workers),
     }
-    consumers = {
-        name: Consumer(bus, durable, ADMITTED, handle, workers=workers, buried=conductor.bury) for name, (durable, workers) in lanes.items()
-    }
-    tasks = {name: asyncio.create_task(_forever(consumer)) for name, consumer in consumers.items()}
-    for name, task in tasks.items():
-        health.checks[f"reads_{name}"] = partial(_reads, task)
-    try:
+    consumers = [Consumer(bus, durable, ADMITTED, handle, workers=workers, buried=conductor.bury) for durable, workers in lanes.values()]
+    async with consuming(*consumers, drain_seconds=settings.drain_seconds) as tasks:
+        for name, task in zip(lanes, tasks, strict=True):
+            health.checks[f"reads_{name}"] = partial(_reads, task)
         yield
-    finally:
-        await asyncio.gather(*(consumer.stop(settings.drain_seconds) for consumer in consumers.values()))
-        await asyncio.gather(*tasks.values(), return_exceptions=True)
 
 
 @asynccontextmanager
@@ -61,28 +52,11 @@ async def forgetting(bus: Bus, cache: AnswerCache, settings: Settings) -> AsyncI
         unnamed = event.upserted_count + event.deleted_count > len(names)
         await cache.drop(None if unnamed else {document_token(*name.split("/", 1)) for name in names if "/" in name})
 
-    consumers = [
-        Consumer(bus, ORCHESTRATOR_KNOWLEDGE, KNOWLEDGE, changed, workers=1),
-        Consumer(bus, ORCHESTRATOR_APPLIED, APPLIED, applied, workers=1),
-    ]
-    tasks = [asyncio.create_task(_forever(consumer)) for consumer in consumers]
-    try:
+    knowledge = Consumer(bus, ORCHESTRATOR_KNOWLEDGE, KNOWLEDGE, changed, workers=1)
+    index = Consumer(bus, ORCHESTRATOR_APPLIED, APPLIED, applied, workers=1)
+    async with consuming(knowledge, index, drain_seconds=settings.drain_seconds):
         yield
-    finally:
-        await asyncio.gather(*(consumer.stop(settings.drain_seconds) for consumer in consumers))
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _reads(task: asyncio.Task[None]) -> bool:
     return not task.done()
-
-
-async def _forever(consumer: Consumer) -> None:
-    """Keep reading; a loop that ends on a fault of the bus would strand what others leave behind."""
-    while True:
-        try:
-            await consumer.run()
-            return
-        except NatsError:
-            log.exception("reading_failed")
-            await asyncio.sleep(_PAUSE_SECONDS)

@@ -6,11 +6,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-from nats.errors import Error as NatsError
-
 from chassis import process, rpc
+from chassis.consuming import consuming
 from chassis.erasing import erasing
-from chassis.logging import get_logger
 from chassis.messaging import Consumer
 from chassis.rpc import rpc_server
 from chassis.tasks import end, in_time
@@ -29,8 +27,6 @@ from strata.guardrail.v1.guardrail_service_pb2_grpc import GuardrailServiceStub
 from strata.review.v1.review_service_pb2_grpc import add_ReviewServiceServicer_to_server
 
 NAME = "review"
-log = get_logger(NAME)
-_PAUSE_SECONDS = 0.5
 
 
 @asynccontextmanager
@@ -49,28 +45,13 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
         consumer = Consumer(bus, REVIEW_INTAKE, ESCALATION, intake.handle, workers=settings.workers)
         async with _background(board.run(), Sweeper(bus, board, store, settings).run()):
             await in_time(30, board.synced.wait())
-            reading = asyncio.create_task(_forever(consumer))
-            runtime.health.checks["reads_escalations"] = lambda: not reading.done()
-            try:
+            async with consuming(consumer, drain_seconds=settings.drain_seconds) as (reading,):
+                runtime.health.checks["reads_escalations"] = lambda: not reading.done()
                 async with (
                     erasing(bus, REVIEW_ERASURES, Forgetting(bus, store).forget, drain_seconds=settings.drain_seconds),
                     rpc_server(settings, NAME, partial(add_ReviewServiceServicer_to_server, servicer)),
                 ):
                     yield
-            finally:
-                await consumer.stop(settings.drain_seconds)
-                await reading
-
-
-async def _forever(consumer: Consumer) -> None:
-    """Keep reading; a loop that ends on a fault of the bus would leave people waiting."""
-    while True:
-        try:
-            await consumer.run()
-            return
-        except NatsError:
-            log.exception("reading_failed")
-            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 @asynccontextmanager

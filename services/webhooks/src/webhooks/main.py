@@ -6,10 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 
-from nats.errors import Error as NatsError
-
 from chassis import process
-from chassis.logging import get_logger
+from chassis.consuming import consuming
 from chassis.messaging import Consumer
 from chassis.mirror import Mirror
 from chassis.rpc import rpc_server
@@ -26,8 +24,7 @@ from webhooks.servicer import WebhooksServicer
 from webhooks.settings import Settings
 
 NAME = "webhooks"
-log = get_logger(NAME)
-_PAUSE_SECONDS, _SYNC_SECONDS = 0.5, 30.0
+_SYNC_SECONDS = 30.0
 
 
 @asynccontextmanager
@@ -54,33 +51,12 @@ async def start(runtime: process.Runtime) -> AsyncIterator[None]:
             Consumer(bus, WEBHOOKS_RESPONSES, RESPONSE, intake.released),
             Consumer(bus, WEBHOOKS_QUEUE, WEBHOOK, courier.handle, workers=settings.workers),
         ]
-        async with _reading(consumers, settings.drain_seconds):
+        async with consuming(*consumers, drain_seconds=settings.drain_seconds):
             servicer = WebhooksServicer(registry, journal, intake, settings)
             async with rpc_server(settings, NAME, partial(add_WebhooksServiceServicer_to_server, servicer)):
                 yield
     finally:
         await end(following)
-
-
-@asynccontextmanager
-async def _reading(consumers: list[Consumer], drain_seconds: float) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(_forever(consumer)) for consumer in consumers]
-    try:
-        yield
-    finally:
-        await asyncio.gather(*(consumer.stop(drain_seconds) for consumer in consumers))
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _forever(consumer: Consumer) -> None:
-    """Keep reading; a loop that ends on a fault of the bus would leave events untold."""
-    while True:
-        try:
-            await consumer.run()
-            return
-        except NatsError:
-            log.exception("reading_failed")
-            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def main() -> None:
