@@ -199,7 +199,8 @@ async def test_a_receiver_that_never_ends_holds_its_own_places_for_a_time(admin:
         await _escalate(admin, tenant="other")
         await receiver.until(1)
         await _until(lambda: _ended(stub, slow.id, {"queue_full", "timeout"}))
-        assert held[1] == 2
+        # The receiver may see the end of a place's last connection after its next one has come; without the bound it holds all eight.
+        assert 2 <= held[1] <= 4
 
 
 async def _ended(stub: WebhooksServiceStub, name: str, how: set[str]) -> bool:
