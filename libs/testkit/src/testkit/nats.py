@@ -1,30 +1,32 @@
 """A real nats-server with the product's users, permissions and streams."""
 
-import fcntl
+import asyncio
 import random
 import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-import nats
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import TimeoutError as LateError
+from nats.js import JetStreamContext
 
 from chassis.provisioning import PROVISIONER, provision
 from contracts import streams
 from contracts.identities import NATS_MONITOR_PORT, NATS_PORT, SERVICES, VLLM_PORT, WITNESS_PORTS
+from testkit.ports import is_free, lock
 
 # No two ports of a stack differ by a multiple of it, so that stacks at different offsets never meet.
 _STRIDE = 38
-_LOCKS = Path(tempfile.gettempdir()) / "strata-ports"
 _held: dict[int, IO[str]] = {}
+# How long a test waits for what a loaded machine does late, before it takes it for something that hangs.
+_PATIENCE_SECONDS = 120
 
 
 def nats_server_binary() -> str:
@@ -36,37 +38,65 @@ def nats_server_binary() -> str:
     return found
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) != 0
-
-
 def free_port_offset() -> int:
     """Return an offset, below the range of outgoing connections, at which every port of a stack is free and no other test uses one.
 
     It is this process's until `give_back_port_offset`.
     """
     ports = [NATS_PORT, NATS_MONITOR_PORT, VLLM_PORT, *WITNESS_PORTS, *(p for s in SERVICES for p in (s.http_port, s.grpc_port) if p)]
-    _LOCKS.mkdir(exist_ok=True)
     for _ in range(400):
         offset = random.randrange(1_000, 23_000, _STRIDE)
-        lock = (_LOCKS / str(offset)).open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
+        mine = lock(offset)
+        if mine is None:
             continue
-        if all(_is_free(port + offset) for port in ports):
-            _held[offset] = lock
+        if all(is_free(port + offset) for port in ports):
+            _held[offset] = mine
             return offset
-        lock.close()
+        mine.close()
     raise RuntimeError("no free range of ports")
 
 
 def give_back_port_offset(offset: int) -> None:
     """Let other tests use the ports again."""
-    if (lock := _held.pop(offset, None)) is not None:
-        lock.close()
+    if (mine := _held.pop(offset, None)) is not None:
+        mine.close()
+
+
+class _Patient(Client):
+    """A client that waits as long as a loaded machine needs, and no longer than the connection lasts on which it asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._gone = asyncio.Event()
+
+    async def is_gone(self) -> None:
+        """Note that the connection ended."""
+        self._gone.set()
+        self._gone = asyncio.Event()
+
+    def jetstream(self, **options: Any) -> JetStreamContext:
+        """Return the streams, with another timeout than nats-py's five seconds where none is given."""
+        return super().jetstream(**{"timeout": _PATIENCE_SECONDS, **options})
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        timeout: float = _PATIENCE_SECONDS,  # noqa: ASYNC109 - as in nats-py
+        old_style: bool = False,  # noqa: FBT001, FBT002 - as in nats-py
+        headers: dict[str, Any] | None = None,
+    ) -> Msg:
+        """Ask as nats-py does; raise its TimeoutError at once when nobody can answer any more."""
+        asked = asyncio.create_task(super().request(subject, payload, timeout, old_style, headers))
+        gone = asyncio.create_task(self._gone.wait())
+        try:
+            await asyncio.wait((asked, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not asked.done():
+                raise LateError
+            return asked.result()
+        finally:
+            asked.cancel()
+            gone.cancel()
 
 
 @dataclass
@@ -87,12 +117,10 @@ class NatsServer:
         conf = provision(self.state_dir, port_offset=self.port_offset)
         with (self.state_dir / "nats.log").open("ab") as log:
             self.process = subprocess.Popen([nats_server_binary(), "-c", str(conf)], stdout=log, stderr=log)
-        for _ in range(500):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", NATS_PORT + self.port_offset)) == 0:
-                    return
-            if self.process.poll() is not None:
-                break
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if not is_free(NATS_PORT + self.port_offset):
+                return
             time.sleep(0.01)
         raise RuntimeError((self.state_dir / "nats.log").read_text())
 
@@ -105,7 +133,16 @@ class NatsServer:
     async def connect(self, name: str = PROVISIONER) -> Client:
         """Connect as one of the users; the default may do everything."""
         seed = self.state_dir / "credentials" / name / "nats.seed"
-        return await nats.connect(self.url, nkeys_seed=str(seed), inbox_prefix=f"_INBOX_{name}".encode())
+        client = _Patient()
+        await client.connect(
+            self.url,
+            nkeys_seed=str(seed),
+            inbox_prefix=f"_INBOX_{name}".encode(),
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,  # type: ignore[arg-type] # a float works, and a whole second is long
+            disconnected_cb=client.is_gone,
+        )
+        return client
 
     async def declare(self) -> None:
         """Declare every stream, consumer and bucket of the product."""
@@ -124,5 +161,5 @@ def nats_server(state_dir: Path) -> Iterator[NatsServer]:
     finally:
         if server.process is not None:
             server.process.terminate()
-            server.process.wait(timeout=10)
+            server.process.wait(timeout=_PATIENCE_SECONDS)
         give_back_port_offset(server.port_offset)

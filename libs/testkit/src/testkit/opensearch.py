@@ -2,10 +2,8 @@
 
 import base64
 import os
-import random
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -17,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from testkit.ports import free_port
 from testkit.vllm import repository
 
 ABSENT = (
@@ -25,6 +24,8 @@ ABSENT = (
 )
 _START_SECONDS = float(os.environ.get("STRATA_TEST_OPENSEARCH_START_SECONDS", "300"))
 _STOP_SECONDS = 30
+# Nodes talk to each other on a port so far above that of HTTP.
+_TRANSPORT = 100
 # A node that lives for a minute never earns back what the second compiler costs: a start takes 34 s of the processor's time, not 56.
 QUICK_START = "-Xms512m -Xmx512m -XX:TieredStopAtLevel=1"
 # A test run that is killed stops nothing; this ends the node soon after.
@@ -111,23 +112,13 @@ def running_opensearch() -> OpenSearchNode | None:
     return OpenSearchNode(url, Path(ca) if ca else None, os.environ.get("STRATA_TEST_OPENSEARCH_USER", "admin"), password)
 
 
-def _free_port() -> int:
-    """Return a port, below the range of outgoing connections, that is free now with the one a hundred above."""
-    for _ in range(200):
-        port = random.randrange(11_000, 30_000)
-        with socket.socket() as http, socket.socket() as transport:
-            if all(probe.connect_ex(("127.0.0.1", at)) != 0 for probe, at in ((http, port), (transport, port + 100))):
-                return port
-    raise RuntimeError("no free pair of ports")
-
-
 @contextmanager
 def opensearch_node(home: Path, *, java_options: str = "") -> Iterator[OpenSearchNode]:
     """Run a node from `home` on a free port; its data goes with it. Without `java_options` the machine is as in production."""
     # The node runs as another user, who may not enter the folders that pytest makes.
     folder = Path(tempfile.mkdtemp(prefix="strata-opensearch-"))
     folder.chmod(0o755)
-    port = _free_port()
+    port = free_port(beside=_TRANSPORT)
     command = [str(home / "node"), str(folder), str(port)]
     node = OpenSearchNode(
         f"https://127.0.0.1:{port}", folder / "ca.pem", "admin", folder / "admin.password", command, java_options=java_options

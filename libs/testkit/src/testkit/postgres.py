@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -14,7 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from testkit.ports import free_port
+
 _SUPERUSER = "postgres"
+# How long a loaded machine may take for what takes seconds.
+_PATIENCE_SECONDS = 120
 _CONFIGURATION = """
 listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
@@ -80,7 +83,7 @@ class PostgresServer:
         with log.open("ab") as output:
             command = [str(self.binaries / "postgres"), "-D", "data"]
             self.process = subprocess.Popen(command, stdout=output, stderr=output, cwd=self.folder, **self._identity())
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + _PATIENCE_SECONDS
         ready = [str(self.binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", _SUPERUSER]
         while time.monotonic() < deadline and self.process.poll() is None:
             if subprocess.run(ready, check=False).returncode == 0:
@@ -100,10 +103,10 @@ class PostgresServer:
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how)
             try:
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=_PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 self.process.send_signal(signal.SIGQUIT)
-                self.process.wait(timeout=20)
+                self.process.wait(timeout=_PATIENCE_SECONDS)
 
     def dsn(self, database: str, user: str = _SUPERUSER) -> str:
         """Return the connection string of a database."""
@@ -121,17 +124,11 @@ def _memory() -> Path | None:
     return memory if os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 1024**3 else None
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def postgres_server(binaries: Path) -> Iterator[PostgresServer]:
     """Run a server in a temporary folder that its user can reach, which pytest's own is not for root."""
     folder = Path(tempfile.mkdtemp(prefix="strata-postgres-", dir=_memory()))
-    server = PostgresServer(folder, binaries, _free_port())
+    server = PostgresServer(folder, binaries, free_port())
     try:
         if os.geteuid() == 0:
             owner = _owner()
