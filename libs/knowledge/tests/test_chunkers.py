@@ -134,6 +134,18 @@ def test_a_chunker_must_be_known_and_have_what_it_needs() -> None:
         chunk_spans("Some text.", "semantic-180-v1")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["# a\n" * 20_000, "x" * 400_000, "这是一个句子。" * 20_000, "\n\u00a0" * 20_000 + "end"],
+    ids=["headings", "word", "signs", "blanks"],
+)
+def test_what_is_no_prose_is_cut_by_the_usual_chunker_too(text: str) -> None:
+    """Nothing but headings, an endless word, a script without blanks: no chunk grows with its document, nor the time for one."""
+    spans = chunk_spans(text)
+    assert all(len(text[start:end].split()) <= LONGEST_WORDS and end - start <= 24 * LONGEST_WORDS for start, end in spans)
+    assert sum(len("".join(text[start:end].split())) for start, end in spans) == len("".join(text.split()))
+
+
 def test_long_words_count_as_several() -> None:
     """Twelve characters are a word, so that text without blanks is bounded too."""
     assert words_in("x" * 121, 0, 121) == 11

@@ -48,11 +48,13 @@ def test_only_what_is_in_force_is_seen(index: Any) -> None:
 
 
 def test_a_microsecond_divides_two_versions(index: Any) -> None:
-    """Times are as exact as they were given, before 1970 as well."""
+    """Times are as exact as they were given, before 1970 as well, and in every year that there is."""
     old = NOW.replace(year=1902)
     instant = (NOW - NOW.replace(hour=0)).resolution
     put(index, chunks("old", effective_from=old, superseded_at=old + 3 * instant))
     assert [found(index, see(at=old + n * instant)) for n in (-1, 0, 2, 3)] == [[], ["old"], ["old"], []]
+    put(index, chunks("ever", effective_from=NOW.replace(year=1), expires_at=NOW.replace(year=9999)))
+    assert [found(index, see(at=NOW.replace(year=year))) for year in (1, 999, 9998, 9999)] == [["ever"], ["ever"], ["ever"], []]
 
 
 def test_a_pinned_version_is_seen_out_of_force(index: Any) -> None:

@@ -130,6 +130,36 @@ def test_a_fluid_document_has_one_version(library: Library, index: LanceIndex) -
     assert index.holdings() == {}
 
 
+def test_names_that_look_alike_stay_apart(library: Library, index: LanceIndex) -> None:
+    """Where one name ends and its version begins is told also when both have the sign between them: neither version is lost."""
+    first, second = _rule("b@c", FIRST, document_id="a"), _rule("c", FIRST, "Refunds take five days.", document_id="a@b")
+    _put(library, first)
+    _put(library, second)
+    for document in (first, second):
+        (chunks,) = index.documents(Kind.ANCHORED, [document.key]).values()
+        assert [(chunk.version, chunk.text) for chunk in chunks] == [(document.version, document.text)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tenant": "a\x1fb"}, "tenant"),
+        ({"tenant": "a:rules/x"}, "tenant"),
+        ({"document_id": "a\nb"}, "'id' must be a name"),
+        ({"version": "1\x00"}, "'version' must be a name"),
+        ({"title": "x" * 2001}, "'title' has 2001 characters; the limit is 2000"),
+        ({"source": "x" * 2001}, "'source' has 2001"),
+        ({"metadata": {"a=b": "c"}}, "names of 1 to 500 characters without '='"),
+        ({"metadata": {"a": "x" * 8001}}, "'metadata.a' has 8001"),
+        ({"metadata": {f"a{n}": "" for n in range(65)}}, "65 entries; the limit is 64"),
+    ],
+)
+def test_names_that_no_index_could_tell_apart_or_hold_are_refused(library: Library, changes: dict[str, Any], message: str) -> None:
+    """A name that would break the searches of all, or that another one could be taken for, is refused; so is one without end."""
+    with pytest.raises(InvalidArgumentError, match=message):
+        _put(library, replace(_rule("1", FIRST), **changes))
+
+
 def test_tenants_do_not_share_a_document(library: Library, index: LanceIndex) -> None:
     """The same identifier of two tenants is two documents; one's deletion leaves the other's."""
     _put(library, _notice("Ours.", tenant="acme"))

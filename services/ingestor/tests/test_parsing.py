@@ -41,6 +41,15 @@ def test_markdown_keeps_its_text_and_its_front_matter(parser: DocumentParser) ->
     assert parsed.fields == {"effective_from": "2025-03-01", "labels": ["staff"]}
 
 
+def test_a_title_stays_short(parser: DocumentParser) -> None:
+    """It stands before each piece of its text, so that a first line as long as the file must not become it."""
+    line = "# " + "refunds " * 10_000
+    parsed = parser.parse(line.encode(), "a.md")
+    assert len(parsed.title) < 310
+    assert parsed.title.endswith("refunds …")
+    assert parsed.text == line
+
+
 def test_a_page_is_what_a_reader_sees(parser: DocumentParser) -> None:
     """Headings, lists, tables and code are kept; scripts, styles, comments, menus and hidden text are not."""
     parsed = parser.parse(PAGE, "page.html")

@@ -122,6 +122,13 @@ async def test_a_change_holds_from_the_next_query(stub: RetrieverServiceStub, pu
     assert await _ids(stub) == []
 
 
+async def test_a_place_or_a_time_beyond_all_others_is_no_error(stub: RetrieverServiceStub, put: Any) -> None:
+    """The largest place of a source shows its present; the first moment of the calendar shows nothing."""
+    put("pool", "Pool", POOL)
+    assert await _ids(stub, positions={"notices": 2**64 - 1}) == ["pool"]
+    assert await _ids(stub, as_of="0001-01-01") == []
+
+
 @pytest.mark.parametrize("query", ["What is the capital of France?", "Who won the football cup final last night?", "???"])
 async def test_nothing_relevant_means_nothing_returned(stub: RetrieverServiceStub, put: Any, query: str) -> None:
     """A question that the knowledge has nothing about brings no passage, though every search has a best hit."""

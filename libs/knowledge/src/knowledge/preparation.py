@@ -62,7 +62,7 @@ def cut(document: Document, encoder: str, now: dt.datetime, encode: Encode | Non
     position = document.position or position_of(now)
     return [
         Chunk(
-            chunk_id=f"{document.key}@{document.version}#{number}",
+            chunk_id=f"{document.key}@{_apart(document.version)}#{number}",
             document_key=document.key,
             document_id=document.document_id,
             collection=document.collection,
@@ -93,6 +93,11 @@ def cut(document: Document, encoder: str, now: dt.datetime, encode: Encode | Non
         )
         for number, (start, end) in enumerate(chunk_spans(document.text, chunker, encode))
     ]
+
+
+def _apart(version: str) -> str:
+    """Return a version without the sign that parts it from its document's name, so that no two versions share a chunk's name."""
+    return version.replace("%", "%25").replace("@", "%40")
 
 
 def position_of(moment: dt.datetime) -> int:

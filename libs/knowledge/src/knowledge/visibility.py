@@ -35,7 +35,8 @@ class Visibility:
 
         One that the table got a moment ago is not among them and stays hidden until it is known.
         """
-        moment = f"timestamp '{self.at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S.%f}'"
+        # Years before 1000 with all their digits, which `%Y` leaves out.
+        moment = f"timestamp '{self.at.astimezone(dt.UTC).replace(tzinfo=None).isoformat(sep=' ', timespec='microseconds')}'"
         clauses = [f"scope IN ({literals(scopes.open_to(self) or [_NOTHING])})"]
         past = {name: int(place) for name, place in self.positions.items() if name in self.collections}
         if self.version or past:

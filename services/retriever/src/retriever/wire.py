@@ -5,7 +5,7 @@ import math
 
 from chassis.errors import InvalidArgumentError
 from chassis.rpc import to_time
-from knowledge.visibility import Visibility
+from knowledge.visibility import NEVER_OVER, Visibility
 from retriever.compression import Compress
 from retriever.fusion import Candidate
 from retriever.options import Options, Window
@@ -23,7 +23,8 @@ def to_visibility(request: pb.RetrieveRequest, now: dt.datetime) -> Visibility:
         at=to_time(request.as_of, "as_of") if request.HasField("as_of") else now,
         filters=dict(request.filters),
         version=request.version,
-        positions=dict(request.positions),
+        # Indexes keep a place in 63 bits, the largest of which says that a state has not ended.
+        positions={name: min(place, NEVER_OVER - 1) for name, place in request.positions.items()},
     )
 
 

@@ -14,7 +14,8 @@ _LINE = re.compile(r"\n+")
 _HEADING = re.compile(r" {0,3}#{1,6}(?:\s|$)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _ITEM = re.compile(r"\s*(?:[-*+]|\d{1,9}[.)])\s+")
-_NEXT_ITEM = re.compile(r"\n+(?=\s*(?:[-*+]|\d{1,9}[.)])\s)")
+# The blanks before an item are bounded: they are read again at each line that they span.
+_NEXT_ITEM = re.compile(r"\n+(?=\s{0,99}(?:[-*+]|\d{1,9}[.)])\s)")
 _ROW = re.compile(r"\s*\|")
 
 
@@ -90,12 +91,13 @@ def _pieces(text: str, block: Block, longest: int, separators: tuple[re.Pattern[
 def _runs(text: str, block: Block, longest: int) -> Iterator[Block]:
     """Yield runs of whole words, and pieces of a word only where one alone is too long."""
     begin = end = block.start
+    count = 0
     for match in _WORD.finditer(text, block.start, block.end):
-        if words_in(text, begin, match.end()) > longest and end > begin:
+        if count and _length(count + 1, match.end() - begin) > longest:
             yield from _block(text, begin, end, block.part)
-            begin = match.start()
-        end = match.end()
-        while words_in(text, begin, end) > longest:
+            begin, count = match.start(), 0
+        count, end = count + 1, match.end()
+        while _length(count, end - begin) > longest:
             cut = begin + longest * CHARACTERS_PER_WORD
             yield from _block(text, begin, cut, block.part)
             begin = cut
@@ -104,7 +106,11 @@ def _runs(text: str, block: Block, longest: int) -> Iterator[Block]:
 
 def words_in(text: str, start: int, end: int) -> int:
     """Return the length of a range in words, or in twelves of characters where that is more."""
-    return max(len(_WORD.findall(text, start, end)), -(-(end - start) // CHARACTERS_PER_WORD))
+    return _length(len(_WORD.findall(text, start, end)), end - start)
+
+
+def _length(words: int, characters: int) -> int:
+    return max(words, -(-characters // CHARACTERS_PER_WORD))
 
 
 def _split(text: str, block: Block, separator: re.Pattern[str]) -> Iterator[Block]:

@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 TARGET_WORDS = 180
 LONGEST_WORDS = 230
+# What has longer words than this on average is no prose, and is counted and cut by its characters.
+CHARACTERS_PER_WORD = 24
 
-_BLOCK = re.compile(r"\n[ \t]*\n+|\n(?=#{1,6} |\s*[-*] |\s*\d+[.)] )")
+# The blanks before an item are bounded: they are read again at each line that they span.
+_BLOCK = re.compile(r"\n[ \t]*\n+|\n(?=#{1,6} |\s{0,99}[-*] |\s{0,99}\d+[.)] )")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[\"'(\[]?[A-Z0-9])")
 _WORD = re.compile(r"\S+")
 _HEADING = re.compile(r"#{1,6} ")
@@ -29,18 +32,21 @@ def paragraphs(text: str) -> list[tuple[int, int]]:
     if sum(span.words for span in spans) <= LONGEST_WORDS:
         return [(spans[0].start, spans[-1].end)] if spans else []
     groups: list[list[Span]] = []
+    words, headings = 0, True
     for span in spans:
-        if groups and _belongs(groups[-1], span):
+        if groups and _belongs(words, span, headings=headings):
             groups[-1].append(span)
+            words, headings = words + span.words, headings and span.heading
         else:
             groups.append([span])
+            words, headings = span.words, span.heading
     return [(group[0].start, group[-1].end) for group in _without_stumps(groups)]
 
 
-def _belongs(group: list[Span], span: Span) -> bool:
-    words = sum(part.words for part in group)
-    if all(part.heading for part in group):
-        return True
+def _belongs(words: int, span: Span, *, headings: bool) -> bool:
+    """Return whether a span goes with the group before it, of so many words, which may be `headings` alone."""
+    if headings:
+        return words < LONGEST_WORDS
     if span.heading:
         return words < TARGET_WORDS // 2
     return words + span.words <= TARGET_WORDS
@@ -62,7 +68,8 @@ def _span(text: str, start: int, end: int) -> Span | None:
     if not stripped:
         return None
     start += len(piece) - len(piece.lstrip())
-    return Span(start, start + len(stripped), len(_WORD.findall(stripped)), bool(_HEADING.match(stripped)) and "\n" not in stripped)
+    words = max(len(_WORD.findall(stripped)), -(-len(stripped) // CHARACTERS_PER_WORD))
+    return Span(start, start + len(stripped), words, bool(_HEADING.match(stripped)) and "\n" not in stripped)
 
 
 def _split(text: str, start: int, end: int, separator: re.Pattern[str]) -> Iterator[Span]:
@@ -84,7 +91,19 @@ def _fit(text: str, block: Span) -> Iterator[Span]:
         if sentence.words <= LONGEST_WORDS:
             yield sentence
             continue
-        words = list(_WORD.finditer(text, sentence.start, sentence.end))
-        for first in range(0, len(words), TARGET_WORDS):
-            run = words[first : first + TARGET_WORDS]
-            yield Span(run[0].start(), run[-1].end(), len(run), heading=False)
+        yield from _runs(text, sentence)
+
+
+def _runs(text: str, sentence: Span) -> Iterator[Span]:
+    """Yield runs of as many words as a chunk should have, and pieces of words that are longer than that."""
+    longest = TARGET_WORDS * CHARACTERS_PER_WORD
+    begin, count, end = sentence.start, 0, sentence.start
+    for match in _WORD.finditer(text, sentence.start, sentence.end):
+        if count and (count == TARGET_WORDS or match.end() - begin > longest):
+            yield Span(begin, end, TARGET_WORDS, heading=False)
+            begin, count = match.start(), 0
+        count, end = count + 1, match.end()
+        while end - begin > longest:
+            yield Span(begin, begin + longest, TARGET_WORDS, heading=False)
+            begin += longest
+    yield Span(begin, end, max(count, -(-(end - begin) // CHARACTERS_PER_WORD)), heading=False)

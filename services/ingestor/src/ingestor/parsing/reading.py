@@ -1,9 +1,12 @@
 """Reads one file, whatever it is; runs in the worker process alone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ingestor.parsing.parsed import Format, Limits, Parsed, UnparsableError, too_large, unreadable
 from ingestor.parsing.sniffing import format_of
+
+_LONGEST_TITLE = 300
 
 
 def read(data: bytes, name: str, content_type: str, limits: Limits) -> Parsed:
@@ -20,7 +23,12 @@ def read(data: bytes, name: str, content_type: str, limits: Limits) -> Parsed:
         raise unreadable(f"the file cannot be read: {type(error).__name__}: {str(error)[:200]}") from error
     if len(parsed.text) > limits.text_characters:
         raise too_large(f"the text has {len(parsed.text)} characters; the limit is {limits.text_characters}")
-    return parsed
+    return replace(parsed, title=_short(parsed.title))
+
+
+def _short(title: str) -> str:
+    """Return a title that can stand before each piece of its document: a first line may be as long as the file."""
+    return title if len(title) <= _LONGEST_TITLE else title[:_LONGEST_TITLE].rsplit(None, 1)[0] + " …"
 
 
 def _parser(kind: Format) -> Callable[[bytes, str, Limits], Parsed]:
