@@ -63,7 +63,7 @@ async def status(admin: Client) -> dict[str, object]:
 
 async def until_status(admin: Client, *, writable: bool) -> dict[str, object]:
     """Wait until audit says so."""
-    for _ in range(1200):
+    for _ in range(3600):
         if (value := await status(admin)).get("writable") is writable:
             return value
         await asyncio.sleep(0.05)
@@ -72,7 +72,7 @@ async def until_status(admin: Client, *, writable: bool) -> dict[str, object]:
 
 async def until_acknowledged(admin: Client) -> None:
     """Wait until no record of the stream is unread or unacknowledged."""
-    for _ in range(1200):
+    for _ in range(3600):
         consumer = await admin.jetstream().consumer_info("AUDIT", "audit-writer")
         if not consumer.num_pending and not consumer.num_ack_pending:
             return

@@ -40,12 +40,12 @@ async def _publish(admin: Client, record: StepRecorded) -> None:
 
 
 async def _states(stub: Any, erasure: str, caller: Caller = OPERATOR) -> dict[str, tuple[int, int]]:  # noqa: F811 - the fixture's value
-    found = await rpc.call(stub.GetErasure, pb.GetErasureRequest(caller=caller, erasure_id=erasure), timeout=120)
+    found = await rpc.call(stub.GetErasure, pb.GetErasureRequest(caller=caller, erasure_id=erasure), timeout=180)
     return {state.holder: (state.ordered, state.done) for state in found.holders}
 
 
 async def _until_states(stub: Any, erasure: str, wanted: dict[str, tuple[int, int]]) -> None:  # noqa: F811
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(180):
         while await _states(stub, erasure) != wanted:  # noqa: ASYNC110 - the log signals nothing
             await asyncio.sleep(0.05)
 
@@ -59,13 +59,13 @@ async def test_each_holder_is_ordered_what_it_needs_and_only_it_says_that_it_is_
         await _publish(admin, json_format.ParseDict(received.record, StepRecorded()))
     erase = pb.EraseSubjectRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="she asked for it")
     hold = pb.SetHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="case 7")
-    await rpc.call(stub.SetHold, hold, timeout=120)
+    await rpc.call(stub.SetHold, hold, timeout=180)
     with pytest.raises(FailedPreconditionError):
-        await rpc.call(stub.EraseSubject, erase, timeout=120)
+        await rpc.call(stub.EraseSubject, erase, timeout=180)
     assert not await _orders(admin)
     lift = pb.LiftHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="closed")
-    await rpc.call(stub.LiftHold, lift, timeout=120)
-    done = await rpc.call(stub.EraseSubject, erase, timeout=120)
+    await rpc.call(stub.LiftHold, lift, timeout=180)
+    done = await rpc.call(stub.EraseSubject, erase, timeout=180)
 
     assert {state.holder: (state.ordered, state.done) for state in done.holders} == dict.fromkeys(HOLDERS, (1, 0))
     orders = await _orders(admin)

@@ -58,7 +58,7 @@ async def _listening(admin: Client, subject: str) -> Subscription:
 
 async def _recorded(subscription: Subscription, count: int) -> list[StepRecorded]:
     """Return the records that were published since, and no more than there are; the stream keeps none that is logged."""
-    found = [json_format.Parse((await subscription.next_msg(timeout=30)).data, StepRecorded()) for _ in range(count)]
+    found = [json_format.Parse((await subscription.next_msg(timeout=180)).data, StepRecorded()) for _ in range(count)]
     with pytest.raises(TimeoutError):
         await subscription.next_msg(timeout=0.2)
     return found
@@ -68,11 +68,11 @@ async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) ->
     """Trace, receipt, evidence, search: one record each, with who and what; asking only for places discloses nothing and leaves none."""
     heard = await _listening(admin, "strata.v1.audit.acme.audit_read")
     reader = Caller(tenant="acme", role="auditor", user="eve", key_id="k-eve", permissions=["audit:read", "trace:read"])
-    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader, places_only=True), timeout=30)
-    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader), timeout=30)
-    await rpc.call(stub.GetEvidence, pb.GetEvidenceRequest(request_id="req_ann", caller=reader), timeout=30)
-    found = await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(user="ann", caller=reader), timeout=30)
-    receipt = await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=30)
+    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader, places_only=True), timeout=180)
+    await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=reader), timeout=180)
+    await rpc.call(stub.GetEvidence, pb.GetEvidenceRequest(request_id="req_ann", caller=reader), timeout=180)
+    found = await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(user="ann", caller=reader), timeout=180)
+    receipt = await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=180)
 
     assert receipts.verify(receipt.cose).holds
     assert json.loads(receipt.receipt_json)["text_sha256"] == DIGEST
@@ -85,7 +85,7 @@ async def test_whoever_reads_the_audit_is_on_record(stub: Any, admin: Client) ->
     assert reads[0].details["of"] == "req_ann"
     assert '"ann"' not in json_format.MessageToJson(reads[2].details)
     with pytest.raises(PermissionDeniedError):
-        await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(caller=ANN), timeout=30)
+        await rpc.call(stub.SearchRecords, pb.SearchRecordsRequest(caller=ANN), timeout=180)
 
 
 async def test_an_operator_gets_a_bundle_that_verifies(stub: Any, tmp_path: Path) -> None:
@@ -108,24 +108,24 @@ async def test_an_erasure_is_attempted_verified_and_refused_under_hold(stub: Any
     hold = pb.SetHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="case 7")
     erase = pb.EraseSubjectRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="she asked for it")
     lift = pb.LiftHoldRequest(caller=OPERATOR, tenant="acme", subject="ann", reason="case closed")
-    await rpc.call(stub.SetHold, hold, timeout=30)
+    await rpc.call(stub.SetHold, hold, timeout=180)
     with pytest.raises(FailedPreconditionError, match="case 7"):
-        await rpc.call(stub.EraseSubject, erase, timeout=30)
-    assert len((await rpc.call(stub.ListHolds, pb.ListHoldsRequest(caller=OPERATOR), timeout=30)).holds) == 1
-    assert (await rpc.call(stub.LiftHold, lift, timeout=30)).lifted
-    done = await rpc.call(stub.EraseSubject, erase, timeout=30)
+        await rpc.call(stub.EraseSubject, erase, timeout=180)
+    assert len((await rpc.call(stub.ListHolds, pb.ListHoldsRequest(caller=OPERATOR), timeout=180)).holds) == 1
+    assert (await rpc.call(stub.LiftHold, lift, timeout=180)).lifted
+    done = await rpc.call(stub.EraseSubject, erase, timeout=180)
     with pytest.raises(PermissionDeniedError):
-        await rpc.call(stub.EraseSubject, pb.EraseSubjectRequest(caller=ANN, tenant="acme", subject="ann", reason="mine"), timeout=30)
+        await rpc.call(stub.EraseSubject, pb.EraseSubjectRequest(caller=ANN, tenant="acme", subject="ann", reason="mine"), timeout=180)
 
     assert done.requests == 1
     erasures = await _recorded(heard, 4)
     assert [one.phase for one in erasures] == ["attempted", "failed", "attempted", "verified"]
     assert "ann" not in json_format.MessageToJson(erasures[0].details)
-    trace = await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=ANN), timeout=30)
+    trace = await rpc.call(stub.GetTrace, pb.GetTraceRequest(id="req_ann", caller=ANN), timeout=180)
     assert [one.erased for one in trace.records] == [True] * 5
     with pytest.raises(NotFoundError):
-        await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=30)
-    assert (await rpc.call(stub.Verify, pb.VerifyRequest(), timeout=30)).intact
+        await rpc.call(stub.GetReceipt, pb.GetReceiptRequest(request_id="req_ann", caller=ANN), timeout=180)
+    assert (await rpc.call(stub.Verify, pb.VerifyRequest(), timeout=180)).intact
 
 
 def _files_with(state: Path, *texts: str) -> list[Path]:
@@ -151,8 +151,8 @@ async def test_no_file_names_whom_an_erasure_was_about(bus: NatsServer, admin: C
         erase = pb.EraseSubjectRequest(caller=OPERATOR, tenant="acme", subject=name, reason="she asked for it")
         # The log may still be closed; what waits in the stream is erased all the same.
         await until_status(admin, writable=True)
-        assert (await rpc.call(AuditServiceStub(channel).EraseSubject, erase, timeout=30)).requests == 1
-        async with asyncio.timeout(30):
+        assert (await rpc.call(AuditServiceStub(channel).EraseSubject, erase, timeout=180)).requests == 1
+        async with asyncio.timeout(180):
             # The last block of a stream goes when nothing in it waits any more.
             while _files_with(bus.state_dir, name, comment):  # noqa: ASYNC110 - files signal nothing
                 await asyncio.sleep(0.05)

@@ -11,6 +11,7 @@ from audit.main import start
 from audit.settings import Settings
 from chassis.messaging import decode, encode
 from chassis.process import running
+from chassis.tasks import in_time
 from contracts.subjects import AUDIT, KNOWLEDGE, OUTDATED
 from strata.audit.v1.audit_events_pb2 import AnswersOutdated, StepRecorded
 from strata.ingestor.v1.ingestor_events_pb2 import KnowledgeChanged
@@ -55,7 +56,7 @@ async def test_each_tenant_learns_of_its_own_answers(bus: NatsServer, admin: Cli
         await _answered(admin, "acme", "a3", "returns", "2")
         await until_acknowledged(admin)
         await _superseded(admin, "returns", "1", "2")
-        events = [await asyncio.wait_for(heard.get(), 5) for _ in range(2)]
+        events = [await in_time(180, heard.get()) for _ in range(2)]
 
     assert {event.tenant: list(event.request_ids) for event in events} == {"acme": ["a1", "a2"], "rival": ["b1"]}
     assert {(event.superseded_version, event.version) for event in events} == {("1", "2")}
@@ -70,6 +71,6 @@ async def test_a_change_while_audit_was_away_is_not_lost(bus: NatsServer, admin:
     assert heard.empty()
 
     async with running("audit", Settings(min_free_bytes=0), start):
-        event = await asyncio.wait_for(heard.get(), 10)
+        event = await in_time(180, heard.get())
 
     assert list(event.request_ids) == ["a1"]

@@ -23,6 +23,7 @@ from chassis.process import running
 from contracts.subjects import AUDIT, audit_step
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from testkit.nats import NatsServer, free_port_offset, nats_server_binary
+from tlog.tiles import tile_path
 
 from .running import SUBJECT, audit_process, body, publish, until_acknowledged, until_lease_short, until_status
 
@@ -142,7 +143,7 @@ async def test_the_bus_may_go_away_and_come_back(bus: NatsServer, admin: Client)
         await publish(admin, 1, 20)
         await until_acknowledged(admin)
         bus.kill()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(180):
             while runtime.health.report()[0]:  # noqa: ASYNC110 - health signals nothing
                 await asyncio.sleep(0.02)
         await asyncio.sleep(1)
@@ -184,12 +185,13 @@ async def test_a_bus_that_does_not_sync_is_refused_unless_allowed(bus: NatsServe
     with (bus.state_dir / "nats.log").open("ab") as log:
         command = [nats_server_binary(), "-c", str(configuration)]
         bus.process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: ASYNC220 - it returns at once
-    while not admin.is_connected:  # noqa: ASYNC110 - the client signals nothing
-        await asyncio.sleep(0.02)
+    # The client of before may not know yet that its server is gone.
+    again = await bus.connect()
     async with running("audit", Settings(min_free_bytes=0), start):
-        value = await until_status(admin, writable=False)
+        value = await until_status(again, writable=False)
     async with running("audit", Settings(min_free_bytes=0, allow_unsynced_bus=True), start):
-        await until_status(admin, writable=True)
+        await until_status(again, writable=True)
+    await again.close()
 
     assert "sync_interval" in str(value["reason"])
 
@@ -294,7 +296,10 @@ async def test_a_damaged_log_refuses_records(bus: NatsServer, admin: Client) -> 
     with audit_process():
         await publish(admin, 1, 5)
         await until_acknowledged(admin)
-        await asyncio.sleep(1.2)
+        async with asyncio.timeout(180):
+            # From its tile, which is written with the published checkpoint, a record is named.
+            while not (folder / tile_path(0, 0, 5)).exists():  # noqa: ASYNC110 - files signal nothing
+                await asyncio.sleep(0.05)
     segment = folder / f"{0:020d}.jsonl"
     segment.write_bytes(segment.read_bytes().replace(b'"x/3"', b'"x/8"'))
     changed = segment.read_bytes()

@@ -1,7 +1,6 @@
 """The log and its witnesses, each a process with a key and a memory of its own."""
 
 import asyncio
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from audit import checkpoints
+from audit import checkpoints, witnessing
 from audit.ledger import Ledger
 from audit.main import start
 from audit.proving import Prover
@@ -22,15 +21,10 @@ from audit.verification import verify
 from audit.witnessing import NotCosignedError, RemoteWitness, Witnessing
 from chassis.process import running
 from testkit.nats import NatsServer
+from testkit.ports import free_port, is_free
 
 from .conftest import received
 from .running import publish, status, until_acknowledged
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -39,10 +33,7 @@ def witness(state: Path, number: int, port: int) -> Iterator[str]:
     options = ["--state", str(state / f"witness-{number}"), "--port", str(port), "--log", f"@{state / 'credentials' / 'audit_log.vkey'}"]
     process = subprocess.Popen([sys.executable, "-m", "witness", *options])
     try:
-        for _ in range(3000):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        while is_free(port) and process.poll() is None:
             time.sleep(0.02)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -50,7 +41,13 @@ def witness(state: Path, number: int, port: int) -> Iterator[str]:
         process.wait()
 
 
-async def _until(condition: Callable[[], bool], *, within: float = 60) -> None:
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a witness answer late; one that is away refuses at once."""
+    monkeypatch.setattr(witnessing, "_TIMEOUT_SECONDS", 60)
+
+
+async def _until(condition: Callable[[], bool], *, within: float = 180) -> None:
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - files and metrics signal nothing
             await asyncio.sleep(0.05)
@@ -58,7 +55,7 @@ async def _until(condition: Callable[[], bool], *, within: float = 60) -> None:
 
 async def test_two_witnesses_sign_and_their_absence_is_an_alarm_that_ends_by_itself(bus: NatsServer, admin: Client) -> None:
     """Cosigned by both; with both away records are taken and the status warns; when they are back all is cosigned again."""
-    ports = [_free_port(), _free_port()]
+    ports = [free_port(), free_port()]
     witnesses = tuple(WitnessSettings(url=f"http://127.0.0.1:{port}") for port in ports)
     settings = Settings(min_free_bytes=0, witnesses=witnesses, witness_seconds=0.1, witness_alarm_seconds=0.6)
     async with running("audit", settings, start):
@@ -81,7 +78,7 @@ async def test_two_witnesses_sign_and_their_absence_is_an_alarm_that_ends_by_its
 
 
 async def _until_warned(admin: Client, *, warned: bool) -> dict[str, object]:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while bool((value := await status(admin)).get("warn")) != warned or "warn" not in value:  # noqa: ASYNC110 - the bucket is polled
             await asyncio.sleep(0.05)
     return value
@@ -92,7 +89,7 @@ def test_a_log_that_shrinks_or_forks_gets_no_signature(folder: Path, open_ledger
     ledger = open_ledger()
     ledger.append([received(n) for n in range(1, 6)])
     note, size = ledger.publish()
-    with witness(folder.parent, 1, _free_port()) as url:
+    with witness(folder.parent, 1, free_port()) as url:
         remote = RemoteWitness(WitnessSettings(url=url))
         remote.cosign(note, size, lambda old, new: [])
         forged = _other_log(folder, [received(n, tenant="other") for n in range(1, 6)])
@@ -120,7 +117,7 @@ async def test_another_key_under_the_same_address_is_not_believed(
     bus: NatsServer, open_ledger: Callable[..., Ledger], folder: Path, tmp_path: Path
 ) -> None:
     """The key that a witness showed first is kept; another one in its place signs nothing that counts."""
-    ledger, port = open_ledger(), _free_port()
+    ledger, port = open_ledger(), free_port()
     settings = Settings(witnesses=(WitnessSettings(url=f"http://127.0.0.1:{port}"),)).model_copy(update={"state_dir": folder.parent})
     with witness(folder.parent, 1, port):
         await Witnessing(settings, ledger).send()

@@ -2,7 +2,6 @@
 
 import base64
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from urllib.request import Request, urlopen
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from testkit.ports import free_port, is_free
 from tlog.notes import Checkpoint, Signer, parse_note, parse_signature, parse_verifier
 from tlog.tree import CompactRange, consistency_proof, leaf_hash, node_hash
 
@@ -44,40 +44,31 @@ class Tree:
         return f"old {old}\n{proof}\n{self.note(new, signer)}".encode()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def witness_process(folder: Path, *logs: str) -> Iterator[str]:
     """Run a witness; yield its URL."""
-    port = _free_port()
+    port = free_port()
     options = [part for log in logs or (str(LOG.verifier),) for part in ("--log", log)]
     process = subprocess.Popen([sys.executable, "-m", "witness", "--state", str(folder), "--port", str(port), *options])
     try:
-        for _ in range(3000):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
+        while is_free(port) and process.poll() is None:
             time.sleep(0.02)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(180) == 0
 
 
 def _post(url: str, body: bytes) -> tuple[int, str]:
     try:
-        with urlopen(Request(f"{url}/add-checkpoint", data=body), timeout=30) as response:  # noqa: S310 - our own process
+        with urlopen(Request(f"{url}/add-checkpoint", data=body), timeout=180) as response:  # noqa: S310 - our own process
             return response.status, response.read().decode()
     except HTTPError as error:
         return error.code, error.read().decode()
 
 
 def _get(url: str) -> str:
-    with urlopen(url, timeout=30) as response:  # noqa: S310 - our own process
+    with urlopen(url, timeout=180) as response:  # noqa: S310 - our own process
         return str(response.read().decode())
 
 
@@ -95,11 +86,12 @@ def test_a_growing_log_is_cosigned(tmp_path: Path) -> None:
     with witness_process(tmp_path) as url:
         key = parse_verifier(_get(f"{url}/vkey"))
         for old, new in ((0, 0), (0, 1), (1, 5), (5, 5), (5, 256), (256, 300)):
+            began = int(time.time())
             status, line = _post(url, tree.body(old, new))
 
             assert status == 200, line
             stated = key.check(parse_note(tree.note(new)).text, parse_signature(line).signature)
-            assert abs(stated - time.time()) < 60
+            assert began <= stated <= time.time()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +144,7 @@ def test_a_changed_memory_stops_the_witness(tmp_path: Path) -> None:
     memory.write_text(memory.read_text().replace("\n5\n", "\n4\n"))
 
     command = [sys.executable, "-m", "witness", "--state", str(tmp_path), "--port", "0", "--log", str(LOG.verifier)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
 
     assert ended.returncode == 1
     assert ended.stderr.startswith("witness: ")
