@@ -19,9 +19,9 @@ from encoders import Encoder
 from encoders.encoder import Vectors
 from ingestor import catalogue
 from ingestor.cdc import mapping
-from ingestor.cdc.applying import Message
 from ingestor.cdc.declaration import FeedSettings
 from ingestor.cdc.feed import Feed
+from ingestor.cdc.groups import Message
 from ingestor.cdc.mapping import Table
 from ingestor.ledger import Ledger
 from ingestor.library import Library

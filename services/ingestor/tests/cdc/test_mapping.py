@@ -34,6 +34,10 @@ def _with(**changes: Any) -> dict[str, Any]:
         ({**PRODUCTS, "columns": {"price": "decimal"}}, "unknown column type 'decimal'"),
         ({**PRODUCTS, "columns": {"price": "colour"}}, "unknown column type 'colour'"),
         ({**PRODUCTS, "key": []}, "key"),
+        (_with(text="{{ 1 / 0 }}"), "ZeroDivisionError"),
+        (_with(expires_at="tomorrow"), "'tomorrow' is no ISO 8601 time"),
+        (_with(labels=["staff", "Public"]), "label 'Public' must be lower-case"),
+        (_with(tenant="a/b"), "tenant 'a/b' must be"),
     ],
 )
 def test_a_wrong_mapping_is_refused_at_load(table: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -41,6 +45,25 @@ def test_a_wrong_mapping_is_refused_at_load(table: dict[str, Any], message: str,
     with pytest.raises(CatalogueError, match=r"sources\.yaml") as error:
         declared(tmp_path, {"shop": {"public.products": table}})
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"slot": "My-Slot"}, "slot: String should match"), ({"decimal_handling": "precise"}, "sends every decimal as its text")],
+)
+def test_a_wrong_source_is_refused_at_load(options: dict[str, Any], message: str, tmp_path: Path) -> None:
+    """What the driver could not do is one line that names the file, and no error in the midst of the start."""
+    with pytest.raises(CatalogueError, match=message):
+        declared(tmp_path, {"shop": {"public.products": PRODUCTS}}, driver="postgres", dsn_env="DSN", **options)
+    (tmp_path / "domains" / "desk" / "sources.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(CatalogueError, match=r"sources\.yaml: 'utf-8' codec"):
+        mapping.load(tmp_path / "domains", catalogue.load(tmp_path / "domains"))
+
+
+def test_tables_whose_events_could_not_be_told_apart_are_refused(tmp_path: Path) -> None:
+    """Two names that come to one subject would be taken for one table."""
+    with pytest.raises(CatalogueError, match=r"'public\.a b' and 'public\.a_b' would share subject"):
+        declared(tmp_path, {"shop": {"public.a b": PRODUCTS, "public.a_b": {**PRODUCTS, "collection": "others"}}})
 
 
 def test_a_promise_that_nobody_could_keep_is_refused(tmp_path: Path) -> None:
@@ -98,6 +121,20 @@ def test_null_is_no_text(tables: Tables) -> None:
     assert (document.title, document.metadata, document.labels) == ("!", {}, ("public",))
 
 
+def test_a_row_that_names_no_label_has_its_collections(tmp_path: Path) -> None:
+    """An empty column opens nothing: as a file without labels, the row is as open as its collection; a tenant must be one."""
+    declared(tmp_path, {"shop": {"public.products": _with(tenant="{{ shelf }}")}})
+    file = tmp_path / "domains" / "desk" / "domain.yaml"
+    entries = yaml.safe_load(file.read_text())
+    entries["collections"][0]["labels"] = ["staff"]
+    file.write_text(yaml.safe_dump(entries))
+    (table,) = mapping.load(tmp_path / "domains", catalogue.load(tmp_path / "domains"))
+    assert table.access(product(1, audience=None, shelf=None)) == ("", ("staff",), None)
+    assert table.access(product(1, shelf="acme")) == ("acme", ("public",), None)
+    with pytest.raises(MappingError, match="tenant"):
+        table.access(product(1, shelf="acme\x1fpublic"))
+
+
 @pytest.mark.parametrize(
     ("text", "year"),
     [
@@ -146,8 +183,12 @@ def test_a_schema_in_the_envelope_tells_the_types(tables: Tables) -> None:
     change = parse_change(table, json.dumps({"schema": schema, "payload": payload}).encode())
     assert change is not None
     assert (change.row["price"], change.row["made"], change.row["weight"], change.lsn) == ("9.99", "1970-01-02", "0.2", 7)
-    with pytest.raises(PoisonError, match="column 'price': '-' is not a decimal"):
-        parse_change(table, json.dumps({"schema": schema, "payload": {**payload, "after": {**row, "price": "-"}}}).encode())
+    change = parse_change(table, json.dumps({"schema": schema, "payload": {**payload, "after": {**row, "price": "-"}}}).encode())
+    assert change is not None
+    assert (change.row.get("price"), change.unreadable) == (None, {"price": "column 'price': '-' is not a decimal in base64"})
+    (table,) = tables({"shop": {"public.products": {**PRODUCTS, "columns": {"id": "decimal(0)"}}}})
+    with pytest.raises(PoisonError, match="column 'id': '-' is not a decimal"):
+        parse_change(table, json.dumps({**payload, "after": {**row, "id": "-"}}).encode())
 
 
 def test_the_shipped_example_loads_and_its_events_fit() -> None:

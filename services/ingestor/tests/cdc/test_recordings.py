@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ingestor.cdc.applying import Applier, Group, Message
+from ingestor.cdc.applying import Applier
+from ingestor.cdc.groups import Group, Message
 from ingestor.cdc.mapping import Table
 from ingestor.cdc.rows import Rows, StreamState
 from ingestor.library import Library
@@ -88,7 +89,7 @@ async def test_a_recording_ends_equal_to_its_tables(
     async with rig.feed(_shop(tables, source, decimals)) as feed:
         for message in recording(name):
             await rig.send(message.subject, message.data)
-        await feed.settled(90)
+        await feed.settled(300)
         _check(rig.index, stock)
         (health,) = feed.status()
         assert (health.dead, health.state, health.problem) == (0, "streaming", "")
@@ -147,6 +148,53 @@ def test_old_values_of_a_deletion_are_not_believed(tmp_path: Path, library: Libr
     row = player.rows.get("plain", "shop.stock", '[3,"SKU-3"]')
     expected: Any = (True, {}, 22240632)
     assert (row.deleted, row.content, row.lsn) == expected
+
+
+def _event(op: str, lsn: int, row: dict[str, Any]) -> Message:
+    values = {"before": row, "after": None} if op == "d" else {"before": None, "after": row}
+    return Message(0, "cdc.shop.public.products", json.dumps({**values, "op": op, "source": {"lsn": lsn, "ts_ms": lsn}}).encode())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 1, 0, 1, 2)])
+def test_a_row_whose_other_key_changes_stays(
+    order: tuple[int, ...], tmp_path: Path, library: Library, index: LanceIndex, tables: Tables
+) -> None:
+    """Told apart by another column than its primary key, a row comes as deleted and new at the same place, and is not gone."""
+    mapped = {**PRODUCTS, "key": ["name"], "document": {**PRODUCTS["document"], "id": "{{ name }}"}}
+    player = Player(tables({"shop": {"public.products": mapped}}), tmp_path, library)
+    events = [_event("c", 10, product(1)), _event("d", 20, product(1)), _event("c", 20, product(1, id=2))]
+    player.play([events[number] for number in order], 2)
+    assert set(texts(index, "products")) == {"Lamp 1"}
+    player.play([_event("d", 30, product(1))])
+    assert texts(index, "products") == {}
+
+
+def test_two_rows_never_share_a_document(tmp_path: Path, library: Library, index: LanceIndex, tables: Tables) -> None:
+    """Where keys run together, the second row is a dead letter and takes nothing along when it goes; given up, the name is free."""
+    player = Player(tables({"shop": {"public.products": {**PRODUCTS, "key": ["shelf", "name"], "document": {
+        "id": "{{ shelf }}-{{ name }}", "text": "{{ body }}"}}}}), tmp_path, library)  # fmt: skip
+    first, second = product(1, shelf="a", name="1-2"), product(2, shelf="a-1", name="2")
+    (group,) = player.play([_event("c", 10, first), _event("c", 11, second)])
+    assert [(letter.error.code, str(letter.error)[:40]) for letter in group.letters] == [
+        ("mapping_ambiguous", "field 'id': 'a-1-2' is the document of r")
+    ]
+    (group,) = player.play([_event("u", 20, second)])
+    assert len(group.letters) == 1
+    player.play([_event("d", 30, second)])
+    assert texts(index, "products") == {"a-1-2": "A lamp number 1 for a desk."}
+    (group,) = player.play([_event("d", 40, first), _event("c", 41, second)])
+    assert (texts(index, "products"), group.letters) == ({"a-1-2": "A lamp number 2 for a desk."}, [])
+
+
+def test_a_column_that_cannot_be_read_opens_nothing(tmp_path: Path, library: Library, index: LanceIndex, tables: Tables) -> None:
+    """What the event says of access holds though another column of it is not of its type; the letter names that column."""
+    player = Player(tables({"shop": {"public.products": {**PRODUCTS, "columns": {"shelf": "json"}}}}), tmp_path, library)
+    player.play([_event("c", n, product(n, shelf='"a"')) for n in (1, 2)])
+    (group,) = player.play([_event("u", 11, product(1, shelf="no JSON", audience="staff")), _event("u", 12, product(2, shelf="none"))])
+    assert {str(letter.error)[:38] for letter in group.letters} == {"column 'shelf': Expecting value: line "}
+    assert set(texts(index, "products")) == {"2"}
+    player.play([_event("u", 20, product(1, shelf="1", audience="staff"))])
+    assert set(texts(index, "products")) == {"1", "2"}
 
 
 def test_a_large_table_is_emptied(tmp_path: Path, library: Library, index: LanceIndex, tables: Tables) -> None:

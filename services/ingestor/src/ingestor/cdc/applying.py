@@ -3,18 +3,20 @@
 import datetime as dt
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from enum import Enum
-from typing import Protocol
 
 from chassis.errors import ServiceError
+from chassis.logging import get_logger
 from ingestor.cdc.envelopes import Change, Mark, NamelessDeletionError, PoisonError, parse_change, parse_mark
 from ingestor.cdc.folding import folded
+from ingestor.cdc.groups import Group, Letter, Message, Reporter
 from ingestor.cdc.mapping import Table
 from ingestor.cdc.rows import Progress, Row, Rows, StreamState
 from ingestor.cdc.templates import MappingError
-from ingestor.library import Applied, Library, Upsert
+from ingestor.library import Library, Upsert
 
+log = get_logger("ingestor")
 _CONTROL = "strata"
 _REMOVED_AT_ONCE = 1000
 _FIRST, _LAST = {"first", "first_in_data_collection"}, {"last", "last_in_data_collection"}
@@ -28,51 +30,8 @@ class _Keep(Enum):
 
 
 _KEEP = _Keep.KEEP
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message as the stream holds it."""
-
-    sequence: int
-    subject: str
-    data: bytes
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Letter:
-    """A message that nobody could handle, and why."""
-
-    message: Message
-    source: str
-    error: ServiceError
-
-
-@dataclass
-class Group:
-    """What a group of events came to."""
-
-    applied: Applied = field(default_factory=Applied)
-    letters: list[Letter] = field(default_factory=list)
-    # By source: what was applied, and the places and times of commit of its changes.
-    changes: dict[str, list[Change]] = field(default_factory=dict)
-    settled: dict[str, int] = field(default_factory=dict)
-    collections: dict[str, set[str]] = field(default_factory=dict)
-    # By source: documents that say something else than the ledger knew, as collection/document.
-    upserted: dict[str, list[str]] = field(default_factory=dict)
-    removed: dict[str, list[str]] = field(default_factory=dict)
-    # Sources of which a row lacks a value that nobody sent; tables whose rows are all known from here on.
-    incomplete: set[str] = field(default_factory=set)
-    completed: set[tuple[str, str]] = field(default_factory=set)
-
-
-class Reporter(Protocol):
-    """Whoever tells others what was applied."""
-
-    def report(self, group: Group, stream: str, sequence: int) -> None:
-        """Note what has to be published about a group, in its own transaction."""
-        ...
+# Behind every key, which is a list in JSON.
+_ANY_KEY = "~"
 
 
 class Applier:
@@ -111,6 +70,7 @@ class Applier:
         """Make the documents of rows anew, by a mapping that has changed."""
         group = Group()
         self._begin()
+        self._last = max(row.key for row in rows)
         with self._rows.transaction():
             for row in rows:
                 self._touch(row, None, row.committed_ms)
@@ -166,6 +126,9 @@ class Applier:
     def _begin(self) -> None:
         self._touched: dict[_Key, Row] = {}
         self._carriers: dict[_Key, Message] = {}
+        self._unreadable: dict[_Key, str] = {}
+        # Up to this key rows are made by the mapping of today.
+        self._last = _ANY_KEY
         self._committed: dict[_Key, int] = {}
         # What the ledger knew when the group began, and the states of its tables; every question to it is a wait for the interpreter.
         self._known: dict[_Key, Row] = {}
@@ -229,6 +192,9 @@ class Applier:
         after = folded(row, change, self._state(source, name)[0])
         if after is not None:
             self._touch(after, message, change.committed_ms)
+            needed = [text for column, text in change.unreadable.items() if column in change.table.columns]
+            self._unreadable.pop((source, name, change.key), None)
+            self._unreadable |= {(source, name, change.key): needed[0]} if needed else {}
             group.changes.setdefault(source, []).append(change)
 
     def _mark(self, mark: Mark, group: Group) -> None:
@@ -307,8 +273,10 @@ class Applier:
         upserts: dict[_Key, Upsert] = {}
         removals: dict[str, int] = {}
         before: dict[str, Row] = {}
+        decisions = {key: self._decide(key, row, group) for key, row in self._touched.items()}
+        self._refuse_doubles(decisions, group)
         for key, row in self._touched.items():
-            decision = self._decide(key, row, group)
+            decision = decisions[key]
             if isinstance(decision, Upsert):
                 upserts[key] = decision
             if row.document_key and not isinstance(decision, _Keep) and (decision is None or decision.document.key != row.document_key):
@@ -367,6 +335,28 @@ class Applier:
             same = before.deleted and bool(row.missing)
         return _KEEP if same else None
 
+    def _refuse_doubles(self, decisions: dict[_Key, "Upsert | _Keep | None"], group: Group) -> None:
+        """Keep the first of two rows whose keys come to the same document, or one would hide the other and take it along when it goes."""
+        fresh: dict[str, dict[str, None]] = {}
+        claims: dict[str, _Key] = {}
+        for key, decision in decisions.items():
+            if isinstance(decision, Upsert) and (name := decision.document.key) == self._touched[key].document_key:
+                claims.setdefault(name, key)
+            elif isinstance(decision, Upsert):
+                fresh.setdefault(decision.document.collection, {})[name] = None
+        for collection, names in fresh.items():
+            owners = self._rows.owners(collection, list(names))
+            # Rows of this group may have given their document up, and those that are made anew later will.
+            claims |= {name: owner for name, owner in owners.items() if decisions.get(owner, _KEEP) is _KEEP and owner[2] <= self._last}
+        for key, decision in decisions.items():
+            if not isinstance(decision, Upsert):
+                continue
+            if (owner := claims.setdefault(decision.document.key, key)) != key:
+                name = decision.document.document_id
+                text = f"field 'id': {name!r} is the document of row {owner[2]} already; name the key columns so that no two rows share one"
+                self._refuse(key, MappingError(text, code="mapping_ambiguous"), group)
+                decisions[key] = None
+
     def _held(self, key: _Key, row: Row, upsert: Upsert, group: Group) -> Row:
         """Return the row with what the index holds of it."""
         name, expires = upsert.document.key, upsert.document.expires_at
@@ -388,7 +378,11 @@ class Applier:
 
     def _refuse(self, key: _Key, error: ServiceError, group: Group) -> None:
         if (message := self._carriers.get(key)) is not None:
+            if (unreadable := self._unreadable.get(key)) is not None:
+                error = PoisonError(unreadable)
             group.letters.append(Letter(message, key[0], error))
+        else:
+            log.warning("row_refused", source=key[0], table=key[1], code=error.code, error=str(error))
 
     def _remember(self, documents: Mapping[str, Table], group: Group) -> None:
         self._rows.remember_history((key, place, documents[key].kept_until_ms()) for key, place in group.applied.closed)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from chassis.errors import InvalidArgumentError
@@ -37,6 +37,8 @@ class Change:
     settled: int
     committed_ms: int
     snapshot: str = "false"
+    # Columns that are not of their type, and why; the row goes without them, for its access may have changed all the same.
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +65,23 @@ def parse_change(table: Table, data: bytes) -> Change | None:
     op, lsn = body.get("op"), _integer(source, "lsn")
     if op not in _ROW_OPS and op != "t":
         raise PoisonError(f"field 'op' is {op!r}; known: {sorted(_ROW_OPS | {'t'})}")
-    row = _row(body.get("before" if op == "d" else "after"), converters)
-    given = _row(body.get("key"), converters)
-    key = "" if op == "t" else _deleted(table, given | row) if op == "d" else _key(table, {**given, **row})
+    row, unreadable = _row(body.get("before" if op == "d" else "after"), converters)
+    given, _ = _row(body.get("key"), converters)
+    named = given | row
+    key = "" if op == "t" else _deleted(table, named, unreadable) if op == "d" else _key(table, named, unreadable)
     position = _integer(source, "commit_lsn", lsn)
     # An external source tells its own places only, in the order in which it sends them.
     settled = _previous(source) if "commit_lsn" in source else lsn
     # Old values are made up where the replica identity is the default; a deletion needs none.
     values = {} if op in {"d", "t"} else row
-    return Change(table, op, key, values, lsn, position, settled, _integer(source, "ts_ms", 0), str(source.get("snapshot") or "false"))
+    committed_ms, snapshot = _integer(source, "ts_ms", 0), str(source.get("snapshot") or "false")
+    return Change(table, op, key, values, lsn, position, settled, committed_ms, snapshot, unreadable)
 
 
 def row_change(table: Table, values: Mapping[str, Any], position: int, read_ms: int) -> Change:
     """Return a row that was read from the source as the change that says it, which holds since then at the latest; raise PoisonError."""
-    row = _row(values, table.converters)
-    return Change(table, "r", _key(table, row), row, position, position, 0, read_ms)
+    row, unreadable = _row(values, table.converters)
+    return Change(table, "r", _key(table, row, unreadable), row, position, position, 0, read_ms, unreadable=unreadable)
 
 
 def parse_mark(source: str, data: bytes) -> Mark | None:
@@ -135,28 +139,31 @@ def _from_schema(schema: Any) -> dict[str, Convert]:
     return {name: convert for name, convert in found.items() if convert is not None}
 
 
-def _row(values: Any, converters: Mapping[str, Convert]) -> dict[str, Any]:
+def _row(values: Any, converters: Mapping[str, Convert]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the columns that can be read, and why the others cannot."""
     if values is None:
-        return {}
+        return {}, {}
     if not isinstance(values, dict):
         raise PoisonError(f"a row must be an object, not {type(values).__name__}")
-    row = {}
+    row, unreadable = dict[str, Any](), dict[str, str]()
     for name, value in values.items():
         try:
             row[name] = decode(value, converters.get(name))
         except (ValueError, OverflowError, TypeError, RecursionError) as error:
-            raise PoisonError(f"column {name!r}: {error}") from error
-    return row
+            unreadable[name] = f"column {name!r}: {error}"
+    return row, unreadable
 
 
-def _deleted(table: Table, values: Mapping[str, Any]) -> str:
+def _deleted(table: Table, values: Mapping[str, Any], unreadable: Mapping[str, str]) -> str:
     try:
-        return _key(table, values)
+        return _key(table, values, unreadable)
     except PoisonError as error:
         raise NamelessDeletionError(str(error), code=error.code) from error
 
 
-def _key(table: Table, values: Mapping[str, Any]) -> str:
+def _key(table: Table, values: Mapping[str, Any], unreadable: Mapping[str, str]) -> str:
+    if wrong := [unreadable[name] for name in table.mapping.key if name in unreadable]:
+        raise PoisonError(wrong[0])
     try:
         parts = [values[name] for name in table.mapping.key]
     except KeyError as error:

@@ -17,12 +17,13 @@ from chassis.messaging import Bus
 from chassis.tasks import end, in_time
 from contracts.subjects import CDC_PREFIX, CDC_STREAM
 from ingestor.cdc import drift
-from ingestor.cdc.applying import Applier, Group, Message
+from ingestor.cdc.applying import Applier
 from ingestor.cdc.comparing import Comparison
 from ingestor.cdc.declaration import FeedSettings
 from ingestor.cdc.drift import Drift, Mender
 from ingestor.cdc.embedding import EmbeddingLane
 from ingestor.cdc.freshness import CHANGES, DEAD, FRAGMENTS, POSITION
+from ingestor.cdc.groups import Group, Message
 from ingestor.cdc.health import Resnapshot, RowReader, SourceHealth
 from ingestor.cdc.mapping import Table
 from ingestor.cdc.probing import is_their_own, takes_writes

@@ -14,7 +14,9 @@ def folded(row: Row, change: Change, truncated: int) -> Row | None:
     """
     if change.lsn <= truncated:
         return None
-    if change.lsn <= row.lsn:
+    # A change of a key that is not the mapped one comes as a deletion and a new row at the same place.
+    remade = change.op == "c" and row.deleted and change.lsn == row.lsn
+    if change.lsn <= row.lsn and not remade:
         return _completed(row, change)
     if change.op == "d":
         return replace(row, lsn=change.lsn, position=change.position, deleted=True, content={}, since={}, committed_ms=change.committed_ms)

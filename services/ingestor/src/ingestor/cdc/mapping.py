@@ -3,9 +3,9 @@
 import datetime as dt
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -14,11 +14,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeFl
 
 from contracts.subjects import CDC_PREFIX
 from ingestor.catalogue import CatalogueError, Collection
-from ingestor.cdc.templates import NEVER, MappingError, Template, moment
+from ingestor.cdc.templates import NEVER, MappingError, Template, labels_of, moment, tenant_of
 from ingestor.cdc.values import Convert, converter, known_type
 from knowledge.schema import Document, Kind, digest
 
-_LABEL = re.compile(r"[a-z][a-z0-9_]*")
 _DAY_MS = 86_400_000
 _NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -26,6 +25,13 @@ _NOT_IN_A_TOKEN = re.compile(r"[^A-Za-z0-9_-]")
 def _compiles(source: str) -> str:
     Template(source)
     return source
+
+
+def _refused(field: str, text: str, read: Callable[[str], object]) -> None:
+    try:
+        read(text)
+    except MappingError as error:
+        raise ValueError(f"document.{field}: {error}") from error
 
 
 Source = Annotated[str, AfterValidator(_compiles)]
@@ -42,10 +48,29 @@ class DocumentMapping(_Strict):
     title: Source = Field(default="", description="Title.")
     text: Source = Field(description="Text; a row whose text is blank is no document.")
     metadata: dict[str, Source] = Field(default_factory=dict, description="Metadata to filter by; what renders to nothing is left out.")
-    labels: tuple[Source, ...] | Source | None = Field(default=None, description="Access labels, as a list or as one text with spaces.")
+    labels: tuple[Source, ...] | Source | None = Field(
+        default=None, description="Access labels, as a list or as one text with spaces; a row that names none has its collection's."
+    )
     tenant: Source = Field(default="", description="Tenant; nothing for all.")
     expires_at: Source = Field(default="", description="ISO 8601 time after which nobody sees it; `infinity` is none.")
     effective_from: Source = Field(default="", description="ISO 8601 time before which nobody sees it.")
+
+    @model_validator(mode="after")
+    def _constants(self) -> Self:
+        """Refuse now what would be wrong in every row."""
+        for name, read in (("tenant", tenant_of), ("expires_at", partial(moment, field="expires_at")),
+                           ("effective_from", partial(moment, field="effective_from"))):  # fmt: skip
+            if (text := Template(getattr(self, name)).constant) is not None:
+                _refused(name, text, read)
+        for source in self.label_sources:
+            if (text := Template(source).constant) is not None:
+                _refused("labels", text, labels_of)
+        return self
+
+    @property
+    def label_sources(self) -> tuple[str, ...]:
+        """The templates of the labels, none where the collection's hold."""
+        return (self.labels,) if isinstance(self.labels, str) else self.labels or ()
 
 
 class TableMapping(_Strict):
@@ -77,8 +102,8 @@ class SourceMapping(_Strict):
     driver: Literal["postgres", "external"] = Field(description="`postgres` is read here; `external` sends events itself.")
     dsn_env: str | None = Field(default=None, description="Environment variable with the connection string.")
     dsn_file: Path | None = Field(default=None, description="File with the connection string.")
-    slot: str = Field(default="", description="Replication slot.")
-    publication: str = Field(default="", description="Publication.")
+    slot: str = Field(default="", pattern=r"^[a-z0-9_]{0,48}$", description="Replication slot.")
+    publication: str = Field(default="", pattern=r"^[a-z0-9_]{0,63}$", description="Publication.")
     freshness_sla_seconds: NonNegativeFloat = Field(default=0.0, description="Promised time from commit to searchable; 0 for none.")
     decimal_handling: Literal["precise", "string", "double"] | None = Field(
         default=None, description="How decimals come; `precise` is Debezium's default, our own driver sends strings."
@@ -91,6 +116,8 @@ class SourceMapping(_Strict):
             raise ValueError(f"tables {wrong} must be written as schema.table")
         if self.driver == "postgres" and (self.dsn_env is None) == (self.dsn_file is None):
             raise ValueError("driver 'postgres' needs one of dsn_env and dsn_file")
+        if self.driver == "postgres" and self.precise:
+            raise ValueError("decimal_handling 'precise' is Debezium's; driver 'postgres' sends every decimal as its text")
         return self
 
     @property
@@ -158,9 +185,7 @@ class Table:
 
     @cached_property
     def _labels(self) -> dict[str, str]:
-        labels = self.mapping.document.labels
-        sources = (labels,) if isinstance(labels, str) else labels or ()
-        return {f"labels[{number}]": source for number, source in enumerate(sources)}
+        return {f"labels[{number}]": source for number, source in enumerate(self.mapping.document.label_sources)}
 
     @cached_property
     def columns(self) -> frozenset[str]:
@@ -176,12 +201,10 @@ class Table:
 
     def access(self, row: Mapping[str, Any]) -> tuple[str, tuple[str, ...], dt.datetime | None]:
         """Return tenant, labels and expiry for a row; raise MappingError."""
-        labels = {label for name in self._labels for label in self._text(name, row).replace(",", " ").split()}
-        if wrong := sorted(label for label in labels if not _LABEL.fullmatch(label)):
-            raise MappingError(f"field 'labels': label {wrong[0]!r} must be lower-case letters, digits and '_'")
-        chosen = tuple(sorted(labels)) if self.mapping.document.labels is not None else self.collection.labels
+        labels = labels_of(" ".join(self._text(name, row) for name in self._labels))
         ends = moment(self._text("expires_at", row), "expires_at")
-        return self._text("tenant", row), chosen, None if ends == NEVER else ends
+        # As a file that names no label: nobody sees more than the collection shows.
+        return tenant_of(self._text("tenant", row)), labels or self.collection.labels, None if ends == NEVER else ends
 
     def document(self, row: Mapping[str, Any], position: int) -> Document:
         """Return the document of a row, whose text may be blank; raise MappingError."""
@@ -216,7 +239,10 @@ def load(domains_dir: Path, collections: Mapping[str, Collection]) -> tuple[Tabl
             if any(table.source.name == source.name for table in tables):
                 raise CatalogueError(f"{file}: source {source.name!r} is declared twice")
             tables += [_table(file, source, name, collections) for name in source.tables]
+    by_subject: dict[str, str] = {}
     for table in tables:
+        if (other := by_subject.setdefault(table.subject, table.name)) != table.name:
+            raise CatalogueError(f"source {table.source.name!r}: tables {other!r} and {table.name!r} would share subject {table.subject!r}")
         shared = [other for other in tables if other.mapping.collection == table.mapping.collection and other is not table]
         if shared:
             raise CatalogueError(
@@ -236,7 +262,7 @@ def _read(file: Path) -> tuple[SourceMapping, ...]:
     except ValidationError as error:
         first = error.errors()[0]
         raise CatalogueError(f"{file}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from error
-    except yaml.YAMLError as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise CatalogueError(f"{file}: {' '.join(str(error).split())}") from error
 
 

@@ -4,15 +4,16 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
 from chassis.errors import ServiceError, UnavailableError
 from chassis.logging import get_logger
-from ingestor.cdc.applying import Applier, Group, Reporter
+from ingestor.cdc.applying import Applier
 from ingestor.cdc.drift import Drift
-from ingestor.cdc.envelopes import Change, row_change
+from ingestor.cdc.envelopes import Change, PoisonError, row_change
+from ingestor.cdc.groups import Group, Reporter
 from ingestor.cdc.health import RowReader, SourceRows
 from ingestor.cdc.mapping import Table
 from ingestor.cdc.rows import Rows
@@ -78,7 +79,9 @@ class SourceReading:
         found, page, read_ms = Drift(), list[Change](), time.time_ns() // 1_000_000
         async with aclosing(source.rows(differing)) as rows:
             async for values in rows:
-                page.append(row_change(table, values, source.position, read_ms))
+                with suppress(PoisonError):
+                    # A row without its key is no document; its event was a dead letter.
+                    page.append(row_change(table, values, source.position, read_ms))
                 if len(page) >= _PAGE:
                     found += await self._hear(page)
                     page = []

@@ -10,8 +10,8 @@ from nats.js.errors import APIError, NoStreamResponseError
 from chassis.errors import UnavailableError
 from chassis.messaging import Bus
 from contracts.subjects import APPLIED, AUDIT, CDC_STREAM, FRESHNESS, dead
-from ingestor.cdc.applying import Group, Letter
 from ingestor.cdc.freshness import Freshness
+from ingestor.cdc.groups import Group, Letter
 from ingestor.cdc.rows import Outgoing, Rows
 from strata.audit.v1.audit_events_pb2 import StepRecorded
 from strata.ingestor.v1.ingestor_events_pb2 import FreshnessChanged, KnowledgeApplied

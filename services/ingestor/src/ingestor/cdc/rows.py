@@ -178,6 +178,16 @@ class Rows:
         found = self._rows(f"WHERE collection = ? AND document_key IN ({marks}) AND deleted = 0", collection, *keys)
         return {row.document_key: row for row in found}
 
+    def owners(self, collection: str, keys: Sequence[str]) -> dict[str, tuple[str, str, str]]:
+        """Return source, table and key of the living rows behind documents, by document key."""
+        found: dict[str, tuple[str, str, str]] = {}
+        for some in (keys[at : at + _KEYS_AT_ONCE] for at in range(0, len(keys), _KEYS_AT_ONCE)):
+            marks = ",".join("?" * len(some))
+            condition = f"WHERE collection = ? AND document_key IN ({marks}) AND deleted = 0"
+            statement = f"SELECT document_key, source, tbl, key FROM cdc_rows {condition}"  # noqa: S608 - our own columns
+            found |= {name: (source, table, key) for name, source, table, key in self._store.execute(statement, (collection, *some))}
+        return found
+
     def expected(self, collection: str) -> list[tuple[str, str, int]]:
         """Return document key, hash and number of chunks of everything that the index should hold of a collection."""
         statement = "SELECT document_key, hash, chunks FROM cdc_rows WHERE collection = ? AND deleted = 0 AND chunks > 0"

@@ -14,7 +14,7 @@ from nats.js.errors import APIError, NoStreamResponseError
 from chassis.errors import InternalError, UnavailableError
 from chassis.messaging import Bus
 from contracts.subjects import CDC_PATTERN, CDC_STREAM
-from ingestor.cdc.applying import Message
+from ingestor.cdc.groups import Message
 
 _END, _NOTHING = "204", "404"
 _OWN_HEADERS = frozenset({"Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp", "Nats-Num-Pending", "Nats-Last-Sequence"})
