@@ -45,6 +45,7 @@ async def test_a_record_that_was_perhaps_not_stored_keeps_its_number(bus: NatsSe
     again, other = _record("a"), _record("b")
     while not connection.client.is_connected:  # noqa: ASYNC110 - the client signals nothing
         await asyncio.sleep(0.05)
+    connection.timeout_seconds = 120
     await connection.publish(AUDIT, AT, again, event_id="a")
     await connection.publish(AUDIT, AT, other, event_id="b")
     await connection.drain()

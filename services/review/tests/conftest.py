@@ -113,7 +113,7 @@ class Stack:
             return None
         return ReviewItem.FromString(message.data or b"")
 
-    async def until(self, found: Callable[[], Any], *, within: float = 40) -> Any:
+    async def until(self, found: Callable[[], Any], *, within: float = 180) -> Any:
         """Wait until something is there and return it."""
         async with asyncio.timeout(within):
             while not (value := await found()):  # noqa: ASYNC110 - what is waited for is on the other side of the bus
@@ -152,26 +152,26 @@ class Desk:
 
     async def list(self, **fields: Any) -> pb.ListReviewsResponse:
         """List reviews."""
-        return await rpc.call(self._stub.ListReviews, pb.ListReviewsRequest(caller=self._caller, **fields), timeout=30)
+        return await rpc.call(self._stub.ListReviews, pb.ListReviewsRequest(caller=self._caller, **fields), timeout=180)
 
     async def get(self, name: str) -> pb.GetReviewResponse:
         """Read one review."""
-        return await rpc.call(self._stub.GetReview, pb.GetReviewRequest(caller=self._caller, request_id=name), timeout=30)
+        return await rpc.call(self._stub.GetReview, pb.GetReviewRequest(caller=self._caller, request_id=name), timeout=180)
 
     async def claim(self, name: str) -> ReviewItem:
         """Claim one review."""
         request = pb.ClaimReviewRequest(caller=self._caller, request_id=name)
-        return (await rpc.call(self._stub.ClaimReview, request, timeout=30)).item
+        return (await rpc.call(self._stub.ClaimReview, request, timeout=180)).item
 
     async def release(self, name: str) -> ReviewItem:
         """Give one review back."""
         request = pb.ReleaseReviewRequest(caller=self._caller, request_id=name)
-        return (await rpc.call(self._stub.ReleaseReview, request, timeout=30)).item
+        return (await rpc.call(self._stub.ReleaseReview, request, timeout=180)).item
 
     async def decide(self, name: str, decision: str, **fields: Any) -> ReviewItem:
         """Decide one review."""
         request = pb.DecideReviewRequest(caller=self._caller, request_id=name, decision=decision, **fields)
-        return (await rpc.call(self._stub.DecideReview, request, timeout=30)).item
+        return (await rpc.call(self._stub.DecideReview, request, timeout=180)).item
 
     async def settle(self, name: str, decision: str, **fields: Any) -> ReviewItem:
         """Claim and decide."""

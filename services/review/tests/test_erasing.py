@@ -22,14 +22,14 @@ async def test_reviews_and_examples_of_one_person_go_when_their_run_is_gone(stac
         await Desk(stub, reviewer()).settle("r2", "approve")
         await js.publish(ERASURE.at(tenant="acme", holder="review"), order.SerializeToString())
     async with stack.review() as stub:
-        await stack.until(lambda: _examples(stack, {"r2"}), within=120)
+        await stack.until(lambda: _examples(stack, {"r2"}))
         assert (await stack.item("r1")).messages
         for name in ("r1", "r3"):
             await (await js.key_value(RUNS)).purge(f"acme.{name}")
-        await stack.until(lambda: _is_recorded(stack), within=120)
+        await stack.until(lambda: _is_recorded(stack))
         await stack.escalate("r3")
         await stack.queued(stub, "r4")
-        listed = await stack.until(lambda: _listed(stub, {"r2", "r4"}), within=120)
+        listed = await stack.until(lambda: _listed(stub, {"r2", "r4"}))
 
     assert [(await stack.item(name)).messages[:] for name in ("r1", "r3")] == [[], []]
     assert [item.request_id for item in listed] == ["r2", "r4"]

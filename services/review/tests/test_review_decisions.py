@@ -11,6 +11,7 @@ import pytest
 from chassis import rpc
 from chassis.errors import ConflictError, InvalidArgumentError, PermissionDeniedError, ServiceError
 from chassis.messaging import canonical_json, encode
+from chassis.tasks import in_time
 from contracts.subjects import AUDIT, FEEDBACK, REVIEW
 from review.agreement import krippendorff_alpha
 from review.intake import consent_of
@@ -182,13 +183,19 @@ async def test_no_decision_is_lost_or_told_twice_when_the_process_is_killed(stac
         async with rpc.channel(stack.settings, "gateway", "review") as opened:
             desk = Desk(ReviewServiceStub(opened), reviewer())
 
-            async def decide(name: str) -> None:
-                await desk.settle(name, "approve")
-                acknowledged.add(name)
+            waiting = iter(names)
 
-            await stack.until(lambda: _answers(desk), within=30)
-            work = [asyncio.create_task(decide(name)) for name in names]
-            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
+            async def decide() -> None:
+                # One after the other, so that most are left when the first is done, however long it takes to hear of that.
+                for name in waiting:
+                    await desk.settle(name, "approve")
+                    acknowledged.add(name)
+                    done.set()
+
+            done = asyncio.Event()
+            await stack.until(lambda: _answers(desk))
+            work = [asyncio.create_task(decide()) for _ in range(5)]
+            await in_time(180, done.wait())
             running.send_signal(signal.SIGKILL)
             await asyncio.gather(*work, return_exceptions=True)
     finally:
