@@ -37,7 +37,7 @@ def ask(text: str = "Hello", **fields: Any) -> GenerateRequest:
     return GenerateRequest(**fields)
 
 
-async def generate(stub: Any, request: GenerateRequest, seconds: float = 10) -> tuple[list[str], Generated]:
+async def generate(stub: Any, request: GenerateRequest, seconds: float = 180) -> tuple[list[str], Generated]:
     """Return the pieces and the summary."""
     pieces, done = [], Generated()
     async for response in rpc.stream(stub.Generate, request, timeout=seconds):

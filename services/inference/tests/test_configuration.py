@@ -88,7 +88,7 @@ def test_the_service_does_not_start_on_a_wrong_file(bus: NatsServer, write: Call
     path = write(configuration({"a": deployment("http://x")}, "b"))
     environment = {**os.environ, "STRATA_INFERENCE_CONFIG_FILE": str(path), "STRATA_HOME": str(repository())}
 
-    done = subprocess.run([sys.executable, "-m", "inference"], env=environment, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-m", "inference"], env=environment, capture_output=True, text=True, timeout=180, check=False)
 
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith("inference: ")

@@ -52,6 +52,8 @@ def put(index: LanceIndex, encoder: Encoder) -> Put:
 @pytest_asyncio.fixture
 async def stub(index: LanceIndex) -> AsyncIterator[RetrieverServiceStub]:
     """Return a client of the running service, over mutual TLS as orchestrator."""
-    settings = Settings()
+    # What a loaded machine does late is still done.
+    patient = {"rerank": {"budget_ms": 60_000}, "variants": {"budget_ms": 60_000}, "expand_budget_ms": 60_000}
+    settings = Settings(ranking=patient)
     async with running("retriever", settings, start), rpc.channel(settings, "orchestrator", "retriever") as channel:
         yield RetrieverServiceStub(channel)

@@ -24,9 +24,9 @@ TEXT = "The swimming pool opens at seven in the morning."
 
 
 async def _patiently(stub: KnowledgeServiceStub) -> None:
-    for _ in range(600):
+    for _ in range(3000):
         try:
-            await rpc.call(stub.ListCollections, ingestor.ListCollectionsRequest(), timeout=30)
+            await rpc.call(stub.ListCollections, ingestor.ListCollectionsRequest(), timeout=180)
             return
         except ServiceError:
             await asyncio.sleep(0.1)
@@ -61,13 +61,13 @@ async def test_a_put_is_found_and_a_delete_holds_at_once(bus: NatsServer, tmp_pa
 
             async def found() -> list[str]:
                 request = pb.RetrieveRequest(caller=Caller(tenant="acme"), query="When does the pool open?", collections=["notices"])
-                return [passage.text for passage in (await rpc.call(retriever.Retrieve, request, timeout=30)).passages]
+                return [passage.text for passage in (await rpc.call(retriever.Retrieve, request, timeout=180)).passages]
 
             assert await found() == []
             document = ingestor.Document(id="pool", title="Pool", text=TEXT)
-            await rpc.call(knowledge.PutDocument, ingestor.PutDocumentRequest(collection="notices", document=document), timeout=30)
+            await rpc.call(knowledge.PutDocument, ingestor.PutDocumentRequest(collection="notices", document=document), timeout=180)
             assert await found() == [TEXT]
-            await rpc.call(knowledge.DeleteDocument, ingestor.DeleteDocumentRequest(collection="notices", document_id="pool"), timeout=30)
+            await rpc.call(knowledge.DeleteDocument, ingestor.DeleteDocumentRequest(collection="notices", document_id="pool"), timeout=180)
             assert await found() == []
     finally:
         process.terminate()

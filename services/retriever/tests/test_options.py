@@ -28,7 +28,7 @@ QUESTION = "When does the swimming pool open?"
 
 async def _retrieve(stub: RetrieverServiceStub, query: str = QUESTION, **fields: Any) -> pb.RetrieveResponse:
     caller = Caller(tenant="acme", labels=["public"])
-    return await rpc.call(stub.Retrieve, pb.RetrieveRequest(caller=caller, query=query, collections=["notices"], **fields), timeout=30)
+    return await rpc.call(stub.Retrieve, pb.RetrieveRequest(caller=caller, query=query, collections=["notices"], **fields), timeout=180)
 
 
 async def test_options_work_together(stub: RetrieverServiceStub, put: Put) -> None:
@@ -37,7 +37,7 @@ async def test_options_work_together(stub: RetrieverServiceStub, put: Put) -> No
     answer = await _retrieve(
         stub,
         LETTER + QUESTION,
-        multi_query=pb.MultiQuery(queries=2, budget_ms=5000),
+        multi_query=pb.MultiQuery(queries=2, budget_ms=60_000),
         hypotheses=["The swimming pool opens at seven in the morning."],
         expand=pb.Expansion(max_tokens=2000),
         compress=pb.Compression(keep_ratio=0.3),

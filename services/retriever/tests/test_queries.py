@@ -51,12 +51,12 @@ async def test_what_is_late_or_fails_is_left_out() -> None:
 
     async def search(text: str) -> Sequence[Candidate]:
         if text == "late":
-            await asyncio.sleep(30)
+            await asyncio.sleep(600)
         if text == "broken":
             raise ValueError(text)
         return [_candidate(text, 1.0)]
 
-    async with asyncio.timeout(25):
+    async with asyncio.timeout(180):
         found = await back_in_time(search, ["a", "late", "broken", "b"], 500)
     assert [few[0].chunk.chunk_id for few in found] == ["a", "b"]
 

@@ -36,7 +36,7 @@ async def _retrieve(stub: RetrieverServiceStub, query: str = QUESTION, **fields:
         request.as_of.CopyFrom(as_of)
     elif as_of:
         request.as_of.FromJsonString(f"{as_of}T00:00:00Z")
-    return await rpc.call(stub.Retrieve, request, timeout=30)
+    return await rpc.call(stub.Retrieve, request, timeout=180)
 
 
 async def _ids(stub: RetrieverServiceStub, query: str = QUESTION, **fields: Any) -> list[str]:

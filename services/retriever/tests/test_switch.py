@@ -38,7 +38,7 @@ async def test_queries_follow_a_switch_and_refuse_the_encoder_before(
 ) -> None:
     """Before and after the switch the same passage is found, each time by the encoder that is served; the old one is refused by name."""
     put("kettle", "Kettle", "The kettle is boiling at ten in the morning.")
-    before = await rpc.call(stub.Retrieve, _request(), timeout=30)
+    before = await rpc.call(stub.Retrieve, _request(), timeout=180)
     folder, new = Path(bus.state_dir) / "knowledge", Encoder.load(other)
     document = Document("notices", Kind.FLUID, "kettle", "Kettle", "The kettle is boiling at ten in the morning.", labels=("public",))
     built = LanceIndex.create(folder, new.identity.key())
@@ -47,13 +47,13 @@ async def test_queries_follow_a_switch_and_refuse_the_encoder_before(
     generations.begin(Generation(encoder.identity.key()))
 
     generations.switch(Generation(new.identity.key(), str(other)))
-    async with asyncio.timeout(90):
-        while (after := await rpc.call(stub.Retrieve, _request(), timeout=30)).encoder == before.encoder:
+    async with asyncio.timeout(240):
+        while (after := await rpc.call(stub.Retrieve, _request(), timeout=180)).encoder == before.encoder:
             assert [passage.document_id for passage in after.passages] == ["kettle"]
             await asyncio.sleep(0.05)
 
     assert after.encoder == new.identity.key()
     assert [passage.document_id for passage in after.passages] == ["kettle"]
     with pytest.raises(FailedPreconditionError) as caught:
-        await rpc.call(stub.Retrieve, _request(encoder=before.encoder), timeout=30)
+        await rpc.call(stub.Retrieve, _request(encoder=before.encoder), timeout=180)
     assert caught.value.code == "encoder_mismatch"

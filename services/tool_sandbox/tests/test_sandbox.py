@@ -124,7 +124,7 @@ async def test_a_slow_tool_is_stopped(sandbox: Sandbox) -> None:
         await run(sandbox, "count_for_ever")
 
     assert stopped.value.code == "tool_timeout"
-    assert 0.25 < time.monotonic() - started < 30
+    assert 0.25 < time.monotonic() - started < 180
 
 
 async def test_a_write_waits_for_a_lock_no_longer_than_its_limit(sandbox: Sandbox, path: Path) -> None:

@@ -27,15 +27,14 @@ from tool_sandbox.main import NAME, create_sandbox, start
 from tool_sandbox.settings import Settings
 from tool_sandbox.wire import to_attempt
 
-from .conftest import write_domain
+from .conftest import TOOLS, write_domain
 
 
 @pytest_asyncio.fixture
 async def settings(bus: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that point at the test's bus, state and domains."""
-    write_domain(tmp_path)
+    write_domain(tmp_path, [{**one, "timeout_seconds": 30.0} for one in TOOLS])
     monkeypatch.setenv("STRATA_HOME", str(tmp_path))
-    monkeypatch.setenv("STRATA_TOOL_SANDBOX_NATS__REQUEST_TIMEOUT_SECONDS", "1")
     return Settings()
 
 
@@ -64,13 +63,13 @@ def request(tool: str, *, role: str = "clerk", tenant: str = "acme", call_id: st
 async def records(admin: Client, count: int) -> list[StepRecorded]:
     """Return the first audit records of the tenant `acme`."""
     subscription = await admin.jetstream().subscribe("strata.v1.audit.acme.tool", ordered_consumer=True)
-    messages = [await subscription.next_msg(timeout=30) for _ in range(count)]
+    messages = [await subscription.next_msg(timeout=180) for _ in range(count)]
     return [json_format.Parse(message.data, StepRecorded()) for message in messages]
 
 
 async def test_a_tool_answers_and_is_recorded(stub: Any, admin: Client) -> None:
     """Rows come back with the tool's version; the record names the arguments without their values."""
-    response = await call(stub.Invoke, request("find_things", name="lamp"), timeout=30)
+    response = await call(stub.Invoke, request("find_things", name="lamp"), timeout=180)
 
     record = (await records(admin, 1))[0]
     assert [dict(row) for row in response.rows] == [{"thing_id": "T-3", "name": "lamp"}]
@@ -93,7 +92,7 @@ async def test_a_refused_call_is_an_error_and_a_record(
 ) -> None:
     """The caller gets the stable code, and the audit log says who tried what."""
     with pytest.raises(ServiceError) as refusal:
-        await call(stub.Invoke, request(tool, role=role, **arguments), timeout=30)
+        await call(stub.Invoke, request(tool, role=role, **arguments), timeout=180)
 
     record = (await records(admin, 1))[0]
     assert refusal.value.code == code
@@ -103,9 +102,9 @@ async def test_a_refused_call_is_an_error_and_a_record(
 
 async def test_a_repeated_write_is_recorded_once(stub: Any, admin: Client) -> None:
     """The second attempt of a call replays the result; the stream keeps one record of it."""
-    first = await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=30)
-    again = await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=30)
-    await call(stub.Invoke, request("find_things", call_id="r1/find", name="lamp"), timeout=30)
+    first = await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=180)
+    again = await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=180)
+    await call(stub.Invoke, request("find_things", call_id="r1/find", name="lamp"), timeout=180)
 
     seen = await records(admin, 3)
     assert (first.changed, first.replayed, again.changed, again.replayed) == (1, False, 1, True)
@@ -124,7 +123,7 @@ async def test_an_effect_that_ends_without_an_outcome_is_reported_as_unknown(set
     await asyncio.to_thread(subprocess.run, command, check=True)
     for _ in range(2):
         async with running(NAME, settings, partial(start, create_sandbox(settings)), serve_health=False), _client(settings) as stub:
-            await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=30)
+            await call(stub.Invoke, request("take_thing", who="ann", thing_id="T-1"), timeout=180)
 
     assert [(record.outcome, record.phase) for record in await records(admin, 3)] == [
         ("unknown", "unknown"), ("unknown", "attempted"), ("succeeded", "verified"),
@@ -135,19 +134,21 @@ async def test_an_effect_that_ends_without_an_outcome_is_reported_as_unknown(set
 async def test_the_callers_deadline_holds(stub: Any, admin: Client) -> None:
     """A call with less time than the tool's own limit ends in time and is recorded as failed."""
     with pytest.raises(ServiceError) as late:
-        await call(stub.Invoke, request("count_for_ever"), timeout=0.2)
+        await call(stub.Invoke, request("count_for_ever"), timeout=1)
 
     record = (await records(admin, 1))[0]
     assert late.value.code in {"tool_timeout", "internal_error", "deadline_exceeded"}
     assert (record.outcome, record.code) == ("failed", "tool_timeout")
 
 
-async def test_nothing_runs_that_cannot_be_recorded(stub: Any, bus: Any) -> None:
+async def test_nothing_runs_that_cannot_be_recorded(settings: Settings, bus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the bus a call fails, because its record could not be kept."""
-    bus.kill()
-
-    with pytest.raises(ServiceError) as failure:
-        await call(stub.Invoke, request("find_things", name="lamp"), timeout=30)
+    monkeypatch.setenv("STRATA_TOOL_SANDBOX_NATS__REQUEST_TIMEOUT_SECONDS", "1")
+    impatient = Settings()
+    async with running(NAME, impatient, partial(start, create_sandbox(impatient)), serve_health=False), _client(impatient) as stub:
+        bus.kill()
+        with pytest.raises(ServiceError) as failure:
+            await call(stub.Invoke, request("find_things", name="lamp"), timeout=180)
 
     assert failure.value.status is StatusCode.UNAVAILABLE
 
@@ -155,15 +156,15 @@ async def test_nothing_runs_that_cannot_be_recorded(stub: Any, bus: Any) -> None
 async def test_a_tenant_that_could_widen_a_subject_is_refused(stub: Any) -> None:
     """A tenant name with a wildcard never reaches the bus."""
     with pytest.raises(ServiceError) as refusal:
-        await call(stub.Invoke, request("find_things", tenant="*", name="lamp"), timeout=30)
+        await call(stub.Invoke, request("find_things", tenant="*", name="lamp"), timeout=180)
 
     assert refusal.value.code == "invalid_request"
 
 
 async def test_a_role_sees_only_its_own_tools(stub: Any) -> None:
     """The list holds the tools of the role with their schemas, and nothing for a role without tools."""
-    manager = await call(stub.ListTools, ListToolsRequest(caller=Caller(role="manager")), timeout=30)
-    nobody = await call(stub.ListTools, ListToolsRequest(caller=Caller(role="visitor"), domain="shop"), timeout=30)
+    manager = await call(stub.ListTools, ListToolsRequest(caller=Caller(role="manager")), timeout=180)
+    nobody = await call(stub.ListTools, ListToolsRequest(caller=Caller(role="visitor"), domain="shop"), timeout=180)
 
     assert [(tool.domain, tool.name) for tool in manager.tools] == [("shop", "break_down")]
     assert json.loads(manager.tools[0].parameters_json)["additionalProperties"] is False
@@ -174,7 +175,7 @@ async def test_another_services_certificate_is_refused(stub: Any, settings: Sett
     """Only the orchestrator and the operator's command line may call tools."""
     async with _client(settings, me="router") as stranger:
         with pytest.raises(ServiceError) as refusal:
-            await call(stranger.Invoke, request("find_things", name="lamp"), timeout=30)
+            await call(stranger.Invoke, request("find_things", name="lamp"), timeout=180)
 
     assert refusal.value.code == "permission_denied"
     assert refusal.value.status is StatusCode.PERMISSION_DENIED
