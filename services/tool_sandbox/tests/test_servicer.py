@@ -33,7 +33,7 @@ from .conftest import TOOLS, write_domain
 @pytest_asyncio.fixture
 async def settings(bus: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Settings that point at the test's bus, state and domains."""
-    write_domain(tmp_path, [{**one, "timeout_seconds": 30.0} for one in TOOLS])
+    write_domain(tmp_path, [{**one, "timeout_seconds": 10.0} for one in TOOLS])
     monkeypatch.setenv("STRATA_HOME", str(tmp_path))
     return Settings()
 
