@@ -36,6 +36,7 @@ ERRORS: dict[str, ErrorCode] = {
         ErrorCode("binary_as_text", 422, _BAD, "The document is named as text and holds binary data."),
         ErrorCode("missing_effective_date", 422, _BAD, "A version of an anchored document needs the date from which it holds."),
         ErrorCode("version_conflict", 409, _BAD, "The version would rewrite or blur one that is stored; publish a new one."),
+        ErrorCode("fed_collection", 409, _BAD, "A table feeds this collection; change the row there."),
         ErrorCode("context_length_exceeded", 400, _BAD, "The conversation has more tokens than the model can read."),
         ErrorCode("rate_limit_exceeded", 429, "rate_limit_error", "Too many requests or tokens; try again later."),
         ErrorCode("insufficient_quota", 429, "insufficient_quota", "The budget of this tenant is used up."),

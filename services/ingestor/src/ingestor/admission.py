@@ -1,9 +1,9 @@
 """What a document must be to be stored, wherever it comes from."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
-from chassis.errors import InvalidArgumentError
+from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from contracts.subjects import InvalidTokenError, token
 from knowledge.schema import Document
 
@@ -13,6 +13,14 @@ _LONGEST_NAME = 500
 # A title is searched, and stored, with each piece of its document.
 _LONGEST = {"title": 2000, "version": _LONGEST_NAME, "source": 2000, "licence": _LONGEST_NAME}
 _MOST_METADATA, _LONGEST_METADATA = 64, 8000
+
+
+def check_by_hand(collection: str, fed: Container[str]) -> None:
+    """Raise FailedPreconditionError for a collection that a table feeds: the next change or comparison would undo what is done by hand."""
+    if collection in fed:
+        raise FailedPreconditionError(
+            f"a table feeds collection {collection!r}, and its next change would undo this; change the row", code="fed_collection"
+        )
 
 
 def check(document: Document, longest_text_bytes: int) -> None:

@@ -88,7 +88,7 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
             # Whoever cannot make vectors is not ready, and says why.
             await asyncio.wrap_future(store.encoder.begin())
             await _load_folders(collections, tables, store, parser, settings)
-            async with _serving(collections, store, sources, parser, runtime):
+            async with _serving(collections, tables, store, sources, parser, runtime):
                 yield
     finally:
         parser.close()
@@ -97,14 +97,20 @@ async def start(runtime: Runtime) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _serving(
-    collections: Mapping[str, Collection], store: _Store, sources: Sources | None, parser: DocumentParser, runtime: Runtime
+    collections: Mapping[str, Collection],
+    tables: Sequence[Table],
+    store: _Store,
+    sources: Sources | None,
+    parser: DocumentParser,
+    runtime: Runtime,
 ) -> AsyncIterator[None]:
     """Answer calls and tell of changes for as long as the block lasts."""
     settings = runtime.settings
     assert isinstance(settings, Settings)  # noqa: S101 - as above
     operations = _operations(collections, store, sources, settings, runtime)
-    uploads = Uploads(collections, store.library, store.announcer, parser, at_once=settings.uploads_at_once)
-    servicer = KnowledgeServicer(collections, store.library, store.pair, store.announcer, uploads, operations)
+    fed = _fed(tables)
+    uploads = Uploads(collections, store.library, store.announcer, parser, at_once=settings.uploads_at_once, fed=fed)
+    servicer = KnowledgeServicer(collections, store.library, store.pair, store.announcer, uploads, operations, fed=fed)
     reviews = ReviewWatch(runtime.bus, collections, store.pair, settings.state_dir / "ingestor" / "reviews.json")
     register = partial(add_KnowledgeServiceServicer_to_server, servicer)
     expiry = expiring(operations.encoders, _EXPIRY_SECONDS)
@@ -129,7 +135,7 @@ async def _load_folders(
     collections: Mapping[str, Collection], tables: Sequence[Table], store: _Store, parser: DocumentParser, settings: Settings
 ) -> None:
     """Load the folders of all collections that no table feeds."""
-    fed = {table.collection.name for table in tables}
+    fed = _fed(tables)
     folders = {name: collection for name, collection in collections.items() if name not in fed}
     loader = Loader(store.library, store.ledger, batch_documents=settings.batch_documents, parser=parser)
     await _load(folders, store.pair, loader, store.announcer)
@@ -137,6 +143,10 @@ async def _load_folders(
     for kind in (Kind.ANCHORED,) if tables else Kind:
         await asyncio.to_thread(complete, store.library, kind)
     await asyncio.to_thread(store.library.tidy)
+
+
+def _fed(tables: Sequence[Table]) -> frozenset[str]:
+    return frozenset(table.collection.name for table in tables)
 
 
 def _sources(tables: Sequence[Table], store: _Store, settings: Settings, runtime: Runtime) -> Sources:

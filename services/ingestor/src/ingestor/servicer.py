@@ -1,14 +1,14 @@
 """Answers gRPC calls; only translates."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from prometheus_client import Counter
 
 from chassis.errors import NotFoundError
 from chassis.rpc import Context
-from ingestor import wire
+from ingestor import admission, wire
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.library import Library
@@ -33,13 +33,16 @@ class KnowledgeServicer(KnowledgeServiceServicer):
         announcer: Announcer,
         uploads: Uploads,
         operations: Operations,
+        *,
+        fed: Container[str] = (),
     ) -> None:
+        """Answer for the library; what tables feed, the names in `fed`, is not changed by hand."""
         self._collections, self._library, self._index, self._announcer = collections, library, index, announcer
-        self._uploads, self._operations = uploads, operations
+        self._uploads, self._operations, self._fed = uploads, operations, fed
 
     async def PutDocument(self, request: pb.PutDocumentRequest, context: Context) -> pb.PutDocumentResponse:  # noqa: ARG002, N802 - the name in the contract
         """Store one version; it is searchable when this returns."""
-        document = wire.to_document(self._collection(request.collection), request.document)
+        document = wire.to_document(self._to_change(request.collection), request.document)
         (outcome,) = await asyncio.to_thread(self._library.put, [document])
         if outcome.refusal is not None:
             raise outcome.refusal
@@ -54,7 +57,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
 
     async def DeleteDocument(self, request: pb.DeleteDocumentRequest, context: Context) -> pb.DeleteDocumentResponse:  # noqa: ARG002, N802
         """Delete a fluid document or withdraw an anchored version; nobody finds it when this returns."""
-        collection = self._collection(request.collection)
+        collection = self._to_change(request.collection)
 
         def remove() -> bool:
             return self._library.remove(
@@ -104,6 +107,11 @@ class KnowledgeServicer(KnowledgeServiceServicer):
     async def Prune(self, request: pb.PruneRequest, context: Context) -> pb.PruneResponse:  # noqa: ARG002, N802
         """Give up the way back to the encoder before, and drop every table that is not searched."""
         return await self._operations.prune()
+
+    def _to_change(self, name: str) -> Collection:
+        collection = self._collection(name)
+        admission.check_by_hand(name, self._fed)
+        return collection
 
     def _collection(self, name: str) -> Collection:
         if name not in self._collections:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Container, Mapping
 from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any
@@ -12,6 +12,7 @@ from prometheus_client import Counter
 
 from chassis.errors import InvalidArgumentError, NotFoundError, ResourceExhaustedError, ServiceError
 from chassis.rpc import to_time
+from ingestor import admission
 from ingestor.announcing import Announcer
 from ingestor.catalogue import Collection
 from ingestor.library import Library, Outcome
@@ -40,9 +41,11 @@ class Uploads:
         parser: DocumentParser,
         *,
         at_once: int = 4,
+        fed: Container[str] = (),
     ) -> None:
-        """Store into `library`; what `parser` allows is the bound of a file."""
+        """Store into `library`; what `parser` allows is the bound of a file, and collections that are `fed` take none."""
         self._collections, self._library, self._announcer, self._parser = collections, library, announcer, parser
+        self._fed = fed
         self._free = at_once
 
     async def take(self, requests: AsyncIterable[pb.UploadDocumentRequest]) -> pb.UploadDocumentResponse:
@@ -102,7 +105,7 @@ class Uploads:
     def _check(self, header: pb.UploadHeader, *, first: bool) -> None:
         if not first:
             raise InvalidArgumentError("the first piece must be the header")
-        self._collection(header.collection)
+        admission.check_by_hand(self._collection(header.collection).name, self._fed)
         file_name(header.file_name)
         if header.document.text:
             raise InvalidArgumentError("field 'text' belongs into PutDocument; the text of an upload is its file")

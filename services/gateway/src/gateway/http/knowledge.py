@@ -24,7 +24,7 @@ _PIECE_BYTES = 64 * 1024
 # What ingestor says of these is about the caller's own document.
 _SHOWN = frozenset({
     "invalid_request", "document_too_large", "unsupported_document", "unreadable_document", "encrypted_document",
-    "document_without_text", "binary_as_text", "missing_effective_date", "version_conflict",
+    "document_without_text", "binary_as_text", "missing_effective_date", "version_conflict", "fed_collection",
 })  # fmt: skip
 
 
