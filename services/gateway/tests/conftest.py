@@ -38,13 +38,13 @@ class Stack:
 
     def openai(self, key: str | None = None) -> AsyncOpenAI:
         """Return the official client."""
-        client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=60)
+        client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key or self.key, max_retries=0, timeout=180)
         self.clients.append(client)
         return client
 
     def http(self, key: str | None = None) -> httpx.AsyncClient:
         """Return a plain client."""
-        return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key or self.key}"}, timeout=60)
+        return httpx.AsyncClient(base_url=self.url, headers={"authorization": f"Bearer {key or self.key}"}, timeout=180)
 
     async def new_key(self, *, tenant: str = "acme", role: str = "app", **changes: object) -> str:
         """Store a key and wait until the gateway knows it."""

@@ -242,7 +242,7 @@ async def records(admin: Client, step: str = "*") -> list[StepRecorded]:
 
 async def until(condition: Callable[[], Awaitable[object]]) -> None:
     """Wait until what is asked for is so."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while not await condition():  # noqa: ASYNC110 - what is asked signals nothing
             await asyncio.sleep(0.02)
 

@@ -184,15 +184,19 @@ async def test_a_failure_in_the_middle_of_a_stream_is_an_error_event(stack) -> N
 
 async def test_silence_in_a_stream_is_bridged_by_comments(run) -> None:
     """A stream that waits is pinged, also before its first window."""
+    pinged = asyncio.Event()
 
     async def slow(orchestrator, request) -> None:
-        await asyncio.sleep(0.5)
+        await pinged.wait()
         await scripted.hello(orchestrator, request)
 
     async with run(ping_seconds=0.1) as stack:
         stack.orchestrator.script = slow
-        async with stack.http() as http:
-            body = (await http.post("/v1/chat/completions", json={"messages": _ASK, "stream": True})).text
+        body = ""
+        async with stack.http() as http, http.stream("POST", "/v1/chat/completions", json={"messages": _ASK, "stream": True}) as answer:
+            async for text in answer.aiter_text():
+                body += text
+                pinged.set()
 
     assert body.startswith(": ping\n\n")
     assert body.endswith("data: [DONE]\n\n")

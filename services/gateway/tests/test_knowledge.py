@@ -18,6 +18,7 @@ import scripted
 import yaml
 
 from chassis.settings import ServiceSettings
+from chassis.tasks import in_time
 from testkit.nats import NatsServer, nats_server
 
 _HOME = "/v1/knowledge/collections"
@@ -46,7 +47,7 @@ def _ingestor(server: NatsServer, home: Path) -> Iterator[None]:
         process = subprocess.Popen([sys.executable, "-m", "ingestor"], env=environment, stdout=log, stderr=log)
     url = f"http://127.0.0.1:{OtherSettings(STRATA_PORT_OFFSET=server.port_offset).http_port('ingestor')}/readyz"
     try:
-        for _ in range(900):
+        for _ in range(3000):
             assert process.poll() is None, (home / "ingestor.log").read_text()[-2000:]
             with suppress(httpx.TransportError):
                 if httpx.get(url).status_code == 200:
@@ -78,7 +79,7 @@ def bus(house: NatsServer, monkeypatch: pytest.MonkeyPatch) -> NatsServer:
 @pytest_asyncio.fixture
 async def desk(run: Any) -> AsyncIterator[Any]:
     """A gateway with an ingestor behind it."""
-    async with run(max_document_bytes=4 << 20, max_text_bytes=1 << 20, rpc_timeout_seconds=10) as stack:
+    async with run(max_document_bytes=4 << 20, max_text_bytes=1 << 20, rpc_timeout_seconds=120) as stack:
         yield stack
 
 
@@ -174,7 +175,7 @@ async def _begun(desk: Any, key: str, length: str, body: bytes) -> str:
     head = f"POST {_SIZES} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\nContent-Type: multipart/form-data; boundary=b\r\n"
     writer.write(f"{head}{length}\r\n\r\n".encode() + body)
     try:
-        return (await asyncio.wait_for(reader.readuntil(b"}}"), 20)).decode()
+        return (await in_time(180, reader.readuntil(b"}}"))).decode()
     finally:
         writer.close()
 

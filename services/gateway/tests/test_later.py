@@ -9,6 +9,7 @@ import pytest
 import scripted
 
 from chassis import process
+from chassis.tasks import in_time
 from contracts.streams import IDEMPOTENCY, RUNS
 from gateway.main import start
 from gateway.settings import Settings
@@ -99,7 +100,7 @@ async def test_a_client_that_leaves_breaks_nothing_and_can_read_its_answer_later
     async with stack.http() as http:
         pending = (await http.get(f"/v1/requests/{request.request_id}")).json()
         go_on.set()
-        finished = (await http.get(f"/v1/requests/{request.request_id}?wait=15")).json()
+        finished = (await http.get(f"/v1/requests/{request.request_id}?wait=59")).json()
         other = await stack.new_key(tenant="globex")
         foreign = await http.get(f"/v1/requests/{request.request_id}", headers={"authorization": f"Bearer {other}"})
 
@@ -204,20 +205,23 @@ async def test_without_an_ingestor_documents_are_unavailable(run) -> None:
 
 async def test_answers_survive_a_restart_of_the_bus(stack) -> None:
     """A request that waits while the bus dies and comes back gets its answer; what is held in memory follows again."""
+    restarted = asyncio.Event()
 
     async def across_a_crash(orchestrator, request) -> None:
         if len(orchestrator.seen) == 1:
             await asyncio.to_thread(stack.bus.kill)
             await asyncio.to_thread(stack.bus.start)
+            restarted.set()
             return
         await scripted.hello(orchestrator, request)
 
     stack.orchestrator.script = across_a_crash
     client = stack.openai()
     task = asyncio.create_task(client.chat.completions.create(model="chat", messages=_ASK))
-    while not stack.orchestrator.seen or not stack.orchestrator.bus.client.is_connected:  # noqa: ASYNC110 - the client tells nobody
+    await in_time(180, restarted.wait())
+    while not stack.orchestrator.bus.client.is_connected:  # noqa: ASYNC110 - the client tells nobody
         await asyncio.sleep(0.05)
-    await asyncio.sleep(0.6)
+    await asyncio.sleep(0.3)
     if len(stack.orchestrator.seen) == 1:
         await scripted.hello(stack.orchestrator, stack.orchestrator.seen[0])
 

@@ -52,7 +52,7 @@ async def test_the_official_client_reads_moderations(stack, guardrail) -> None:
     two = await client.moderations.create(input=["hello", "hate"], model="omni-moderation-latest")
     assert [result.flagged for result in two.results] == [False, True]
     assert len((await client.moderations.create(input=[{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])).results) == 1
-    for _ in range(600):
+    for _ in range(3600):
         if records := await scripted.records(stack.admin, "check"):
             break
         await asyncio.sleep(0.05)
@@ -74,7 +74,7 @@ async def test_a_session_is_forgotten_on_demand(stack, guardrail) -> None:
         assert (gone.status_code, gone.json()["deleted"]) == (200, True)
         assert (await http.delete("/v1/sessions/other")).status_code == 404
         assert (await http.get("/v1/sessions/other")).status_code == 404
-    for _ in range(600):
+    for _ in range(3600):
         if len(records := await scripted.records(stack.admin, "session_erased")) > 1:
             break
         await asyncio.sleep(0.05)

@@ -21,7 +21,7 @@ _ASK = [{"role": "user", "content": "Hello?"}]
 
 
 async def _rejected(stack) -> list[str]:
-    for _ in range(600):
+    for _ in range(3600):
         found = [r.code for r in await scripted.records(stack.admin, "response") if r.outcome == "rejected"]
         if found:
             return found
@@ -105,7 +105,7 @@ async def test_an_answer_without_its_end_is_an_error_at_the_deadline(run, stream
         await orchestrator.send(request, orchestrator.signer.window(request, 0, "Hello"))
         await orchestrator.send(request, orchestrator.signer.window(request, 2, "world", final=scripted.completion()))
 
-    async with run(max_wait_seconds=0.6, replay_after_seconds=0.2) as stack:
+    async with run(max_wait_seconds=3 if streamed else 0.6, replay_after_seconds=0.2) as stack:
         stack.orchestrator.script = truncated
         texts = []
 

@@ -58,21 +58,21 @@ async def test_a_client_waits_for_the_decision_and_gets_it(stack) -> None:
         name = first["request_id"]
         pending = (await http.get(f"/v1/requests/{name}?wait=0.2")).json()
         (request,) = stack.orchestrator.seen
-        waiting = asyncio.create_task(http.get(f"/v1/requests/{name}?wait=15"))
+        waiting = asyncio.create_task(http.get(f"/v1/requests/{name}?wait=59"))
         await asyncio.sleep(0.3)
         loop = asyncio.get_running_loop()
         began = loop.time()
         await tell(stack, request, decision(stack, request, "Come in today."))
         answer = (await waiting).json()
         took = loop.time() - began
-        again = (await http.get(f"/v1/requests/{name}?wait=15")).json()
+        again = (await http.get(f"/v1/requests/{name}?wait=59")).json()
         wrong = [(await http.get(f"/v1/requests/{name}?wait={seconds}")).status_code for seconds in ("soon", "-1", "nan")]
 
     assert (first["status"], pending["status"]) == ("pending_review", "pending_review")
     assert (answer["status"], answer["completion"]["choices"][0]["message"]["content"]) == ("reviewed", "Come in today.")
     assert answer["completion"]["strata"]["origin"] == "reviewed"
     assert again["completion"]["choices"] == answer["completion"]["choices"]
-    assert (took < 10, wrong) == (True, [400, 400, 400])
+    assert (took < 50, wrong) == (True, [400, 400, 400])
 
 
 async def test_a_rejection_is_an_answer_and_no_error(stack) -> None:
