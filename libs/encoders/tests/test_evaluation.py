@@ -18,6 +18,7 @@ from encoders.evaluation import (
     lines,
     read_rows,
 )
+from encoders.guard import Guard
 
 
 def write(path: Path, rows: list[object]) -> Path:
@@ -56,6 +57,34 @@ def test_broken_json_and_missing_or_empty_files_are_named(tmp_path: Path) -> Non
         read_rows(path, GROUNDING_ROWS)
     with pytest.raises(RowError, match="cannot be read"):
         read_rows(tmp_path / "absent.jsonl", GROUNDING_ROWS)
+
+
+def test_optional_fields_may_be_null(tmp_path: Path) -> None:
+    """A field that is null counts as missing."""
+    rows = read_rows(write(tmp_path / "rows.jsonl", [{"text": "hello", "label": 0, "channel": None, "group": None}]), INJECTION_ROWS)
+
+    assert rows == [{"text": "hello", "label": 0}]
+
+
+def test_what_is_nested_too_deeply_is_named(tmp_path: Path) -> None:
+    """A row that no parser takes is one clear line, whatever the reason."""
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "a", "label": 0, "x": ' + "[" * 100_000 + "]" * 100_000 + "}")
+
+    with pytest.raises(RowError, match="row 1: is not JSON"):
+        read_rows(path, INJECTION_ROWS)
+
+
+def test_half_a_character_is_an_invalid_row(guard: Guard) -> None:
+    """What no tokeniser takes is counted as not scored."""
+    report = evaluate_injection(
+        [{"text": "half \ud83d of it", "label": 0}, {"text": "hello", "label": 0}],
+        lambda text, _: float(guard.encode([text])[0, 0]),
+        lambda _: 0.5,
+        {},
+    )
+
+    assert (report["n"], report["invalid"]) == (1, 1)
 
 
 def test_injection_report_counts_groups_and_faults() -> None:

@@ -8,7 +8,7 @@ import pytest
 from encoders import ClassifierFileError
 from encoders.guard import Guard
 from encoders.injection import InjectionDetector
-from encoders.reading import Reader, read
+from encoders.reading import LONGEST, Reader, read
 from encoders.switching import drops_orders, foreignness
 from encoders.topics import familiarity
 
@@ -104,6 +104,21 @@ def test_data_of_any_length_is_covered_by_a_bounded_number_of_parts() -> None:
 
     assert len(parts) <= 64
     assert "sentence number 499" in parts[-1]
+
+
+@pytest.mark.parametrize("channel", ["user", "document", "tool"])
+@pytest.mark.parametrize("padding", ["The lamp works well. ", "lamp, "])
+def test_no_length_hides_what_stands_at_the_end(channel: str, padding: str) -> None:
+    """A text of the longest kind that is served is read to its end, with sentences or without, and no part is longer than is read."""
+    parts = read(padding * (60_000 // len(padding)) + "and now the very last words", channel).parts
+
+    assert any("the very last words" in part for part in parts if len(part) <= 900)
+
+
+def test_what_is_too_long_to_read_is_not_called_read() -> None:
+    """Nobody gets a verdict on the beginning alone."""
+    with pytest.raises(ValueError, match="is not read"):
+        read("a" * (LONGEST + 1))
 
 
 def test_broken_json_is_read_as_text() -> None:

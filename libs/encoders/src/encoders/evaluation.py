@@ -83,7 +83,7 @@ def _parsed(path: Path, lines: Sequence[bytes], required: Mapping[str, Check]) -
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise RowError(f"{path}: row {number}: is not JSON: {error}") from error
         if not isinstance(row, dict):
             raise RowError(f"{path}: row {number}: is not an object")
@@ -93,7 +93,10 @@ def _parsed(path: Path, lines: Sequence[bytes], required: Mapping[str, Check]) -
             if reason := check(row[name]):
                 raise RowError(f"{path}: row {number}: field {name!r} {reason}")
         for name, check in _OPTIONAL.items():
-            if name in row and (reason := check(row[name])):
+            if row.get(name) is None:
+                # Tables that are written as JSON lines say `null` where a field is missing.
+                row.pop(name, None)
+            elif reason := check(row[name]):
                 raise RowError(f"{path}: row {number}: field {name!r} {reason}")
         yield number, row
 
@@ -127,7 +130,7 @@ def evaluate(rows: Sequence[Row], score: Callable[[Row], T], progress: Progress 
         started = time.perf_counter()
         try:
             result = score(row)
-        except (ArithmeticError, LookupError, RuntimeError, ValueError):
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError):
             outcome.invalid += 1
         else:
             if isinstance(result, float) and math.isnan(result):

@@ -22,7 +22,6 @@ _HEX = re.compile(r"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}){12,}(?![0-9A-Fa-f])")
 # Two or more marks on one letter are no spelling of any language here.
 _STACKED = re.compile(r"[\u0300-\u036f]{2,}")
 _SPACED = re.compile(r"(?<!\w)(?:\w[ .\-_*]){4,}\w(?!\w)")
-_LONGEST = 20000
 _MOST_DECODED = 8
 
 
@@ -41,7 +40,7 @@ class NormalisedText:
 
 def normalise(text: str) -> NormalisedText:
     """Return `text` without invisible characters, lookalike letters, spaced words or encodings."""
-    plain, tags, invisible = text[:_LONGEST], "", 0
+    plain, tags, invisible = text, "", 0
     if not plain.isascii():
         kept, tags, invisible = _without_invisible(plain)
         plain = _STACKED.sub("", unicodedata.normalize("NFKC", kept))
@@ -51,7 +50,10 @@ def normalise(text: str) -> NormalisedText:
     decoded.extend(found for match in _ENCODED.finditer(plain) if (found := _from_base64(match[0])))
     decoded.extend(found for match in _HEX.finditer(plain) if (found := _readable(bytes.fromhex(match[0]))))
     decoded.extend(found for found in readings(plain) if found.strip())
-    return NormalisedText(plain, tuple(dict.fromkeys(decoded))[:_MOST_DECODED], invisible)
+    found = list(dict.fromkeys(decoded))
+    # Whoever hides one text among many has it read with the others.
+    found[_MOST_DECODED:] = ["\n".join(found[_MOST_DECODED:])] if found[_MOST_DECODED:] else []
+    return NormalisedText(plain, tuple(found), invisible)
 
 
 def _without_invisible(text: str) -> tuple[str, str, int]:

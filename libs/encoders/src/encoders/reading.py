@@ -13,6 +13,8 @@ from encoders.normalise import normalise
 from encoders.windows import CHANNELS, USER, parts_of
 
 _KEPT = 64
+# Of what is longer nobody says that it was read; reading takes time with the length.
+LONGEST = 240_000
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,11 @@ class Reading:
 
 
 def read(text: str, channel: str = USER) -> Reading:
-    """Undo disguises and cut `text` into parts; `channel` is `user`, `document` or `tool`, else ValueError."""
+    """Undo disguises and cut `text` into parts; ValueError beyond `LONGEST` or for a channel not `user`, `document` or `tool`."""
     if channel not in CHANNELS:
         raise ValueError(f"unknown channel {channel!r}; known: {sorted(CHANNELS)}")
+    if len(text) > LONGEST:
+        raise ValueError(f"a text of {len(text)} characters is not read; the most are {LONGEST}")
     found = normalise(text)
     return Reading(channel, parts_of(found, channel), found.invisible)
 

@@ -13,7 +13,7 @@ USER, DOCUMENT, TOOL = "user", "document", "tool"
 CHANNELS = (USER, DOCUMENT, TOOL)
 _LONGEST = 900
 _STEP = 700
-_MOST = 64
+_FEW = 64
 _SHORTEST = 12
 _NESTED = 60_000
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)+)(?:"|$)')
@@ -21,11 +21,11 @@ _KEY = re.compile(r"^[\s\-*>|]*[\"']?[A-Za-z_][\w \-]{0,30}[\"']?\s*:\s+(?=\S)")
 
 
 def parts_of(found: NormalisedText, channel: str) -> Sequence[str]:
-    """Return what is scored of a normalised text; never empty, at most 64 parts, which cover the text."""
+    """Return what is scored of a normalised text; never empty, and together the parts cover it, however long it is."""
     if channel == USER:
         return _pieces([found.text, *found.decoded])
     sentences = list(dict.fromkeys(_sentences(found)))
-    return _packed(sentences) or [found.text[:_LONGEST]]
+    return _packed(sentences) or _cut(found.text)
 
 
 def _pieces(texts: Sequence[str]) -> list[str]:
@@ -34,8 +34,13 @@ def _pieces(texts: Sequence[str]) -> list[str]:
     for text in texts:
         parts.append(text)
         if len(text) > _LONGEST:
-            parts.extend(text[start : start + _LONGEST] for start in range(0, len(text) - _LONGEST + _STEP, _STEP))
-    return parts[:_MOST]
+            parts.extend(_cut(text))
+    return parts
+
+
+def _cut(text: str) -> list[str]:
+    """Return `text` in overlapping pieces, a short one as it is."""
+    return [text[start : start + _LONGEST] for start in range(0, max(1, len(text) - _LONGEST + _STEP), _STEP)]
 
 
 def _sentences(found: NormalisedText) -> Iterator[str]:
@@ -43,7 +48,7 @@ def _sentences(found: NormalisedText) -> Iterator[str]:
         for sentence in split_sentences(text):
             said = _KEY.sub("", sentence)
             if len(said) >= _SHORTEST and _language(said):
-                yield said[:_LONGEST]
+                yield from _cut(said)
 
 
 def _language(text: str) -> bool:
@@ -52,11 +57,18 @@ def _language(text: str) -> bool:
 
 
 def _packed(sentences: Sequence[str]) -> list[str]:
-    """Return the sentences, neighbours joined where there are more than the bound."""
-    size = -(-len(sentences) // _MOST)
-    if size <= 1:
-        return list(sentences)
-    return [" ".join(sentences[start : start + size])[: 2 * _LONGEST] for start in range(0, len(sentences), size)]
+    """Return the sentences, neighbours joined where there are many, as far as they fit a part."""
+    size = -(-len(sentences) // _FEW)
+    packs: list[list[str]] = []
+    room = 0
+    for sentence in sentences:
+        if packs and len(packs[-1]) < size and len(sentence) < room:
+            packs[-1].append(sentence)
+            room -= len(sentence) + 1
+        else:
+            packs.append([sentence])
+            room = _LONGEST - len(sentence)
+    return [" ".join(pack) for pack in packs]
 
 
 def _strings(text: str) -> Iterator[str]:
