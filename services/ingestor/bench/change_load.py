@@ -26,6 +26,8 @@ LABELS = 97
 _UNDER_WAY = 200
 # Between two queries of the one who searches.
 _PAUSE_SECONDS = 0.05
+# Between two looks, which every lag may be too long by. At fifty a second they were a seventh of OpenSearch's own work.
+_LOOK_SECONDS = 0.1
 _SAMPLED = 50
 WORDS = ["lamp", "desk", "warm", "light", "bulb", "shade", "switch", "cable", "brass", "oak", "steel", "reading", "hall", "soft", "timer"]
 _FILL = "insert into products values (%(id)s, %(name)s, %(body)s, %(audience)s)"
@@ -261,7 +263,7 @@ def watch(look: Look, load: Load, stopping: threading.Event) -> None:
     """Note when each change is seen by a reader of another process, and rows that go back."""
     before: dict[int, int] = {}
     deleted: set[int] = set()
-    while not stopping.wait(0.02):
+    while not stopping.wait(_LOOK_SECONDS):
         try:
             held = look()
         except (UnavailableError, OSError, RuntimeError):
