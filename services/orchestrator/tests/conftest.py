@@ -96,7 +96,7 @@ class Script:
             self.hanging[method] = self.hanging.get(method, 0) - hangs
             if method in self.held:
                 await self.held[method].wait()
-            await asyncio.sleep(60 if hangs else self.delays.get(method, 0.0))
+            await asyncio.sleep(600 if hangs else self.delays.get(method, 0.0))
             yield
         finally:
             self.running[method] -= 1
@@ -269,7 +269,7 @@ class Stack:
             found.append(_parse(RESPONSE, message.data))
             sequence = message.seq + 1
 
-    async def answer(self, request_id: str, *, within: float = 40) -> list[ResponseReleased]:
+    async def answer(self, request_id: str, *, within: float = 180) -> list[ResponseReleased]:
         """Wait until the answer is complete; return its windows."""
         async with asyncio.timeout(within):
             while True:
@@ -278,7 +278,7 @@ class Stack:
                     return windows
                 await asyncio.sleep(0.02)
 
-    async def until(self, condition: Callable[[], bool], *, within: float = 40) -> None:
+    async def until(self, condition: Callable[[], bool], *, within: float = 180) -> None:
         """Wait until something is true."""
         async with asyncio.timeout(within):
             for _ in iter(condition, True):
@@ -311,7 +311,7 @@ class Stack:
         config.ack_wait = seconds
         await js.add_consumer(ORCHESTRATOR_INTERACTIVE.stream, config)
 
-    async def idle(self, *, within: float = 40) -> None:
+    async def idle(self, *, within: float = 180) -> None:
         """Wait until no admitted request is left."""
         async with asyncio.timeout(within):
             for _ in itertools.count():

@@ -45,7 +45,7 @@ WORKFLOWS = {
         """,
     "cached": """
         budget: {model_calls: 2, tool_calls: 1, output_tokens: 300}
-        cache: {ttl_s: 2}
+        cache: {ttl_s: 600}
         steps:
           - {id: input, kind: screen}
           - {id: route, kind: route, needs: [input], domain: shop}

@@ -37,7 +37,7 @@ SLOW = {"CheckInput": 0.1, "Route": 0.2, "Invoke": 0.3, "Retrieve": 0.4, "Genera
 async def process(stack: Stack, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run the orchestrator as the process that an operator starts; it is killed when the block ends."""
     log = (stack.repository / f"orchestrator-{time.monotonic_ns()}.log").open("wb")
-    variables = {**os.environ, "STRATA_DEADLINE_FACTOR": "10", **environment}
+    variables = {**os.environ, "STRATA_DEADLINE_FACTOR": "20", **environment}
     started = await asyncio.create_subprocess_exec(sys.executable, "-m", "orchestrator", stdout=log, stderr=log, env=variables)
     try:
         yield started
@@ -55,7 +55,7 @@ async def test_nothing_is_lost_or_repeated_when_the_process_is_killed(stack: Sta
     for name in names:
         await stack.ask(name)
     async with process(stack) as first:
-        await stack.until(lambda: sum(n for (method, _), n in stack.script.calls.items() if method == "Generate") >= 20, within=60)
+        await stack.until(lambda: sum(n for (method, _), n in stack.script.calls.items() if method == "Generate") >= 20)
         first.send_signal(signal.SIGKILL)
         await first.wait()
     finished = {name: set((await stack.record(name)).steps) for name in names}
@@ -63,8 +63,8 @@ async def test_nothing_is_lost_or_repeated_when_the_process_is_killed(stack: Sta
     assert any("release" not in steps for steps in finished.values())
 
     async with process(stack):
-        answers = {name: await stack.answer(name, within=60) for name in names}
-        await stack.idle(within=30)
+        answers = {name: await stack.answer(name) for name in names}
+        await stack.idle()
 
     after = stack.script.calls
     assert all(len(windows) == 1 and windows[0].completion.status == "completed" for windows in answers.values())
@@ -86,19 +86,21 @@ async def test_a_stream_goes_on_where_it_was_cut_off(stack: Stack) -> None:
     stack.script.word_delay = 0.3
     await stack.ask("r1", stream=True)
     async with process(stack) as first:
-        await stack.until(lambda: stack.script.calls["CheckOutput", "r1"] >= 3, within=60)
+        await stack.until(lambda: stack.script.calls["CheckOutput", "r1"] >= 3)
         first.send_signal(signal.SIGKILL)
         await first.wait()
     before = await stack.windows("r1")
 
     async with process(stack):
-        windows = await stack.answer("r1", within=40)
+        windows = await stack.answer("r1")
 
     assert windows[: len(before)] == before
     assert "".join(w.release.text for w in windows) == "".join(stack.script.words)
     claims = [guard.ReleaseClaims.FromString(w.release.claims) for w in windows]
     assert [(c.sequence, c.final) for c in claims] == [(n, n == len(windows) - 1) for n in range(len(windows))]
-    assert stack.script.requests["Generate"][-1].prefix == "".join(w.release.text for w in before)
+    # What was on its way when the process died may have arrived after we looked.
+    prefix, released = stack.script.requests["Generate"][-1].prefix, [w.release.text for w in windows]
+    assert prefix in {"".join(released[:count]) for count in range(len(before), len(windows) + 1)}
 
 
 async def test_a_stream_that_loses_its_grounds_ends_with_passages(stack: Stack) -> None:
@@ -122,7 +124,7 @@ async def test_a_stream_leaves_sentence_by_sentence(stack: Stack) -> None:
     go_on = stack.script.held["word/2"] = asyncio.Event()
     async with stack.orchestrator():
         await stack.ask("r1", stream=True)
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(180):
             for _ in itertools.count():
                 if early := await stack.windows("r1"):
                     break
@@ -139,18 +141,21 @@ async def test_a_stream_leaves_sentence_by_sentence(stack: Stack) -> None:
 async def test_a_stale_owner_stops_and_the_run_goes_on_elsewhere(stack: Stack) -> None:
     """An owner whose record was taken over writes nothing more, and leaves the message to the new owner."""
     go_on = stack.script.held["Retrieve"] = asyncio.Event()
-    await stack.lease_lasts(6)
+    # Far beyond the time that the stale owner is looked at.
+    await stack.lease_lasts(600)
     async with stack.orchestrator():
         await stack.ask("r1")
         await stack.until(lambda: stack.script.calls["Retrieve", "r1"] > 0)
-        await asyncio.sleep(0.3)
-        taken = await stack.record("r1")
+        async with asyncio.timeout(180):
+            while "stock" not in (taken := await stack.record("r1")).steps:  # noqa: ASYNC110 - a record signals nothing
+                await asyncio.sleep(0.05)
         taken.owner, taken.epoch = "somebody-else", taken.epoch + 1
         await stack.admin.jetstream().publish("$KV.RUNS.acme.r1", taken.SerializeToString())
         go_on.set()
         await asyncio.sleep(1)
         assert (await stack.record("r1")) == taken
         assert not await stack.windows("r1")
+        await stack.lease_lasts(1)
         (window,) = await stack.answer("r1")
         await stack.idle()
 
@@ -200,12 +205,12 @@ async def test_two_instances_share_the_work(stack: Stack) -> None:
     stack.script.delays = {"Retrieve": 0.2}
     names = [f"r{number}" for number in range(30)]
     async with (
-        stack.orchestrator(workers=8, STRATA_DEADLINE_FACTOR=5),
-        stack.orchestrator(serve_health=False, workers=8, STRATA_DEADLINE_FACTOR=5),
+        stack.orchestrator(workers=8, STRATA_DEADLINE_FACTOR=20),
+        stack.orchestrator(serve_health=False, workers=8, STRATA_DEADLINE_FACTOR=20),
     ):
         for name in names:
             await stack.ask(name)
-        answers = [await stack.answer(name, within=30) for name in names]
+        answers = [await stack.answer(name) for name in names]
         await stack.idle()
 
     assert all(len(windows) == 1 and windows[0].completion.status == "completed" for windows in answers)
@@ -236,7 +241,7 @@ async def test_a_record_of_the_audit_that_did_not_get_through_is_published_by_th
     dead.pins.update(catalogue.load(stack.repository).workflows["desk"].pins)
     dead.steps["input"].CopyFrom(StepResult(step_id="input", outcome="succeeded", attempt=1))
     dead.steps["input"].result.update({"decision": "allow"})
-    dead.deadline.FromSeconds(int(time.time()) + 20)
+    dead.deadline.FromSeconds(int(time.time()) + 600)
     await stack.admin.jetstream().publish("$KV.RUNS.acme.r1", dead.SerializeToString())
     await stack.ask("r1")
     async with stack.orchestrator():

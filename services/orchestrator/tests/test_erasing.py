@@ -29,7 +29,7 @@ async def order(stack: Stack, *names: str, erasure: str = "erasure/e1", open_sec
 
 async def until_recorded(stack: Stack, erasure: str = "erasure/e1") -> StepRecorded:
     """Wait until the orchestrator says that nothing is left."""
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(180):
         while True:
             for record in await stack.all_audits():
                 if record.record_id == record_id(erasure, "orchestrator", 1):
@@ -103,11 +103,11 @@ async def test_what_runs_is_finished_and_then_erased(stack: Stack) -> None:
         done = {name for name in ("r1", "r2") for one in await stack.audit(name) if (one.step, one.outcome) == ("release", "succeeded")}
         asked = stack.script.calls["CheckInput", "r1"]
         # As after a crash between the end of the run and its acknowledgement.
-        await stack.idle(within=120)
+        await stack.idle(within=180)
         again = RequestAdmitted(request_id="r1", caller=Caller(tenant="acme", role="app"), model="desk", workflow="desk")
         again.received_at.GetCurrentTime()
         await stack.admin.jetstream().publish(ADMITTED.at(request_class="interactive", tenant="acme"), again.SerializeToString())
-        await stack.idle(within=120)
+        await stack.idle(within=180)
 
     assert (await stack.admin.jetstream().stream_info("DEAD")).state.messages == 0
     assert done == {"r1", "r2"}
@@ -123,7 +123,7 @@ async def test_a_decision_that_people_can_still_make_keeps_the_erasure_open(stac
         await decided(stack, "r1", text="Come in with the kingfisher.")
         await released(stack, "r1")
         await order(stack, "r1")
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(180):
             while await held(stack, "kingfisher"):  # noqa: ASYNC110 - streams signal nothing
                 await asyncio.sleep(0.05)
         assert not [record for record in await stack.all_audits() if record.step == "erased_orchestrator"]

@@ -11,7 +11,7 @@ GUESSING = """
     budget: {model_calls: 2, tool_calls: 0, output_tokens: 300}
     steps:
       - {id: input, kind: screen}
-      - {id: guess, kind: hypothesis, needs: [input], task: answer@v1, tier: small, max_tokens: 40, timeout_seconds: 0.4}
+      - {id: guess, kind: hypothesis, needs: [input], task: answer@v1, tier: small, max_tokens: 40, timeout_seconds: 60}
       - id: passages
         kind: retrieve
         needs: [guess]
@@ -48,7 +48,7 @@ async def test_a_step_passes_its_options_on(stack: Stack) -> None:
 @pytest.mark.parametrize(("failing", "delay", "code"), [(1, 0.0, "service_unavailable"), (0, 1.0, "deadline_exceeded")])
 async def test_a_hypothesis_never_costs_the_answer(stack: Stack, failing: int, delay: float, code: str) -> None:
     """A model that is away or slower than the step's deadline leaves the search without a hypothesis."""
-    stack.write_workflow("guessing", GUESSING)
+    stack.write_workflow("guessing", GUESSING.replace("timeout_seconds: 60", "timeout_seconds: 0.4") if delay else GUESSING)
     stack.script.failing["Generate"], stack.script.delays["Generate"] = failing, delay
     async with stack.orchestrator():
         await stack.ask("r1", workflow="guessing")
