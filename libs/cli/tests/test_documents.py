@@ -34,7 +34,7 @@ async def ingestor(bus: NatsServer, tmp_path: Path) -> AsyncIterator[Path]:
     with (tmp_path / "ingestor.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(sys.executable, "-m", "ingestor", env=environment, stdout=log, stderr=log)
     async with httpx.AsyncClient() as http:
-        for _ in range(900):
+        for _ in range(3000):
             assert process.returncode is None, (tmp_path / "ingestor.log").read_text()[-2000:]
             try:
                 answer = await http.get(f"http://127.0.0.1:{BY_NAME['ingestor'].http_port + bus.port_offset}/readyz")

@@ -24,7 +24,7 @@ async def test_an_answer_that_holds_the_canary_of_its_prompt_is_blocked(stub: Gu
     screened = await call(
         stub.CheckInput,
         pb.CheckInputRequest(request_id="r1", trace_id="t1", caller=CALLER, messages=[ChatMessage(role="user", content="Hello")]),
-        timeout=20,
+        timeout=180,
     )
     canary = screened.canary
     other = Caller(tenant="shop", role="app")
@@ -37,7 +37,7 @@ async def test_an_answer_that_holds_the_canary_of_its_prompt_is_blocked(stub: Gu
         request = pb.CheckOutputRequest(
             request_id="r1", trace_id="t1", caller=caller, text=text, released_text=before, final=True, origin=pb.ORIGIN_TEMPLATE
         )
-        checked = await call(stub.CheckOutput, request, timeout=20)
+        checked = await call(stub.CheckOutput, request, timeout=180)
         assert (checked.verdict.code, checked.HasField("release")) == (code, not code)
     asked = pb.CheckRequest(caller=CALLER, stage=pb.STAGE_OUTPUT, texts=[f"It is {canary}."], checks=["canary"])
-    assert (await call(stub.Check, asked, timeout=20)).results[0].verdict.code == "canary_leak"
+    assert (await call(stub.Check, asked, timeout=180)).results[0].verdict.code == "canary_leak"

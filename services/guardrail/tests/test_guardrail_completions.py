@@ -33,7 +33,7 @@ async def test_guardrail_signs_the_completion_with_its_own_decision(stub: Guardr
         origin=pb.ORIGIN_TEMPLATE,
         completion=completion.SerializeToString(),
     )
-    checked = await call(stub.CheckOutput, request, timeout=20)
+    checked = await call(stub.CheckOutput, request, timeout=180)
     keys = load_release_keys(bus.state_dir)
     claims = verify(keys, checked.release, request_id="r1", trace_id="t1", tenant="clinic")
     completion.verdict = "allow"
@@ -46,4 +46,4 @@ async def test_guardrail_signs_the_completion_with_its_own_decision(stub: Guardr
             verify_completion(claims, altered)
     request.completion = b"\xff\xff"
     with pytest.raises(InvalidArgumentError):
-        await call(stub.CheckOutput, request, timeout=20)
+        await call(stub.CheckOutput, request, timeout=180)

@@ -29,7 +29,7 @@ async def test_the_sessions_of_one_person_go_and_those_of_another_stay(bus: Nats
                 owner, lambda session: (Session({"<PERSON_1>": "Angela"}, personal=True, revision=session.revision), None)
             )
         await admin.jetstream().publish(ERASURE.at(tenant="clinic", holder="guardrail"), order.SerializeToString())
-        async with erasing(connection, GUARDRAIL_ERASURES, Forgetting(sessions).forget, drain_seconds=1), asyncio.timeout(120):
+        async with erasing(connection, GUARDRAIL_ERASURES, Forgetting(sessions).forget, drain_seconds=1), asyncio.timeout(180):
             while not await _is_recorded(admin):  # noqa: ASYNC110 - the bus signals nothing here
                 await asyncio.sleep(0.05)
         kept = [await sessions.change(owner, lambda session: (session, dict(session.values))) for owner in (ada, bob)]

@@ -126,7 +126,7 @@ async def test_the_wire_carries_the_kind_the_reason_and_the_evidence(stub: Guard
         require_grounding=True,
     )  # fmt: skip
 
-    checked = await stub.CheckOutput(request, timeout=10)
+    checked = await stub.CheckOutput(request, timeout=180)
 
     assert [sentence.kind for sentence in checked.sentences] == ["verbatim", "blended"]
     first, second = checked.sentences

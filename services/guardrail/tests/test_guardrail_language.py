@@ -22,7 +22,7 @@ GERMAN = "Erwachsene dürfen alle 6 Stunden 200 mg nehmen, aber nicht länger al
 def test_word_lists_come_without_the_rules_of_their_languages() -> None:
     """The first request does not wait seconds for tokenizers that nothing here uses."""
     code = "import sys; from guardrail.languages import language_of; language_of('what should I do about it'); print(sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60).stdout
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=180).stdout
     assert "guardrail.languages" in loaded
     assert "spacy" not in loaded
 
@@ -72,10 +72,10 @@ async def test_the_language_of_the_question_is_told_and_an_unknown_one_refused(s
     """Screening names it for who wants answers in it; `Check` holds an output to a language."""
     asked = pb.CheckInputRequest(request_id="r1", trace_id="t1", caller=CALLER)
     asked.messages.add(role="user", content="Darf ich die Lampe ohne den Beleg zurückgeben?")
-    assert (await call(stub.CheckInput, asked, timeout=20)).language == "de"
+    assert (await call(stub.CheckInput, asked, timeout=180)).language == "de"
     texts = pb.CheckRequest(caller=CALLER, stage=pb.STAGE_OUTPUT, texts=[ENGLISH, GERMAN], checks=["language"], language="en")
-    found = (await call(stub.Check, texts, timeout=20)).results
+    found = (await call(stub.Check, texts, timeout=180)).results
     assert [result.verdict.code for result in found] == ["", "wrong_language"]
     texts.language = "xx"
     with pytest.raises(InvalidArgumentError):
-        await call(stub.Check, texts, timeout=20)
+        await call(stub.Check, texts, timeout=180)

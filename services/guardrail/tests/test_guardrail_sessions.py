@@ -44,7 +44,7 @@ async def turn(
     """Screen one turn."""
     message = ChatMessage(role="user", content=text)
     asked = pb.CheckInputRequest(request_id=request, trace_id="t", caller=caller, messages=[message], session_id=session, domain="retail")
-    response: pb.CheckInputResponse = await call(stub.CheckInput, asked, timeout=30)
+    response: pb.CheckInputResponse = await call(stub.CheckInput, asked, timeout=180)
     return response
 
 
@@ -58,7 +58,7 @@ async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_er
     assert second.messages[0].content == "Send it to <PERSON_2>, not to <PERSON_1>."
     tool = ChatMessage(role="tool", content='{"owner": "Peter Novak", "mail": "peter.novak@example.com"}')
     asked = pb.CheckInputRequest(request_id="r2", trace_id="t", caller=ADA, messages=[tool], session_id="first-session")
-    from_tool = (await call(stub.CheckInput, asked, timeout=30)).messages[0].content
+    from_tool = (await call(stub.CheckInput, asked, timeout=180)).messages[0].content
     assert from_tool == '{"owner": "<PERSON_2>", "mail": "<EMAIL_1>"}'
     quiet = await turn(stub, "Which boots are waterproof?", request="r3")
     assert (quiet.verdict.decision, quiet.clearance.sensitivity) == (pb.DECISION_ALLOW, "personal")
@@ -66,7 +66,7 @@ async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_er
     reply = pb.CheckOutputRequest(
         request_id="r3", trace_id="t", caller=ADA, final=True, text="Ready, <PERSON_2>.", origin=pb.ORIGIN_MODEL, vault=quiet.vault
     )
-    assert (await call(stub.CheckOutput, reply, timeout=30)).release.text == "Ready, Peter Novak."
+    assert (await call(stub.CheckOutput, reply, timeout=180)).release.text == "Ready, Peter Novak."
     async with connected() as connection:
         bucket = await connection.js.key_value(SESSIONS)
         stored = [(key, (await bucket.get(key)).value or b"") for key in await bucket.keys()]
@@ -76,7 +76,7 @@ async def test_a_session_keeps_its_pseudonyms_and_its_sensitivity_until_it_is_er
     )
     assert json.loads(stored[0][1])["purpose"] == "answer within a session"
     erase = pb.EraseSessionRequest(caller=ADA, session_id="first-session")
-    assert [(await call(stub.EraseSession, erase, timeout=30)).erased for _ in range(2)] == [True, False]
+    assert [(await call(stub.EraseSession, erase, timeout=180)).erased for _ in range(2)] == [True, False]
     after = await turn(stub, "It is for Peter Novak.", request="r4")
     assert after.messages[0].content == "It is for <PERSON_1>."
     logged = "".join(capfd.readouterr())

@@ -64,6 +64,15 @@ def _seconds(work: Callable[[str], object], text: str) -> float:
     return time.process_time() - started
 
 
+def _measured(work: Callable[[str], object], long: str, short: str) -> tuple[float, float]:
+    """Return the seconds for both texts, measured again where a loaded machine may have slowed the longer one alone."""
+    for _ in range(4):
+        spent, less = _seconds(work, long), _seconds(work, short)
+        if spent < _RATIO * less:
+            break
+    return spent, less
+
+
 def _late(_: int, __: FrameType | None) -> None:
     raise AssertionError("takes longer than any linear pattern could")
 
@@ -88,8 +97,7 @@ def test_no_pattern_takes_time_with_the_square_of_a_text() -> None:
             signal.setitimer(signal.ITIMER_VIRTUAL, _MOST_SECONDS)
             spent = _seconds(reads, long)
             if spent > _LEAST_SECONDS:
-                # The better of two: what else runs here only adds.
-                spent, less = min(spent, _seconds(reads, long)), _seconds(reads, short)
+                spent, less = _measured(reads, long, short)
                 assert spent < _RATIO * less, f"{name}: {spent:.2f} s for 6,000 characters, {less:.2f} s for 1,500: {long[:20]!r}"
 
 
@@ -123,5 +131,5 @@ def test_no_check_takes_time_with_the_square_of_a_text(works: dict[str, Callable
     long = "".join(one.replace("{}", str(number)) for number in range(6_000 // len(one)))
     signal.setitimer(signal.ITIMER_VIRTUAL, 4 * _MOST_SECONDS)
     works[name]("warm")
-    less, spent = _seconds(works[name], long[: len(long) // 4]), _seconds(works[name], long)
+    spent, less = _measured(works[name], long, long[: len(long) // 4])
     assert spent < max(4 * _LEAST_SECONDS, _RATIO * less), f"{name}: {spent:.2f} s, and {less:.2f} s for a quarter"
