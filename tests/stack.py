@@ -83,7 +83,7 @@ class Stack:
             self.keys[tenant, role] = asyncio.run(create_key(at(self.state), record)).plain
         return self.keys[tenant, role]
 
-    def trace(self, identifier: str, *steps: str, seconds: float = 60) -> list[dict[str, Any]]:
+    def trace(self, identifier: str, *steps: str, seconds: float = 180) -> list[dict[str, Any]]:
         """Return the audit records of a request once they hold all of `steps`."""
         # In this process: a start of the command takes two seconds, and some tests look at fifty traces.
         deadline, problem = time.monotonic() + seconds, ""

@@ -53,7 +53,7 @@ def test_another_tenant_cannot_read_a_request_or_its_trace(stack: Stack) -> None
     request_id = _ask(stack, "What are the opening hours of the pharmacy on Saturday?").headers["x-request-id"]
     other = {"authorization": f"Bearer {stack.key('other', 'nurse')}"}
 
-    answers = [httpx.get(f"{stack.url}/v1/{kind}/{request_id}", headers=other, timeout=20) for kind in ("requests", "traces")]
+    answers = [httpx.get(f"{stack.url}/v1/{kind}/{request_id}", headers=other, timeout=120) for kind in ("requests", "traces")]
 
     assert [answer.status_code for answer in answers] == [404, 404]
 
@@ -70,12 +70,12 @@ def test_a_nurse_decides_and_the_patient_gets_the_answer(stack: Stack, tmp_path:
     """Escalated, claimed, corrected, released: the whole way is on record, and consent makes it an example."""
     response = _ask(stack, "My chest hurts badly, I have chest pain.", strata={"context": {"consent": "training"}})
     name, nurse = response.headers["x-request-id"], stack.key("demo", "nurse")
-    reviews = httpx.Client(base_url=f"{stack.url}/v1/reviews/{name}", headers={"authorization": f"Bearer {nurse}"}, timeout=20)
+    reviews = httpx.Client(base_url=f"{stack.url}/v1/reviews/{name}", headers={"authorization": f"Bearer {nurse}"}, timeout=120)
     _until(lambda: reviews.post("/claim").status_code == 200)
     shown = reviews.get("").json()
     stack.strata("review", "decide", name, "correct", "--text", "Call 112 now.", "--label", "urgent", "--key", nurse)
     patient = {"authorization": f"Bearer {stack.key('demo', 'patient_portal')}"}
-    answer = httpx.get(f"{stack.url}/v1/requests/{name}", params={"wait": 20}, headers=patient, timeout=40).json()
+    answer = httpx.get(f"{stack.url}/v1/requests/{name}", params={"wait": 120}, headers=patient, timeout=180).json()
     stack.strata("review", "export", "--out", str(tmp_path / "sft.jsonl"))
 
     assert shown["trace"]
@@ -86,7 +86,7 @@ def test_a_nurse_decides_and_the_patient_gets_the_answer(stack: Stack, tmp_path:
     assert [example["messages"][-1]["content"] for example in examples] == ["Call 112 now."]
 
 
-def _until(done: Callable[[], bool], *, seconds: float = 60) -> None:
+def _until(done: Callable[[], bool], *, seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline
@@ -156,7 +156,7 @@ async def test_a_tenants_own_system_asks_over_the_bus(stack: Stack) -> None:
     }
     body = json.dumps({"body": question, "request_id": "bus-request-1"}).encode()
     await client.publish("strata.v1.request.interactive.demo", body, headers={"authorization": f"Bearer {key}"})
-    answer = json.loads((await answers.next_msg(timeout=60)).data)
+    answer = json.loads((await answers.next_msg(timeout=180)).data)
     await client.close()
 
     assert answer["request_id"] == "bus-request-1"

@@ -50,11 +50,11 @@ async def _responses(stack: Stack, tenant: str) -> Counter[str]:
     """Count the final windows in the stream by request."""
     seed = stack.state / "credentials" / PROVISIONER / "nats.seed"
     client = await nats.connect(f"nats://127.0.0.1:{NATS_PORT + stack.offset}", nkeys_seed=str(seed))
-    reader = await client.jetstream().subscribe(f"strata.v1.response.{tenant}.*", ordered_consumer=True)
+    reader = await client.jetstream(timeout=120).subscribe(f"strata.v1.response.{tenant}.*", ordered_consumer=True)
     finals: Counter[str] = Counter()
     left = 1
     while left:
-        message = await reader.next_msg(timeout=30)
+        message = await reader.next_msg(timeout=180)
         left, response = message.metadata.num_pending, json.loads(message.data)
         if "completion" in response or response.get("error_code"):
             finals[response["request_id"]] += 1

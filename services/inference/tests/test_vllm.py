@@ -195,7 +195,7 @@ async def test_a_caller_that_leaves_stops_vllm(stub: Any, vllm: Vllm) -> None:
     assert await asyncio.to_thread(_running, vllm) >= 1
     call.cancel()
 
-    for _ in range(60):
+    for _ in range(120):
         if await asyncio.to_thread(_running, vllm) == 0:
             return
         await asyncio.sleep(0.5)
