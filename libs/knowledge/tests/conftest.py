@@ -44,7 +44,7 @@ class Cluster:
     @property
     def settings(self) -> BackendSettings:
         """Settings of a service beside that state folder."""
-        return BackendSettings(backend="opensearch", url=self.node.url)
+        return BackendSettings(backend="opensearch", url=self.node.url, search_seconds=60, write_seconds=120)
 
     def connect(self, service: str) -> Connection:
         """Return a connection as the user of a service."""
@@ -56,7 +56,14 @@ def cluster(opensearch: OpenSearchNode, tmp_path_factory: pytest.TempPathFactory
     """A cluster that is set up."""
     state_dir = tmp_path_factory.mktemp("state")
     admin = Connection(
-        OpenSearchSettings(url=opensearch.url, ca_file=opensearch.ca_file, user=opensearch.user, password_file=opensearch.password_file)
+        OpenSearchSettings(
+            url=opensearch.url,
+            ca_file=opensearch.ca_file,
+            user=opensearch.user,
+            password_file=opensearch.password_file,
+            search_seconds=60,
+            write_seconds=120,
+        )
     )
     setup(admin, state_dir / "credentials", "minilm-setup")
     yield Cluster(opensearch, admin, state_dir)

@@ -32,7 +32,7 @@ def index(cluster: Any, services: dict[str, Connection]) -> Any:
 
 def _patiently(ask: Callable[[], Any]) -> Any:
     """Return the answer of a node that is still coming up."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 300
     while True:
         try:
             return ask()
@@ -244,7 +244,8 @@ def test_without_setting_up_there_is_a_clear_error(cluster: Any, tmp_path: Path)
     (tmp_path / "wrong").write_text("wrong")
     options = {"ca_file": cluster.node.ca_file, "user": "strata_retriever", "password_file": tmp_path / "wrong"}
     with pytest.raises(FailedPreconditionError, match="401"):
-        Connection(OpenSearchSettings(url=cluster.node.url, **options)).call("GET", "/")
+        # To compare a password takes the processor's time, on purpose.
+        Connection(OpenSearchSettings(url=cluster.node.url, **options)).call("GET", "/", seconds=120)
     with pytest.raises(FailedPreconditionError, match="authority"):
         Connection(OpenSearchSettings(url=cluster.node.url, **(options | {"ca_file": tmp_path / "absent"})))
     with pytest.raises(FailedPreconditionError, match="certificate"):
@@ -279,7 +280,7 @@ def test_a_node_that_is_killed_is_unavailable_and_comes_back(cluster: Any, index
         with pytest.raises(UnavailableError) as error:
             attempt()
         assert error.value.retryable
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 180
     cluster.node.start()
     assert _patiently(lambda: found(reader, see())) == ["a"]
     assert reader.versions() == version
