@@ -19,5 +19,5 @@ def test_whoever_wants_vectors_waits_and_is_told(tmp_path: Path) -> None:
             waiting.result(0.1)
         assert awaited.begin() is awaited.begin()
         with pytest.raises(FailedPreconditionError) as caught:
-            waiting.result(5)
+            waiting.result(180)
     assert caught.value.code == "encoder_unavailable"

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -27,14 +28,14 @@ def database(postgres: PostgresServer) -> Iterator[Database]:
     yield made
     for connection in made.connections:
         connection.close()
-    query = (
-        "select pg_terminate_backend(active_pid) from pg_replication_slots where database = current_database() and active_pid is not null"
-    )
-    made.run(query)
+    slots = "from pg_replication_slots where database = current_database()"
+    made.run(f"select pg_terminate_backend(active_pid) {slots} and active_pid is not null")
+    deadline = time.monotonic() + 120
+    # The server has few slots, and a reader that was told to leave takes its time.
+    while made.run(f"select 1 {slots} and active") and time.monotonic() < deadline:
+        time.sleep(0.02)
     with suppress(psycopg2.Error):
-        made.run(
-            "select pg_sleep(0.1); select pg_drop_replication_slot(slot_name) from pg_replication_slots where database = current_database()"
-        )
+        made.run(f"select pg_drop_replication_slot(slot_name) {slots}")
 
 
 @pytest.fixture

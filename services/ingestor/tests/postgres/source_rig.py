@@ -26,7 +26,7 @@ alter table shop.policy alter column body set storage external;
 """
 
 
-async def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+async def until(condition: Callable[[], Any], seconds: float = 180.0) -> Any:
     """Wait until a condition is true, and return what it returned; a coroutine function is awaited."""
     async with asyncio.timeout(seconds):
         while True:
@@ -53,8 +53,8 @@ class Database:
         return connection
 
     def drop_slot(self, name: str) -> None:
-        """Drop a replication slot once the server has noticed that its reader left; fail after ten seconds."""
-        for _ in range(100):
+        """Drop a replication slot once the server has noticed that its reader left; fail after two minutes."""
+        for _ in range(1200):
             if self.run("select active from pg_replication_slots where slot_name = %s", name) == [(False,)]:
                 break
             time.sleep(0.1)
