@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from psycopg2 import sql
+from psycopg2 import errorcodes, sql
 
 from chassis.errors import FailedPreconditionError
 from ingestor.postgres.connections import Connection, connect, translated
@@ -15,6 +15,16 @@ from ingestor.postgres.pgoutput import Row
 from ingestor.postgres.values import TypeRow
 
 _OLDEST = 120_000
+_OTHER_SHAPE = {
+    errorcodes.UNDEFINED_TABLE,
+    errorcodes.UNDEFINED_COLUMN,
+    errorcodes.UNDEFINED_FUNCTION,
+    errorcodes.INVALID_SCHEMA_NAME,
+    errorcodes.INVALID_TEXT_REPRESENTATION,
+    errorcodes.DATETIME_FIELD_OVERFLOW,
+    errorcodes.INVALID_DATETIME_FORMAT,
+    errorcodes.NUMERIC_VALUE_OUT_OF_RANGE,
+}
 _FACTS = """
 select current_setting('server_version_num')::int, current_setting('wal_level'), pg_is_in_recovery(), current_database(), current_user,
        exists (select from pg_roles where rolname = current_user and (rolsuper or rolreplication))
@@ -32,6 +42,13 @@ select a.attname, a.atttypid::bigint, a.attgenerated <> '', exists (
   and case c.relreplident when 'i' then i.indisreplident else i.indisprimary and i.indimmediate end)
 from pg_attribute a join pg_class c on c.oid = a.attrelid
 where a.attrelid = %s and a.attnum > 0 and not a.attisdropped order by a.attnum
+"""
+# Neither a part of the rows nor an expression tells all rows apart, and a key that is checked late repeats for a while.
+_UNIQUE = """
+select 1 from pg_index i where i.indrelid = %s and i.indisunique and i.indisvalid and i.indimmediate
+and i.indpred is null and i.indexprs is null and (
+  select array_agg(a.attname::text) from pg_attribute a
+  where a.attrelid = i.indrelid and a.attnum = any((i.indkey::int2[])[0:i.indnkeyatts - 1])) <@ %s::text[]
 """
 _TYPES = """
 select oid::bigint, typcategory::text, case when typlen = -1 then typelem else 0 end::bigint, typbasetype::bigint, typdelim::text
@@ -122,6 +139,9 @@ class Catalog:
         names = [column for column, _type, _generated, _key in columns]
         if missing := [column for column in needed if column not in names]:
             raise self._refusal("source_column_missing", f"{full_name!r} has no column {missing[0]!r}; it has {names}")
+        if computed := [column for column, _type, generated, _key in columns if generated and column in needed]:
+            remedy = "PostgreSQL does not replicate it; map the columns that it is made of"
+            raise self._refusal("source_column_generated", f"column {computed[0]!r} of {full_name!r} is GENERATED; {remedy}")
         key = frozenset(column for column, _type, _generated, is_key in columns if is_key)
         if not key or identity == "n":
             remedy = f"ALTER TABLE {full_name} ADD PRIMARY KEY (...), or REPLICA IDENTITY USING INDEX ..."
@@ -134,6 +154,10 @@ class Catalog:
             remedy = f"map its rows by {sorted(key)}, or ALTER TABLE {full_name} REPLICA IDENTITY FULL or USING INDEX ..."
             message = f"{full_name!r} is mapped by {outside[0]!r}, which is not in its replica identity, so that no deletion names it"
             raise self._refusal("source_key_not_identity", f"{message}; {remedy}")
+        if told_apart and not self.ask(_UNIQUE, oid, sorted(told_apart)):
+            remedy = f"map its rows by all of their primary key, or CREATE UNIQUE INDEX ON {full_name} ({', '.join(sorted(told_apart))})"
+            message = f"{full_name!r} is mapped by {sorted(told_apart)}, which no unique index covers, so that rows may share a document"
+            raise self._refusal("source_key_not_unique", f"{message}; {remedy}")
         # A generated column is not replicated, so a snapshot must not have it either.
         return Shape(schema, name, kind, tuple((column, oid) for column, oid, generated, _key in columns if not generated), key)
 
@@ -159,6 +183,9 @@ class Catalog:
                 cursor.execute(query, list(key.values()))
                 found = cursor.fetchone()
         except psycopg2.Error as error:
+            if error.pgcode in _OTHER_SHAPE:
+                # The table has changed since; whoever needs the value asks for all rows.
+                return None
             raise translated(error, self._declaration, f"cannot read a row of {schema}.{name}") from error
         return None if found is None else tuple(found)
 

@@ -87,7 +87,8 @@ def translated(error: psycopg2.Error, declaration: ReplicationDeclaration, what:
 
 def is_lost_slot(error: psycopg2.Error) -> bool:
     """Return whether an error says that a slot is gone, or lost the log that it needs."""
-    if error.pgcode == errorcodes.UNDEFINED_OBJECT and "replication slot" in str(error):
+    # A publication that was made anew does not exist where the slot reads, and never will.
+    if error.pgcode == errorcodes.UNDEFINED_OBJECT and ("replication slot" in str(error) or "publication" in str(error)):
         return True
     return error.pgcode == errorcodes.OBJECT_NOT_IN_PREREQUISITE_STATE and bool(_LOST_SLOT.search(str(error)))
 

@@ -125,9 +125,13 @@ class EnvelopeWriter:
         fields = {"snapshot_id": snapshot_id, "lsn": lsn, "commit_lsn": consistent_lsn, "tables": tables, "reason": reason}
         return self._control("snapshot", f"{snapshot_id}/begin", {"phase": "begin", **fields})
 
-    def snapshot_ends(self, snapshot_id: str, lsn: int, consistent_lsn: int, rows: dict[str, int]) -> Event:
-        """Return the event at which a row of `rows`' tables whose position is below `lsn` no longer exists."""
-        fields = {"snapshot_id": snapshot_id, "lsn": lsn, "commit_lsn": consistent_lsn, "tables": list(rows), "rows": rows}
+    def snapshot_ends(self, snapshot_id: str, lsn: int, consistent_lsn: int, rows: dict[str, int], standing: object) -> Event:
+        """Return the event at which a row of `rows`' tables whose position is below `lsn` no longer exists.
+
+        `standing` says what the tables were made of, for whoever goes on from here later.
+        """
+        fields: dict[str, object] = {"snapshot_id": snapshot_id, "lsn": lsn, "commit_lsn": consistent_lsn, "tables": list(rows)}
+        fields |= {"rows": rows, "standing": standing}
         return self._control("snapshot", f"{snapshot_id}/end", {"phase": "end", **fields})
 
     def watermark(self, lsn: int) -> Event:

@@ -19,6 +19,13 @@ from pg_replication_slots where slot_name = %s
 """
 _PUBLISHED = "select schemaname || '.' || tablename from pg_publication_tables where pubname = %s"
 _FILTERS = "select attnames::text[], rowfilter from pg_publication_tables where pubname = %s and schemaname = %s and tablename = %s"
+_OPTIONS = """
+select pubinsert and pubupdate and pubdelete and pubtruncate, pubviaroot, exists (
+  select from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname || '.' || c.relname = any(%s) and c.relkind = 'p')
+from pg_publication where pubname = %s
+"""
+_BY_ROOT = "publish_via_partition_root = true"
+_WHOLE = f"publish = 'insert, update, delete, truncate', {_BY_ROOT}"
 _DROP_SECONDS = 10.0
 
 
@@ -81,9 +88,16 @@ class Slots:
         self._catalog.ask("select pg_logical_emit_message(false, 'strata', %s)", self._declaration.name, what="cannot write a heartbeat")
 
     def unpublished(self) -> list[str]:
-        """Return the declared tables whose changes do not reach the slot yet."""
+        """Return the declared tables whose changes do not reach the slot yet, or not all of them."""
+        if self._partial():
+            return sorted(self._declaration.tables)
         published = {name for (name,) in self._catalog.ask(_PUBLISHED, self._publication)}
         return sorted(set(self._declaration.tables) - published)
+
+    def _partial(self) -> bool:
+        """Return whether the publication sends only some operations, or changes of partitions under other names."""
+        found = self._catalog.ask(_OPTIONS, list(self._declaration.tables), self._publication)
+        return any(not everything or (partitioned and not by_root) for everything, by_root, partitioned in found)
 
     def publish(self, shapes: list[Shape]) -> None:
         """Make the publication what is declared, where it is ours; raise FailedPreconditionError where it is not and too small."""
@@ -93,20 +107,45 @@ class Slots:
         tables = sql.SQL(", ").join(sql.Identifier(shape.schema, shape.name) for shape in shapes)
         name = sql.Identifier(self._publication)
         if not known:
-            self._change(sql.SQL("create publication {} for table {} with (publish_via_partition_root = true)").format(name, tables))
+            self._change(sql.SQL("create publication {} for table {} with ({})").format(name, tables, sql.SQL(_BY_ROOT)))
             return
         [(everything, ours)] = known
+        if self._partial():
+            self._whole(ours=ours)
         published = {row[0] for row in self._catalog.ask(_PUBLISHED, self._publication)}
-        if everything or published == set(self._declaration.tables):
-            return
+        if not everything and published != set(self._declaration.tables):
+            self._set_tables(sql.SQL("alter publication {} set table {}").format(name, tables), ours=ours)
+        self._check_columns(shapes)
+
+    def _whole(self, *, ours: bool) -> None:
+        statement = sql.SQL("alter publication {} set ({})").format(sql.Identifier(self._publication), sql.SQL(_WHOLE))
+        if ours:
+            with suppress(FailedPreconditionError):
+                self._change(statement)
+                return
+        remedy = f"as its owner run ALTER PUBLICATION {self._publication} SET ({_WHOLE})"
+        message = f"publication {self._publication!r} does not send every change, or those of partitions not as their table's"
+        raise self._refusal("publication_incomplete", f"{message}; {remedy}")
+
+    def _set_tables(self, statement: sql.Composed, *, ours: bool) -> None:
         # A table that stays in the publication after it left the declaration would come back later with a gap.
         if ours:
             with suppress(FailedPreconditionError):
-                self._change(sql.SQL("alter publication {} set table {}").format(name, tables))
+                self._change(statement)
                 return
         if missing := self.unpublished():
             remedy = f"as its owner run ALTER PUBLICATION {self._publication} ADD TABLE {', '.join(missing)}"
             raise self._refusal("publication_incomplete", f"publication {self._publication!r} lacks {missing}; {remedy}")
+
+    def _check_columns(self, shapes: list[Shape]) -> None:
+        for shape in shapes:
+            names = {column for column, _type in self.filters(shape)[0]}
+            if missing := [column for column in self._declaration.tables[shape.full_name] if column not in names]:
+                message = f"publication {self._publication!r} leaves column {missing[0]!r} of {shape.full_name!r} out"
+                remedy = (
+                    f"as its owner run ALTER PUBLICATION {self._publication} SET TABLE ... with that column, or without a list of columns"
+                )
+                raise self._refusal("publication_incomplete", f"{message}; {remedy}")
 
     def _change(self, statement: sql.Composed) -> None:
         connection = self._catalog.connection
@@ -117,7 +156,7 @@ class Slots:
             if error.pgcode != errorcodes.INSUFFICIENT_PRIVILEGE:
                 raise translated(error, self._declaration, "cannot change the publication") from error
             tables = ", ".join(self._declaration.tables)
-            remedy = f"as owner of the tables run CREATE PUBLICATION {self._publication} FOR TABLE {tables}"
+            remedy = f"as owner of the tables run CREATE PUBLICATION {self._publication} FOR TABLE {tables} WITH ({_BY_ROOT})"
             text = " ".join(str(error).split())
             raise self._refusal("publication_permission_missing", f"{text}; {remedy}") from error
 

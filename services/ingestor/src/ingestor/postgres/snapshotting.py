@@ -28,8 +28,11 @@ class Snapshotter:
         self._types, self._publisher = types, publisher
         self._rows: dict[str, int] = {}
 
-    async def run(self, shapes: Sequence[Shape], reason: str, floor: int) -> SnapshotTaken:
-        """Take the snapshot; the slot exists afterwards, and only then; FailedPreconditionError where the log is below `floor`."""
+    async def run(self, shapes: Sequence[Shape], reason: str, floor: int, standing: object) -> SnapshotTaken:
+        """Take the snapshot; the slot exists afterwards, and only then; FailedPreconditionError where the log is below `floor`.
+
+        `standing` is what the tables were made of before.
+        """
         snapshot, publisher = Snapshot(self._declaration, self._slots), self._publisher
         self._rows = {shape.full_name: 0 for shape in shapes}
         try:
@@ -41,7 +44,7 @@ class Snapshotter:
             snapshot_id, ends = f"{self._writer.slot}/snapshot/{snapshot.lsn}", (snapshot.lsn, snapshot.consistent_lsn)
             await publisher.publish(self._writer.snapshot_begins(snapshot_id, *ends, list(self._rows), reason))
             await self._publish_rows(snapshot, snapshot_id, shapes)
-            await publisher.publish(self._writer.snapshot_ends(snapshot_id, *ends, self._rows))
+            await publisher.publish(self._writer.snapshot_ends(snapshot_id, *ends, self._rows, standing))
             await publisher.settled()
             await in_thread(snapshot.keep, interrupt=snapshot.interrupt)
         finally:

@@ -4,10 +4,11 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from chassis.errors import FailedPreconditionError, ServiceError
+from chassis.errors import FailedPreconditionError, ServiceError, UnavailableError
 from chassis.logging import get_logger
 from ingestor.postgres import gauges
 from ingestor.postgres.catalog import Catalog, Shape
@@ -19,6 +20,7 @@ from ingestor.postgres.replication import ended
 from ingestor.postgres.signals import Signal, SlotLagging, SlotLost, SourceBlocked
 from ingestor.postgres.slots import Slot, Slots
 from ingestor.postgres.snapshotting import Snapshotter
+from ingestor.postgres.standing import Standing, standing
 from ingestor.postgres.streaming import Progress, Streaming
 from ingestor.postgres.translating import Translator
 from ingestor.postgres.values import Types
@@ -59,6 +61,8 @@ class ReplicationSource:
         self._slot: Slot | None = None
         self._state: State = "stopped"
         self._error = ("", "")
+        # What the tables were made of when this session began, and whether they lacked a column since.
+        self._standing, self._lacked = Standing({}, {}), False
         self._snapshots = 0
         self._counted = 0
         self._heartbeat_at = 0.0
@@ -149,15 +153,13 @@ class ReplicationSource:
             ack_timeout_seconds=settings.ack_timeout_seconds,
         )
         try:
-            shapes = await self._blocking(self._catalog.check)
-            # Before the bus is asked: with the bus away, the source's disk must not fill.
-            if await self._blocking(self._is_over_bound):
-                await self._blocking(self._slots.drop)
+            shapes = await self._checked()
             await publisher.open()
             _obey()
             writer = EnvelopeWriter(settings.name, self._catalog.database, settings.slot_name)
             types = Types()
             types.replace(await self._blocking(self._catalog.types))
+            self._standing = await self._blocking(self._stand)
             reason = await self._why_snapshot(publisher, writer)
             _obey()
             if reason:
@@ -174,6 +176,21 @@ class ReplicationSource:
             await publisher.close()
             self._catalog.close()
 
+    async def _checked(self) -> list[Shape]:
+        """Return the declared tables; the bound of the slot holds also while somebody has to change something, or the bus is away."""
+        try:
+            shapes = await self._blocking(self._catalog.check)
+        except FailedPreconditionError:
+            with suppress(ServiceError):
+                await self._hold_bound()
+            raise
+        await self._hold_bound()
+        return shapes
+
+    async def _hold_bound(self) -> None:
+        if await self._blocking(self._is_over_bound):
+            await self._blocking(self._slots.drop)
+
     async def _blocking(self, call: Callable[[], T]) -> T:
         return await in_thread(call, interrupt=self._catalog.interrupt)
 
@@ -183,7 +200,10 @@ class ReplicationSource:
         if self._wanted:
             return self._wanted
         if slot is not None and not slot.lost:
-            return "tables_added" if await self._blocking(self._slots.unpublished) else ""
+            if await self._blocking(self._slots.unpublished):
+                return "tables_added"
+            last = await publisher.last_control(writer.subject(CONTROL_SCHEMA, "snapshot"))
+            return "tables_changed" if last and self._standing.differs(last.get("standing")) else ""
         reason = "slot_lost"
         if slot is None:
             last = await publisher.last_control(writer.subject(CONTROL_SCHEMA, "snapshot"))
@@ -194,7 +214,8 @@ class ReplicationSource:
     async def _snapshot(self, snapshotter: Snapshotter, shapes: list[Shape], reason: str, floor: int) -> None:
         self._enter("snapshotting")
         started = time.monotonic()
-        taken = await snapshotter.run(shapes, reason, floor)
+        taken = await snapshotter.run(shapes, reason, floor, self._standing.tables)
+        self._lacked = False
         self._wanted, self._bounded = "", False
         self._snapshots += 1
         gauges.SNAPSHOTS.labels(taken.source, reason).inc()
@@ -222,6 +243,23 @@ class ReplicationSource:
             raise LostSlotError("the slot is gone" if slot is None else "the server removed what the slot needs")
         if not slot.active:
             raise ended()
+        self._look_at_tables()
+
+    def _stand(self) -> Standing:
+        return standing(self._catalog, self._declaration.tables)
+
+    def _look_at_tables(self) -> None:
+        """End the session where rows came or went without an event, or will: no table left, came anew, or lost a partition unheard."""
+        now = self._stand()
+        if now.lacking:
+            # Deletions go on; every row is read again once the column is back.
+            self._lacked = True
+            return
+        if self._lacked or now.differs(self._standing.tables):
+            self._wanted = "tables_changed"
+            raise LostSlotError("a declared table, its partitions or the type of a column changed")
+        if missing := self._slots.unpublished():
+            raise UnavailableError(f"source {self._declaration.name!r}: {missing} left the publication", code="source_unavailable")
 
     def _is_over_bound(self) -> bool:
         settings = self._declaration
