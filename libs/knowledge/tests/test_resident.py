@@ -90,7 +90,7 @@ def test_a_large_table_is_read_beside_the_queries(tmp_path: Path, monkeypatch: p
     reader = LanceIndex.open(tmp_path, "enc", resident=6)
     resident = reader._residents[Kind.FLUID]
     assert len(reader.nearest(VECTOR, see(), 10)) == 5
-    resident.wait(10)
+    resident.wait(180)
     assert resident.look() is not None
     put(writer, chunks("new"))
     assert len(reader.nearest(VECTOR, see(), 10)) == 6

@@ -156,7 +156,7 @@ async def test_an_adapter_is_chosen_by_name(stub: Any, vllm: Vllm) -> None:
 
     _, done = await generate(stub, request, seconds=500)
 
-    listed = {entry.name: entry for entry in (await stub.ListModels(ListModelsRequest(), timeout=30)).models}
+    listed = {entry.name: entry for entry in (await stub.ListModels(ListModelsRequest(), timeout=180)).models}
     assert (done.adapter, done.model, done.prompt) == (name, name, name)
     assert listed[name].ready
     value = json.loads(done.text)
@@ -183,7 +183,7 @@ async def test_a_conversation_that_is_too_long(stub: Any, tier: str) -> None:
 
 
 def _running(vllm: Vllm) -> float:
-    with urllib.request.urlopen(f"{vllm.url}/metrics", timeout=30) as response:  # noqa: S310 - http, to ourselves
+    with urllib.request.urlopen(f"{vllm.url}/metrics", timeout=180) as response:  # noqa: S310 - http, to ourselves
         lines = response.read().decode().splitlines()
     return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith("vllm:num_requests_running{"))
 

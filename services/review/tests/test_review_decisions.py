@@ -126,9 +126,9 @@ async def test_labels_that_come_later_replace_the_example(stack: Stack) -> None:
         await ruth.settle("r2", "approve")
         caller = Caller(tenant="system", user="op", permissions=["review:export"])
         request = pb.ExportExamplesRequest(caller=caller)
-        examples = [found.example async for found in rpc.stream(stub.ExportExamples, request, timeout=30)]
+        examples = [found.example async for found in rpc.stream(stub.ExportExamples, request, timeout=180)]
         with pytest.raises(PermissionDeniedError):
-            _ = [x async for x in rpc.stream(stub.ExportExamples, pb.ExportExamplesRequest(caller=reviewer()), timeout=30)]
+            _ = [x async for x in rpc.stream(stub.ExportExamples, pb.ExportExamplesRequest(caller=reviewer()), timeout=180)]
 
     assert labelled.status == "open"
     assert [e.decision for e in await stack.published(REVIEW)] == ["correct", "label", "approve"]
