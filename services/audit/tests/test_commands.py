@@ -1,6 +1,7 @@
 """`strata audit` on a folder with nothing running."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,18 @@ def test_the_check_says_intact_or_where_it_is_not(state: Path, tmp_path: Path) -
 
     assert code == 1
     assert not json.loads(text)["intact"]
+
+
+def test_a_log_that_is_not_there_is_not_an_altered_one(state: Path, tmp_path: Path) -> None:
+    """Whoever mistypes the folder or forgot the keys is told so, with exit codes of their own."""
+    (tmp_path / "audit").mkdir()
+    shutil.copytree(state / "audit", tmp_path / "copy" / "audit")
+    for options, expected, code in (
+        (("--log", str(tmp_path / "nowhere")), "nothing_to_check: there is no log", 3),
+        (("--log", str(tmp_path / "audit")), "nothing_to_check: there is no log", 3),
+        (("--log", str(tmp_path / "copy" / "audit")), "nothing_to_check: ", 3),
+        (("--key", "nonsense"), "invalid_input: ", 2),
+    ):
+        result = CliRunner().invoke(app, ["audit", "verify", *options, "--json", "--state", str(state)])
+        assert (result.exit_code, result.stdout) == (code, "")
+        assert result.stderr.startswith(f"strata: {expected}")

@@ -114,6 +114,28 @@ def test_whole_lines_beyond_the_checkpoint_are_kept(folder: Path, open_ledger: O
     assert verify(folder).size == 3
 
 
+def _another(line: bytes, **changed: object) -> bytes:
+    return leaves.canonical({**json.loads(line), **changed}) + b"\n"
+
+
+@pytest.mark.parametrize("changed", [{}, {"stream_sequence": 9}, {"stream_sequence": 9, "key": "0" * 20}, {"stream_sequence": None}])
+def test_a_line_that_somebody_added_is_never_signed(folder: Path, open_ledger: Open, changed: dict[str, object]) -> None:
+    """Who can write to the folder and has no key gets nothing into the log by waiting for the next start."""
+    ledger = open_ledger()
+    ledger.append([received(1), received(2)])
+    ledger.close()
+    (segment,) = list_segments(folder)
+    with segment.open("ab") as file:
+        file.write(_another(segment.read_bytes().splitlines(keepends=True)[-1], **changed))
+
+    reopened = open_ledger()
+
+    assert reopened.size == 2
+    assert reopened.append([received(3)]) == 1
+    found = verify(folder)
+    assert (found.intact, found.size) == (True, 3)
+
+
 def test_a_damaged_log_is_never_written_to(folder: Path, open_ledger: Open) -> None:
     """A start refuses to build on a log that was changed, and says where."""
     ledger = open_ledger()

@@ -18,6 +18,7 @@ from audit.proving import Prover
 from audit.segments import list_segments
 from audit.trust import load_signer, witness_keys_file
 from audit.verification import Verification, verify
+from chassis.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from tlog.notes import COSIGNATURE, Checkpoint, Signer, open_checkpoint, parse_note
 from tlog.tiles import TILES, tile_path
 
@@ -358,10 +359,63 @@ def test_an_outsider_needs_the_folder_and_the_public_keys_only(log: Path, tmp_pa
     assert (found.intact, found.cosigned) == (True, COUNT)
     assert not verify(copy, keys=[other]).intact
     assert not verify(copy, keys=[key], witness_keys=[other]).intact
-    assert not verify(copy).intact
+    with pytest.raises(FailedPreconditionError, match="public keys"):
+        verify(copy)
+    with pytest.raises(InvalidArgumentError):
+        verify(copy, keys=["nonsense"])
 
 
-def test_no_log_is_not_an_intact_log(tmp_path: Path) -> None:
-    """A wrong folder is said to be wrong."""
-    assert not verify(tmp_path / "nowhere").intact
-    assert not verify(tmp_path).intact
+def test_no_log_is_not_an_intact_log(log: Path, tmp_path: Path) -> None:
+    """A folder that never was one is said to be none; one that was emptied, while somebody remembers a checkpoint, was altered."""
+    with pytest.raises(NotFoundError, match="no log at"):
+        verify(tmp_path / "nowhere")
+    note = (log / checkpoints.PUBLISHED).read_text()
+    shutil.rmtree(log)
+
+    found = verify(log, kept=[note])
+
+    assert (found.intact, found.first_bad_index) == (False, 0)
+
+
+def _emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def _without_its_end(path: Path) -> None:
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-2]))
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        (checkpoints.SIGNED, Path.unlink),
+        (checkpoints.SIGNED, _emptied),
+        (checkpoints.SIGNED, _without_its_end),
+        (checkpoints.COSIGNED, Path.unlink),
+        (checkpoints.PUBLISHED, Path.unlink),
+    ],
+)
+def test_checkpoints_that_are_missing_are_found_and_named(log: Path, name: str, change: Callable[[Path], None]) -> None:
+    """The other files still fit each other and the records, and say that there was more."""
+    change(log / name)
+
+    found = verify(log)
+
+    assert not found.intact
+    assert found.problem.startswith((f"{name}: ", f"{log}: {name} "))
+
+
+def test_what_no_checkpoint_covers_is_told_and_must_be_records(log: Path) -> None:
+    """A line that somebody added at the end is counted, and one that no writer writes is an alteration at its place."""
+    segment = list_segments(log)[-1]
+    line = segment.read_bytes().splitlines(keepends=True)[0]
+    with segment.open("ab") as file:
+        file.write(line)
+    found = verify(log)
+    assert (found.intact, found.size, found.unsigned) == (True, COUNT, 1)
+    for added in (b"x\n", b"x", line[1:]):
+        content = segment.read_bytes()
+        with segment.open("ab") as file:
+            file.write(added)
+        assert _altered(verify(log)) == COUNT + 1
+        segment.write_bytes(content)

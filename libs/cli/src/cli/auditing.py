@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from chassis import rpc
-from chassis.errors import InternalError
+from chassis.errors import FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError
 from chassis.messaging import to_json
 from cli.connection import settings
+from cli.leaving import NOT_THERE, InputError, leave
 from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at
 from strata.audit.v1.audit_service_pb2 import GetTraceRequest
@@ -97,12 +98,20 @@ def verify(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Recompute the whole log from the files and the public keys, and name the first record that is not what was written."""
+    """Recompute the whole log from the files and the public keys, and name the first record that is not what was written.
+
+    Ends with 0 when it is intact, 1 when it was altered, 2 for an input that is wrong, 3 when there is no log or no key to check.
+    """
     folder = log or at(state).state_dir / "audit"
     # Witnesses of the same machine keep their own word; without a stack there are none.
     files = [*(checkpoint or []), *(sorted(folder.parent.glob("witness-*/*.checkpoint")) if not key else [])]
     kept = [path.read_bytes().decode(errors="replace") for path in files]
-    result = _installed("strata.verifiers")(folder, kept=kept, keys=key or (), witness_keys=witness_key or ())
+    try:
+        result = _installed("strata.verifiers")(folder, kept=kept, keys=key or (), witness_keys=witness_key or ())
+    except InvalidArgumentError as error:
+        raise InputError(str(error)) from error
+    except (NotFoundError, FailedPreconditionError) as error:
+        raise leave("nothing_to_check", str(error), NOT_THERE) from error
     if as_json:
         print_json(asdict(result))
     elif result.intact:
@@ -110,6 +119,10 @@ def verify(
         out.print(f"[green]intact[/green]: {result.size} records, head {result.head}{witnessed}", highlight=False, soft_wrap=True)
         for gap in result.gaps:
             out.print(f"[yellow]gap[/yellow]: {gap}: published by nobody, or lost before the log", highlight=False, soft_wrap=True)
+        if result.unsigned:
+            who = "a writer at work signs them within moments; a start signs what it sealed itself and cuts anything else"
+            line = f"[yellow]unsigned[/yellow]: {result.unsigned} lines from record {result.size} on have no checkpoint: {who}"
+            out.print(line, highlight=False, soft_wrap=True)
     else:
         out.print(f"[red]altered[/red]: record {result.first_bad_index}: {result.problem}", highlight=False, soft_wrap=True)
     if not result.intact:

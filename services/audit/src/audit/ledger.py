@@ -108,7 +108,10 @@ class Ledger:
 
     def _open(self) -> None:
         found = Recovery(self.folder, self._signer)
-        found.run(has_keys=self.vault.exists, still_ours=self.still_ours)
+        found.resume(has_keys=self.vault.exists)
+        self._tree = found.tree
+        self.catch_up()
+        found.take_tail(self._is_new, self.still_ours)
         self._tree, self._tiles, self._segment, self._end = found.tree, found.tiles, found.segment, found.end
         self.note = found.note
         self._signed = CheckpointFile(self.folder / checkpoints.SIGNED, self.still_ours)
@@ -118,6 +121,15 @@ class Ledger:
             self._sign(self._tree)
         self.catch_up()
         self.publish()
+
+    def _is_new(self, leaf: Leaf) -> bool:
+        """Return whether this installation sealed a leaf that is not in the log yet; raise SealedError where it did not."""
+        header = leaf.header
+        keys = self.vault.open_keys({leaf.key})
+        if leaf.key not in keys or self.view.stored([header["stream_sequence"]]) & {(header["stream_sequence"], header["stored_at"])}:
+            return False
+        leaves.open_record(leaf, keys[leaf.key])
+        return True
 
     def _sign(self, tree: CompactRange) -> None:
         note = self._signer.sign(Checkpoint(self._signer.name, tree.size, tree.root()).text())
@@ -140,6 +152,8 @@ class Ledger:
             return
         started, rows = time.perf_counter(), []
         for line in segments.lines(self.folder, known):
+            if line.index >= self._tree.size:
+                break
             if line.index >= known:
                 rows.append((Found(line.index, int(line.segment.stem), line.offset), leaves.decode(line.leaf)))
             if len(rows) == _VIEW_ROWS:

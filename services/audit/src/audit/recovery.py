@@ -5,11 +5,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from audit import checkpoints, leaves, segments
-from audit.leaves import InvalidLeafError
+from audit.leaves import InvalidLeafError, Leaf
 from audit.trust import Trust, load_trust
 from audit.verification import verify
 from chassis.errors import FailedPreconditionError
 from chassis.logging import get_logger
+from evidence.sealing import SealedError
 from tlog.notes import Checkpoint, InvalidNoteError, Signer, open_checkpoint
 from tlog.tiles import MissingTileError, TileReader, TileWriter
 from tlog.tree import CompactRange, leaf_hash
@@ -32,11 +33,8 @@ class Recovery:
         # The newest checkpoint that is signed, and whether leaves beyond it were found.
         self.note, self.has_news = "", False
 
-    def run(self, *, has_keys: bool, still_ours: Callable[[], None]) -> None:
-        """Find the end; raise FailedPreconditionError when the log is damaged, of an earlier format, or without its keys.
-
-        `still_ours` raises OSError once another process has taken over.
-        """
+    def resume(self, *, has_keys: bool) -> None:
+        """Find the signed end; raise FailedPreconditionError when the log is damaged, of an earlier format, or without its keys."""
         if (self._folder / _OLD_FORMAT).exists():
             raise FailedPreconditionError(
                 f"{self._folder} holds a log of an earlier format ({_OLD_FORMAT}), never released; move it away to begin a new one"
@@ -49,8 +47,15 @@ class Recovery:
         if newest.size and not has_keys:
             raise FailedPreconditionError(f"the audit log has {newest.size} records but the store of their keys is missing; restore it")
         self._resume(newest)
+
+    def take_tail(self, made_here: Callable[[Leaf], bool], still_ours: Callable[[], None]) -> None:
+        """Keep what a crash left whole behind the signed end, which nobody was told of yet; the rest lies beyond `end`.
+
+        Whoever can write here could add a line, and must not get it signed: `made_here` tells whether this installation sealed a leaf.
+        `still_ours` raises OSError once another process has taken over. Raises FailedPreconditionError when a file has no place.
+        """
         try:
-            self._take_tail(still_ours)
+            self._take_tail(made_here, still_ours)
         except segments.MisplacedSegmentError as error:
             raise FailedPreconditionError(f"the audit log is damaged at record {error.index}: {error}") from error
 
@@ -122,18 +127,15 @@ class Recovery:
             )
         self.tiles.write_full()
 
-    def _take_tail(self, still_ours: Callable[[], None]) -> None:
-        """Keep what a crash left whole behind the signed end, which nobody was told of yet; what it left torn lies beyond `end`."""
-        size = self.tree.size
+    def _take_tail(self, made_here: Callable[[Leaf], bool], still_ours: Callable[[], None]) -> None:
+        size, taken = self.tree.size, set[bytes]()
         for line in segments.lines(self._folder, size):
             if line.index < size:
                 continue
-            try:
-                leaves.decode(line.leaf)
-            except InvalidLeafError:
+            if not line.is_whole or line.leaf in taken or not _is_leaf(line.leaf, made_here):
+                log.warning("tail_cut", record=line.index, segment=line.segment.name, line=line.number)
                 break
-            if not line.is_whole:
-                break
+            taken.add(line.leaf)
             self.tree.append(leaf_hash(line.leaf), self.tiles.completed)
             self.segment, self.end = line.segment, line.offset + len(line.raw)
         later = [path for path in segments.list_segments(self._folder) if int(path.stem) > int(self.segment.stem)]
@@ -141,6 +143,14 @@ class Recovery:
         for path in later:
             path.unlink()
         self.has_news = self.tree.size > size
+
+
+def _is_leaf(raw: bytes, made_here: Callable[[Leaf], bool]) -> bool:
+    try:
+        leaf = leaves.decode(raw)
+        return leaves.canonical({**leaf.header, "sealed": leaf.sealed}) == raw and made_here(leaf)
+    except (InvalidLeafError, SealedError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _trust(folder: Path, signer: Signer) -> Trust:

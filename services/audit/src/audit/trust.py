@@ -37,7 +37,12 @@ def load_trust(state_dir: Path) -> Trust:
         log = tuple(parse_verifier(line) for line in (credentials / _LOG_KEYS).read_text().splitlines())
     except OSError as error:
         raise InvalidNoteError(f"{credentials / _LOG_KEYS} is missing; it holds the public keys of the log") from error
-    return Trust(log, tuple(parse_verifier(key) for key in witness_keys(state_dir).values()))
+    except UnicodeDecodeError as error:
+        raise InvalidNoteError(f"{credentials / _LOG_KEYS}: {error}") from error
+    try:
+        return Trust(log, tuple(parse_verifier(key) for key in witness_keys(state_dir).values()))
+    except (ValueError, AttributeError) as error:
+        raise InvalidNoteError(f"{witness_keys_file(state_dir)}: {error}") from error
 
 
 def witness_keys(state_dir: Path) -> dict[str, str]:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from audit import checkpoints, segments
+from audit.leaves import InvalidLeafError, decode
 from audit.producers import Producers
 from audit.trust import Trust, load_trust
+from chassis.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError
 from tlog.notes import Checkpoint, InvalidNoteError, open_checkpoint, parse_verifier
 from tlog.tiles import TILES, WIDTH, parse_tile_path, tile_path
 from tlog.tree import EMPTY_ROOT, HASH_BYTES, CompactRange, leaf_hash
@@ -29,6 +31,8 @@ class Verification:
     witnesses: tuple[str, ...] = ()
     # Numbers of producers that never reached the log: `producer: first-last`.
     gaps: tuple[str, ...] = ()
+    # Whole lines behind the newest checkpoint: of a writer at work, of one that was killed, or of somebody who may not write.
+    unsigned: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -103,18 +107,30 @@ def verify(
 
     The public keys default to those in `folder`'s state folder; `keys` and `witness_keys` give them as text. `claims` are
     checkpoints that somebody else knows to be true, `kept` signed notes that somebody else kept.
+    Raises NotFoundError when there is no log and nobody says that there was one, FailedPreconditionError when its public keys are not
+    there, InvalidArgumentError for `keys` that are none.
     """
-    check = _Check(folder)
+    check, claims, kept = _Check(folder), tuple(claims), tuple(kept)
+    if check.is_empty() and not claims and not kept:
+        raise NotFoundError(f"there is no log at {folder}")
+    trust = trust if trust is not None else _trust(folder, tuple(keys), tuple(witness_keys))
     try:
-        if keys:
-            trust = Trust(tuple(map(parse_verifier, keys)), tuple(map(parse_verifier, witness_keys)))
-        trust = trust if trust is not None else load_trust(folder.parent)
         check.run(trust, [*claims, *(check.opened(note, trust, "a checkpoint that was kept elsewhere") for note in kept)])
     except _AlteredError as found:
         return check.result(found)
     except InvalidNoteError as error:
         return check.result(_AlteredError(check.tree.size, str(error)))
     return check.result(None)
+
+
+def _trust(folder: Path, keys: tuple[str, ...], witness_keys: tuple[str, ...]) -> Trust:
+    """Return the given keys, or else those beside the log."""
+    try:
+        if keys:
+            return Trust(tuple(map(parse_verifier, keys)), tuple(map(parse_verifier, witness_keys)))
+        return load_trust(folder.parent)
+    except InvalidNoteError as error:
+        raise (InvalidArgumentError if keys else FailedPreconditionError)(str(error)) from error
 
 
 class _Check:
@@ -128,16 +144,19 @@ class _Check:
         self.cosigned, self.witnesses = 0, set[str]()
         # Sizes up to which the log's own word, and that of others, fits.
         self._good, self._good_elsewhere = 0, 0
+        # Where the log's own checkpoints end, and how many whole lines follow the newest.
+        self._signed_size, self.unsigned = 0, 0
         self._misread: tuple[int, str] | None = None
         self._limits: dict[str, int] = {}
 
     def run(self, trust: Trust, others: Iterable[Checkpoint]) -> None:
         """Walk; raise _AlteredError at the first thing that is not as signed."""
-        if not self.folder.is_dir() or not (self.folder / checkpoints.SIGNED).exists():
-            raise _AlteredError(0, f"there is no log at {self.folder}: {checkpoints.SIGNED} is missing")
+        if not (self.folder / checkpoints.SIGNED).exists():
+            raise _AlteredError(0, f"{self.folder}: {checkpoints.SIGNED} is missing")
         elsewhere = [_Claim(claim.size, claim.root, "a checkpoint that was kept elsewhere", independent=True) for claim in others]
         # Measured before the leaves are read, so that what is written meanwhile lies beyond them.
-        self._limits = {name: checkpoints.length(self.folder / name) for name in (checkpoints.SIGNED, checkpoints.COSIGNED)}
+        # A witness signs what the log has signed before, so its file is measured first.
+        self._limits = {name: checkpoints.length(self.folder / name) for name in (checkpoints.COSIGNED, checkpoints.SIGNED)}
         sources = (self._signed(trust), self._cosigned(trust), self._published(trust), sorted(elsewhere))
         statements = heapq.merge(*sources, key=lambda claim: claim.size)
         pending = next(statements, None)
@@ -150,8 +169,34 @@ class _Check:
         if self.tiles.first_mismatch is not None and self.tiles.first_mismatch < self.tree.size:
             raise _AlteredError(self.tiles.first_mismatch, f"record {self.tiles.first_mismatch}: {self.tiles.problem}")
         self._stray_tiles()
+        self._check_ends(lines)
         if trust.witnesses and self.tree.size and not self.cosigned:
             raise _AlteredError(0, f"{checkpoints.COSIGNED}: no witness has cosigned, although witnesses are known")
+
+    def is_empty(self) -> bool:
+        """Return whether nothing in the folder is of a log."""
+        names = (checkpoints.SIGNED, checkpoints.COSIGNED, checkpoints.PUBLISHED)
+        return not segments.list_segments(self.folder) and not any((self.folder / name).exists() for name in names)
+
+    def _check_ends(self, lines: Iterator[segments.Line]) -> None:
+        """Check that the log's own checkpoints reach as far as those that others have, and that what follows the newest can be a record."""
+        if self._signed_size < self._good_elsewhere:
+            cut = f"it ends at {self._signed_size} records, although {self._good_elsewhere} were signed; its end was cut off"
+            raise _AlteredError(self._signed_size, f"{checkpoints.SIGNED}: {cut}")
+        if self.tree.size and not (self.folder / checkpoints.PUBLISHED).exists():
+            raise _AlteredError(self.tree.size, f"{checkpoints.PUBLISHED}: it is missing")
+        for line in lines:
+            where = f"{line.segment.name} line {line.number}, record {line.index}"
+            if not line.is_whole:
+                # What a writer has not finished yet; the rest of it may follow as if it were a line.
+                if not line.raw.startswith(b'{"'[: len(line.raw)]):
+                    raise _AlteredError(line.index, f"{where}: it is not the beginning of a record")
+                return
+            try:
+                decode(line.leaf)
+            except InvalidLeafError as error:
+                raise _AlteredError(line.index, f"{where}: it is not a record, and no checkpoint covers it") from error
+            self.unsigned += 1
 
     def _take(self, line: segments.Line | None, claim: _Claim) -> None:
         index = self.tree.size
@@ -219,6 +264,8 @@ class _Check:
             if found.size < before:
                 raise _AlteredError(found.size, f"{where}: the log shrank from {before} to {found.size} records")
             before = found.size
+            if not cosigned:
+                self._signed_size = found.size
             yield _Claim(found.size, found.root, where, independent=cosigned)
 
     def opened(self, content: str, trust: Trust, where: str, *, cosigned: bool = False) -> Checkpoint:
@@ -272,4 +319,5 @@ class _Check:
             cosigned=self.cosigned,
             witnesses=tuple(sorted(self.witnesses)),
             gaps=self.producers.gaps(),
+            unsigned=self.unsigned,
         )
