@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from audit import disclosing, governing, searching
 from audit.erasing import Traces
 from audit.ledger import Ledger
 from audit.segments import list_segments
+from audit.terms import terms, unnamed
 from audit.verification import verify
 from chassis.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from evidence import bundles, receipts
@@ -185,6 +187,28 @@ def test_what_was_changed_in_a_bundle_is_named(ledger: Ledger, tmp_path: Path) -
     assert not bundles.verify(tmp_path / "none.zip").holds
 
 
+def test_a_damaged_file_of_a_bundle_is_named(ledger: Ledger, tmp_path: Path) -> None:
+    """Bytes that no longer unpack, and whatever was put before or behind the files, are problems and no crash."""
+    path = tmp_path / "b.zip"
+    _bundle(path, ledger)
+    whole = path.read_bytes()
+    for name in (bundles.KEYS, bundles.SIGNED_MANIFEST, bundles.RECORDS, bundles.CHECKPOINT):
+        with zipfile.ZipFile(path) as archive:
+            entry = archive.getinfo(name)
+        begin = entry.header_offset + 30 + len(name)
+        # An end of the compressed data that comes at once, with a type that does not exist.
+        path.write_bytes(whole[:begin] + b"\xff" * 4 + whole[begin + 4 :])
+        problems = bundles.verify(path).problems
+        assert any(problem.startswith(f"{name}: it cannot be read") for problem in problems), problems
+        path.write_bytes(whole)
+    for added in (whole + b"x", b"x" + whole):
+        path.write_bytes(added)
+        assert bundles.verify(path).problems == ["bundle: there is something before or behind its files"]
+    path.write_bytes(whole)
+    assert bundles.verify(path).holds
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def _search(ledger: Ledger, caller: Caller = AUDITOR, **asked: Any) -> list[str]:
     found, _ = searching.search(ledger, SearchRecordsRequest(caller=caller, **asked))
     return sorted(logged.record["record_id"] for logged in found)
@@ -200,6 +224,8 @@ def test_records_are_found_by_what_they_are_about(ledger: Ledger) -> None:
     assert _search(ledger, document="nih/asp") == []
     assert _search(ledger, adapter="patient-answer@v1", id="req_bob") == ["req_bob/generate"]
     assert _search(ledger, verdict="allow", user="ann", step="release") == ["req_ann/release"]
+    escalated, decided = {"step": "escalate", "code": "urgent_symptom"}, {"step": "review", "details": {"decision": "correct"}}
+    assert {value for record in (escalated, decided) for _, value in terms(record, unnamed)} == {"escalate", "urgent_symptom", "correct"}
     assert _search(ledger, since="2026-11-21T08:00:10+00:00") == ["req_bob/release", "req_bob/response"]
     operator = Caller(tenant="operator", permissions=["audit:all"])
     assert _search(ledger, operator, policy="healthcare") == ["policy-healthcare/1"]
@@ -272,7 +298,7 @@ def test_nothing_is_erased_while_a_hold_is_on(ledger: Ledger) -> None:
     """A hold of the user or of the whole tenant keeps everything readable until it is lifted."""
     for subject in ("user/ann", ""):
         ledger.vault.hold("acme", subject, reason="case 7", set_by="acme/eve")
-        with pytest.raises(FailedPreconditionError, match="case 7"):
+        with pytest.raises(FailedPreconditionError, match="legal hold"):
             _erase(ledger)
         assert [hold[0] for hold in ledger.vault.holds("acme")] == ["acme"]
         assert disclosing.receipt(ledger, "req_ann", ANN)[0]["text_sha256"] == DIGEST

@@ -72,6 +72,7 @@ def receipt(
 ) -> None:
     """Write the receipt of an answer, which `verify-receipt` checks offline."""
     found = _call(state, lambda stub: stub.GetReceipt, pb.GetReceiptRequest(caller=operator(), request_id=request))
+    out_file.touch(mode=0o600)
     out_file.write_bytes(found.cose if cose else found.receipt_json + b"\n")
     err.print(f"{out_file}: receipt of {request}", highlight=False)
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ MANIFEST, SIGNED_MANIFEST, README = "manifest.json", "manifest.cose", "README.tx
 CONTEXT_STEPS = frozenset({"policy_changed"})
 _MAX_BYTES = 256 * 1024**2
 _MAX_FILES = 2_000
+# What ends a zip file without a comment.
+_END, _END_BYTES = b"PK\x05\x06", 22
+_UNREADABLE = (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
 _EPOCH = (2020, 1, 1, 0, 0, 0)
 _TEXT = """Evidence about one request.
 
@@ -60,6 +65,8 @@ def with_readme(files: Mapping[str, bytes]) -> dict[str, bytes]:
 def write(path: Path, files: Mapping[str, bytes], manifest: dict[str, Any], signed: bytes) -> None:
     """Write the bundle."""
     everything = {**files, MANIFEST: canonical(manifest), SIGNED_MANIFEST: signed}
+    # It holds keys that open records: for whoever made it alone, until they hand it on.
+    path.touch(mode=0o600)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(everything.items()):
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED)
@@ -72,11 +79,10 @@ def verify(path: Path, keys: Iterable[Verifier] = ()) -> Findings:
     """
     found, trusted = Findings(), list(keys)
     with found.naming("bundle"):
-        try:
-            files = _read(path)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-            raise ValueError(f"not a bundle: {error}") from error
-        used = trusted or keys_in(json.loads(files[KEYS]))
+        files = _read(path, found)
+        used = trusted
+        with found.naming(KEYS):
+            used = trusted or keys_in(json.loads(files[KEYS]))
         found.facts |= {"keys": "given" if trusted else "in the file", "files": len(files)}
         _check_manifest(found, files, used)
         with found.naming(CHECKPOINT):
@@ -91,18 +97,36 @@ def verify(path: Path, keys: Iterable[Verifier] = ()) -> Findings:
     return found
 
 
-def _read(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        names = [entry.filename for entry in entries]
-        if len(entries) > _MAX_FILES or sum(entry.file_size for entry in entries) > _MAX_BYTES or len(set(names)) != len(names):
-            raise ValueError("not a bundle: too many files, too large, or a name comes twice")
-        return {entry.filename: archive.read(entry) for entry in entries}
+def _read(path: Path, found: Findings) -> dict[str, bytes]:
+    """Return the files of a bundle, without those that cannot be read, which are problems; raise ValueError when it is none."""
+    files = {}
+    try:
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            entries = archive.infolist()
+            names = {entry.filename for entry in entries}
+            if len(entries) > _MAX_FILES or sum(entry.file_size for entry in entries) > _MAX_BYTES or len(names) != len(entries):
+                raise ValueError("not a bundle: too many files, too large, or a name comes twice")
+            # Readers of zip files pass over whatever stands before and behind; nobody signed it.
+            file.seek(-_END_BYTES, os.SEEK_END)
+            if file.read(len(_END)) != _END or archive.comment or min((entry.header_offset for entry in entries), default=0):
+                found.problem("bundle", "there is something before or behind its files")
+            for entry in entries:
+                try:
+                    files[entry.filename] = archive.read(entry)
+                except _UNREADABLE as error:
+                    found.problem(entry.filename, f"it cannot be read: {error}")
+    except _UNREADABLE as error:
+        raise ValueError(f"not a bundle: {error}") from error
+    return files
 
 
 def _check_manifest(found: Findings, files: Mapping[str, bytes], keys: list[Verifier]) -> None:
-    with found.naming(MANIFEST):
+    payload = None
+    with found.naming(SIGNED_MANIFEST):
         payload = cose.verify(files[SIGNED_MANIFEST], (key for key in keys if key.algorithm != COSIGNATURE), content_type=CONTENT_TYPE)
+    if payload is None:
+        return
+    with found.naming(MANIFEST):
         found.require(holds=payload == files[MANIFEST], what=MANIFEST, why="it is not the one that was signed")
         manifest = read_manifest(payload)
         found.facts |= {name: manifest[name] for name in ("request_id", "tenant", "created_at")}
@@ -126,7 +150,9 @@ def _check_contents(found: Findings, files: Mapping[str, bytes], checkpoint: Che
             leaf = decoded(entry["leaf"])
             check_included(leaf, entry["index"], entry["proof"], checkpoint)
             header, _ = header_of(leaf)
-            of_request = header.get("request_id") == found.facts.get("request_id") or header.get("step") in CONTEXT_STEPS
+            # Where the manifest does not hold, nobody knows which request it was.
+            wanted = found.facts.get("request_id", header.get("request_id"))
+            of_request = header.get("request_id") == wanted or header.get("step") in CONTEXT_STEPS
             found.require(holds=of_request, what=name, why=f"of another request, {header.get('request_id')!r}")
             if entry["record_key"] is None:
                 erased += 1

@@ -147,7 +147,7 @@ class KeyVault:
         """Destroy all keys of a subject and return how many; raise FailedPreconditionError while it is on legal hold."""
         with self._database() as database:
             hashed = _hashed(self._tenant_key(database, tenant), subject)
-            self._refuse_held(database, tenant, hashed, subject)
+            self._refuse_held(database, tenant, hashed)
             count = _destroy(database, "tenant = ? AND subject = ?", (tenant, hashed))
         self._forget_erased()
         return count
@@ -155,12 +155,13 @@ class KeyVault:
     def refuse_held(self, tenant: str, subject: str) -> None:
         """Raise FailedPreconditionError while a subject is on legal hold."""
         with self._database() as database:
-            self._refuse_held(database, tenant, _hashed(self._tenant_key(database, tenant), subject), subject)
+            self._refuse_held(database, tenant, _hashed(self._tenant_key(database, tenant), subject))
 
-    def _refuse_held(self, database: sqlite3.Connection, tenant: str, hashed: bytes, subject: str) -> None:
-        row = database.execute("SELECT reason FROM holds WHERE tenant = ? AND subject IN (?, x'')", (tenant, hashed)).fetchone()
+    def _refuse_held(self, database: sqlite3.Connection, tenant: str, hashed: bytes) -> None:
+        row = database.execute("SELECT 1 FROM holds WHERE tenant = ? AND subject IN (?, x'')", (tenant, hashed)).fetchone()
         if row is not None:
-            raise FailedPreconditionError(f"{subject!r} of tenant {tenant!r} is on legal hold: {row[0]}", code="legal_hold")
+            # Not whose, nor why: what is refused is logged.
+            raise FailedPreconditionError("a legal hold keeps these records; lift it first", code="legal_hold")
 
     def expire(self, retention: str, before_period: str, *, keep: Iterable[str] = ()) -> int:
         """Destroy the keys of a retention class of months (YYYY-MM) before `before_period` that are not held; return how many.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 USER, DOCUMENT, ADAPTER, VERDICT, POLICY = "user", "document", "adapter", "verdict", "policy"
+_ESCALATE = "escalate"
 _MOST = 100
 _MOST_CHARACTERS = 300
 
@@ -31,6 +32,10 @@ def terms(record: dict[str, Any], token: Token) -> set[tuple[str, str]]:
     found = set()
     if (user := record.get("user")) and (hidden := token(str(record.get("tenant", "")), user_subject(str(user)))):
         found.add((USER, hidden))
+    if record.get("step") == _ESCALATE:
+        found.add((VERDICT, _ESCALATE))
+    if isinstance(code := record.get("code"), str) and code:
+        found.add((VERDICT, code[:_MOST_CHARACTERS]))
     details = record.get("details")
     if isinstance(details, dict):
         for kind, value in _of_details(details):
@@ -44,6 +49,8 @@ def _of_details(details: dict[str, Any]) -> Iterator[tuple[str, object]]:
     for name in ("passages", "citations"):
         for one in _dicts(details.get(name)):
             yield DOCUMENT, document_value(str(one.get("document", "")), str(one.get("version", "")))
+    # What people decided.
+    yield VERDICT, details.get("decision")
     for verdict in [*_dicts([details.get("verdict")]), *_dicts(details.get("checks"))]:
         yield VERDICT, verdict.get("decision")
         yield VERDICT, verdict.get("code")

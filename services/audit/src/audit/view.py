@@ -12,7 +12,7 @@ from typing import Any
 from audit.leaves import Leaf, canonical
 from audit.terms import Token, terms, unnamed
 
-_VERSION = 2
+_VERSION = 3
 _PARAMETERS = 500
 # These differ between repeats of one fact.
 _STAMPS = frozenset({"producer", "producer_sequence"})
