@@ -56,6 +56,13 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path: Path, content: str, name
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_of_before_is_read_without_what_decided_nothing(tmp_path: Path) -> None:
+    """`disclosure` was never read; whoever still has it can start, while any other unknown key is an error."""
+    path = tmp_path / "policy.yaml"
+    path.write_text("version: '1'\ndisclosure:\n  pii_read_roles: [nurse]\n")
+    assert load_policy(path).version == "1"
+
+
 def test_an_expression_cannot_reach_out_of_its_sandbox(tmp_path: Path) -> None:
     """Python's internals are closed to a policy file."""
     rule = load_policy(write(tmp_path / "policy.yaml", "\"''.__class__.__mro__[1].__subclasses__()\"")).escalation[0]

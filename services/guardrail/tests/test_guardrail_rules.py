@@ -36,7 +36,7 @@ def write(folder: Path, *, version: str = "1", amount: int = 500, more: str = ""
     """Write a domain with one rule for each kind of fact."""
     (folder / "shop").mkdir(parents=True, exist_ok=True)
     lines = [RULE.format(id=name, version=version, when=when, at=at, more=more) for name, (when, at) in WHEN.items()]
-    text = f"version: '1'\noverrides: []\nescalation:\n{''.join(lines)}disclosure: {{pii_read_roles: []}}\n"
+    text = f"version: '1'\noverrides: []\nescalation:\n{''.join(lines)}"
     (folder / "shop" / "policy.yaml").write_text(text.replace(">= 500", f">= {amount}"))
     return folder
 

@@ -10,6 +10,11 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PrivateAttr, ValidationError, model_validator
 
+from chassis.logging import get_logger
+
+log = get_logger("policy")
+# Named who reads personal data, and nothing read it: the permission pii:read of a role does.
+_RETIRED = frozenset({"disclosure"})
 # A fact that nobody stated is false and equal to nothing, however deep a rule asks.
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=ChainableUndefined, autoescape=False)
 
@@ -84,14 +89,6 @@ class Escalation(Condition):
         return self.at == "always" or not isinstance(stage, str) or self.at == stage
 
 
-class Disclosure(BaseModel):
-    """Who may read personal data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pii_read_roles: tuple[str, ...] = ()
-
-
 class Policy(BaseModel):
     """One domain's policy file."""
 
@@ -100,13 +97,12 @@ class Policy(BaseModel):
     version: str
     overrides: tuple[Override, ...] = ()
     escalation: tuple[Escalation, ...] = ()
-    disclosure: Disclosure = Disclosure()
 
 
 def load_policy(path: Path) -> Policy:
     """Read one policy file; raise PolicyFileError."""
     try:
-        policy = Policy.model_validate(yaml.safe_load(path.read_text()))
+        policy = Policy.model_validate(_without_retired(path, yaml.safe_load(path.read_text())))
     except (OSError, yaml.YAMLError) as error:
         raise PolicyFileError(f"{path}: {' '.join(str(error).split())}") from error
     except ValidationError as error:
@@ -116,6 +112,14 @@ def load_policy(path: Path) -> Policy:
     if twice := {rule for rule in ids if ids.count(rule) > 1}:
         raise PolicyFileError(f"{path}: rules named twice: {sorted(twice)}")
     return policy
+
+
+def _without_retired(path: Path, content: Any) -> Any:
+    """Return a file's content without keys of earlier versions that decided nothing; any other unknown key is an error."""
+    if not isinstance(content, dict) or not (retired := _RETIRED & content.keys()):
+        return content
+    log.warning("policy_keys_ignored", file=str(path), keys=sorted(retired), instead="permissions of roles in domain.yaml")
+    return {key: value for key, value in content.items() if key not in retired}
 
 
 def load_policies(domains: Path) -> dict[str, Policy]:
