@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from chassis.errors import ConflictError, NotFoundError, PermissionDeniedError
+from chassis.errors import ConflictError, InvalidArgumentError, NotFoundError, PermissionDeniedError
 from contracts.streams import REVIEWS
 from contracts.subjects import AUDIT, REVIEW
 from strata.audit.v1.audit_events_pb2 import StepRecorded
@@ -128,6 +128,9 @@ async def test_a_list_goes_on_where_it_ended(stack: Stack) -> None:
         second = await desk.list(limit=2, cursor=first.next_cursor)
         third = await desk.list(limit=2, cursor=second.next_cursor)
         critical = await desk.list(severity="critical")
+        for mistyped in ({"status": "opn"}, {"severity": "urgent"}):
+            with pytest.raises(InvalidArgumentError, match="known: "):
+                await desk.list(**mistyped)
 
     assert [[i.request_id for i in page.items] for page in (first, second, third)] == [["r0", "r1"], ["r2", "r3"], ["r4"]]
     assert (third.next_cursor, third.open, third.decided) == ("", 4, 1)

@@ -20,7 +20,7 @@ from review.board import Board
 from review.intake import Intake
 from review.publishing import settle
 from review.reviewers import DECIDE, READ, in_charge, may_claim, name_of, require, require_in_charge
-from review.reviewing import Statement, check, claim, judge, release
+from review.reviewing import SEVERITIES, Statement, check, claim, judge, release
 from review.settings import Settings
 from review.store import Store, key_of
 from strata.audit.v1.audit_service_pb2 import ChainedRecord, GetTraceRequest
@@ -53,6 +53,9 @@ class Desk:
         """Return one page of the tenant's reviews, oldest first, as the caller may see them."""
         caller = request.caller
         require(caller, READ)
+        # A mistyped state would look like an empty queue.
+        _require_known("status", request.status, ("open", "decided"))
+        _require_known("severity", request.severity, SEVERITIES)
         after = _position(request.cursor)
         limit = min(request.limit or _PAGE, _LONGEST_PAGE)
         mine = [item for _, item in self._board.items() if in_charge(item, caller)]
@@ -206,6 +209,11 @@ def shown(item: ReviewItem, caller: Caller) -> ReviewItem:
 def _same(judgement: Judgement, said: Statement) -> bool:
     """Return whether a reviewer repeats what the bus or the network did not confirm."""
     return (judgement.decision, judgement.text, tuple(judgement.labels)) == (said.decision, said.text, said.labels)
+
+
+def _require_known(name: str, value: str, known: tuple[str, ...]) -> None:
+    if value and value not in known:
+        raise InvalidArgumentError(f"unknown {name} {value[:40]!r}; known: {', '.join(known)}")
 
 
 def _matches(item: ReviewItem, request: ListReviewsRequest) -> bool:
