@@ -1,5 +1,6 @@
 """The evaluation suites: what they score, and how they name malformed input."""
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -84,14 +85,37 @@ def test_a_judgement_of_a_missing_document_is_not_scored(tmp_path: Path) -> None
         ("queries.jsonl", "{", "queries.jsonl:1: not JSON"),
         ("qrels/test.tsv", "q1\tpool\tmany", "test.tsv:1: field 'score'"),
         ("qrels/test.tsv", "q7\tpool\t1", "test.tsv:1: field 'query-id'"),
+        ("qrels/test.tsv", f"q1\t{'p' * 200_000}\t1\nq7\tpool\t1", "test.tsv:2: field 'query-id'"),
+        ("corpus.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}', "corpus.jsonl:2: field '_id': 'a' is there already"),
+        ("corpus.jsonl", '{"_id": "a", "text": "x"}\n{"_id": "b", "text": "y \\ud800"}', "corpus.jsonl:2: field 'text' holds half"),
+        ("corpus.jsonl", "[" * 100_000, "corpus.jsonl:1: not JSON"),
+        ("corpus.jsonl", b'{"_id": "a", "text": "x"}\n{"_id": "b", "text": "r\xfcck"}', "corpus.jsonl:2: not UTF-8"),
+        ("corpus.jsonl.gz", b"plain", "corpus.jsonl.gz:1: cannot be unpacked"),
+        ("corpus.jsonl.gz", gzip.compress(b'{"_id": "a", "text": "x"}\n' * 9)[:-9], "corpus.jsonl.gz:.*: cannot be unpacked"),
     ],
 )
-def test_malformed_input_is_named(tmp_path: Path, file: str, content: str, message: str) -> None:
+def test_malformed_input_is_named(tmp_path: Path, file: str, content: str | bytes, message: str) -> None:
     """The error names file, row and field."""
     folder = _beir(tmp_path)
-    (folder / file).write_text(content)
+    (folder / file.removesuffix(".gz")).unlink()
+    (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message):
         retrieval(folder, options={})
+
+
+def test_files_of_other_systems_are_read_as_they_are(tmp_path: Path) -> None:
+    """Marks of the encoding, ends of lines, blank and repeated rows and compression change nothing; a title alone is found."""
+    rows = [{"_id": "pool", "title": "The swimming pool opens at seven", "text": ""}, {**CORPUS[1], "title": None}, CORPUS[2], CORPUS[2]]
+    folder = _beir(tmp_path)
+    for file, content in (
+        ("corpus.jsonl", "\n\n".join(map(json.dumps, rows))),
+        ("queries.jsonl", "\n".join(map(json.dumps, QUERIES))),
+        ("qrels/test.tsv", "query-id\tcorpus-id\tscore\n\nq1\tpool\t1\nq2\tiron\t2\n"),
+    ):
+        (folder / file).unlink()
+        (folder / f"{file}.gz").write_bytes(gzip.compress(f"\ufeff{content}".replace("\n", "\r\n").encode()))
+    result = retrieval(folder, options={})
+    assert (result["n"], result["documents"], result["ndcg@10"]) == (2, 3, 1.0)
 
 
 def test_asof_scores_the_version_in_force(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ class Bench:
 
 
 def document(name: str, title: str, text: str, *, version: str = "", effective_from: dt.datetime = EPOCH) -> Document:
-    """Return a document of the evaluation's one collection."""
-    return Document("eval", Kind.ANCHORED, name, title, text, version=version, effective_from=effective_from)
+    """Return a document of the evaluation's one collection; where it has a title alone, that is its text."""
+    return Document("eval", Kind.ANCHORED, name, title, text if text.strip() else title, version=version, effective_from=effective_from)
 
 
 def _fill(index: Index, encoder: Embeds, versions: Sequence[Version], chunker: str) -> int:

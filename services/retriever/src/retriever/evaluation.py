@@ -59,6 +59,8 @@ def asof(data: Path, *, options: dict[str, str]) -> dict[str, object]:
     Raises:
         ValueError: Malformed input, named by file, row and field.
     """
+    if not data.is_file():
+        raise ValueError(f"{data.name}: must be a file of questions beside 'documents.jsonl'")
     versions = _versions(beir.existing(data.parent, "documents.jsonl"))
     questions = list(_questions(data))
     names = {(version.document.document_id, version.document.version) for version in versions}
@@ -142,7 +144,7 @@ def _versions(file: Path) -> list[Version]:
     read: dict[str, list[tuple[dt.datetime, str, str, str]]] = {}
     for where, row in beir.rows(file):
         name, version = beir.text(where, row, "doc_id"), _name(where, row, "version")
-        date, title = _date(where, row, "effective_from"), beir.text(where, {"title": "", **row}, "title", empty=True)
+        date, title = _date(where, row, "effective_from"), beir.title(where, row)
         history = read.setdefault(name, [])
         if any(date == other[0] or version == other[1] for other in history):
             raise ValueError(f"{where}: field 'effective_from': {name!r} has two versions named {version!r} or dated {date:%Y-%m-%d}")
@@ -181,6 +183,7 @@ def _date(where: str, row: Mapping[str, Any], field_name: str) -> dt.datetime:
     value = row.get(field_name)
     try:
         moment = dt.datetime.fromisoformat(str(value))
-    except ValueError as error:
+        return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+    except (ValueError, OverflowError) as error:
+        # Near the first or the last year a zone leads out of the calendar.
         raise ValueError(f"{where}: field {field_name!r} must be a date, got {value!r}") from error
-    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
