@@ -75,6 +75,17 @@ async def test_put_withdraw_and_due(ingestor: Path, tmp_path: Path) -> None:
             ["withdraw", "rules", "refunds", "--version", "2024-01-01", "--reason", "mistake"],
         )
     ]
+    unknown, early, held = [
+        await _strata(ingestor, *command)
+        for command in (
+            ["withdraw", "rules", "[/refunds]", "--version", "1", "--reason", "mistake"],
+            ["put", "rules", str(page), "--effective-from", "0001-01-01T00:00:00+14:00"],
+            ["prove-deletion", "rules", "refunds", "--json"],
+        )
+    ]
+    assert (unknown[0], unknown[1].strip()) == (1, "not there: rules/[/refunds] 1")
+    assert (early[0], "must be a date" in early[2]) == (2, True)
+    assert (held[0], json.loads(held[1])["absent"]) == (4, False)
     assert (code, stored["document_id"], stored["version"], stored["changed"]) == (0, "refunds", "2024-01-01", True)
     assert [result[0] for result in (refused, undated, nowhere, no_reason, again)] == [1] * 5
     assert "unreadable_document: 'broken.pdf'" in refused[2]

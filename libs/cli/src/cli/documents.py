@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chassis import rpc
@@ -71,8 +72,9 @@ def put(
     what = "stored" if answer.changed else "unchanged"
     supersedes = f", supersedes {answer.supersedes}" if answer.supersedes else ""
     out.print(
-        f"{what}: {collection}/{answer.document_id} {answer.version} [dim]{answer.format}[/dim], {answer.chunks} chunks{supersedes}",
+        f"{what}: {collection}/{answer.document_id} {answer.version} {answer.format}, {answer.chunks} chunks{supersedes}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
 
@@ -90,9 +92,10 @@ async def _pieces(header: pb.UploadHeader, file: Path) -> AsyncIterator[pb.Uploa
 def _moment(name: str, value: str) -> datetime:
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError as error:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        # Near the first or the last year a zone leads out of the calendar.
         raise typer.BadParameter(f"--{name.replace('_', '-')} must be a date, got {value!r}") from error
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def withdraw(
@@ -111,7 +114,7 @@ def withdraw(
     if as_json:
         print_json({"collection": collection, "document_id": document_id, "version": version, "changed": answer.changed})
     else:
-        out.print(f"{'withdrawn' if answer.changed else 'not there'}: {collection}/{document_id} {version}", highlight=False)
+        out.print(f"{'withdrawn' if answer.changed else 'not there'}: {collection}/{document_id} {version}", highlight=False, markup=False)
     if not answer.changed:
         raise typer.Exit(1)
 
@@ -132,7 +135,7 @@ def due(
         table = Table("collection", "document", "tenant", "version", "owner", "review date", "days over")
         for entry in answer.due:
             names = [entry.collection, entry.document_id or "(all)", entry.tenant or "-", entry.version or "-"]
-            table.add_row(*names, entry.owner, entry.review_date, str(entry.days_over))
+            table.add_row(*map(escape, names), escape(entry.owner), entry.review_date, str(entry.days_over))
         out.print(table)
     if answer.due:
         raise typer.Exit(4)

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from google.protobuf import json_format
 from google.protobuf.message import Message
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from chassis import rpc
-from chassis.messaging import to_json
 from cli import documents, knowledge_init
 from cli.connection import settings
 from cli.options import DEFAULT_STATE, AsJson, State
@@ -41,7 +42,7 @@ def status(state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
     """Show each source and collection: how fresh, how complete, what is wrong; exit code 4 when a promise is broken."""
     found = call(state, lambda stub: stub.GetStatus, pb.GetStatusRequest())
     if as_json:
-        out.print_json(data=to_json(found))
+        out.print_json(data=_whole(found))
     else:
         _show(found)
     if any(source.problem or not source.sla_holds for source in found.sources):
@@ -56,7 +57,7 @@ def _show(found: pb.GetStatusResponse) -> None:
             lag = f"{s.lag_p50_seconds:.2f}/{s.lag_p95_seconds:.2f}/{s.lag_p99_seconds:.2f} s"
             promise = f"{s.sla_seconds:g} s {'holds' if s.sla_holds else 'BROKEN'}" if s.sla_seconds else "-"
             numbers = [str(n) for n in (s.missing, s.surplus, s.stale, s.without_vector)]
-            table.add_row(s.name, s.state, _age(s), lag, promise, *numbers, s.problem)
+            table.add_row(s.name, s.state, _age(s), lag, promise, *numbers, escape(s.problem))
         out.print(table)
     table = Table("collection", "documents", "chunks", "superseded", "expired", "withdrawn", "review")
     for c in found.collections:
@@ -93,9 +94,25 @@ def prove_deletion(
     """Look for a document in every index, older table version and ledger; exit code 4 when it is still somewhere."""
     request = pb.ProveDeletionRequest(collection=collection, document_id=document_id, tenant=tenant)
     found = call(state, lambda stub: stub.ProveDeletion, request)
-    _print(found, as_json=as_json)
+    if as_json:
+        out.print_json(data=_whole(found))
+    else:
+        _show_places(found)
     if not found.absent:
         raise typer.Exit(4)
+
+
+def _show_places(found: pb.ProveDeletionResponse) -> None:
+    table = Table("place", "document", "since", "until")
+    for place in found.places:
+        moments = [_moment(place, name) for name in ("since", "until")]
+        table.add_row(escape(place.place), "absent" if place.absent else "[red]THERE[/red]", *moments)
+    out.print(table)
+    out.print(f"{'absent' if found.absent else 'NOT absent'}; deleted at {_moment(found, 'deleted_at')}")
+
+
+def _moment(message: Any, name: str) -> str:
+    return getattr(message, name).ToJsonString() if message.HasField(name) else "-"
 
 
 @app.command()
@@ -119,10 +136,16 @@ def prune(state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
 
 def _print(message: Message, *, as_json: bool) -> None:
     if as_json:
-        out.print_json(data=to_json(message))
+        out.print_json(data=_whole(message))
         return
-    for name, value in to_json(message).items():
-        out.print(f"{name}: {value}", highlight=False)
+    for name, value in _whole(message).items():
+        out.print(f"{name}: {value}", highlight=False, markup=False)
+
+
+def _whole(message: Message) -> dict[str, Any]:
+    """Return a message as plain JSON types with what is 0 or false, which a script asks for like all else."""
+    found: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return found
 
 
 app.command("init")(knowledge_init.init)
