@@ -63,7 +63,7 @@ async def released(stack: Stack, name: str, *, within: float = 180) -> list[Deci
             sequence = (message.seq or sequence) + 1
 
 
-async def _read(stack: Stack) -> None:
+async def all_read(stack: Stack) -> None:
     """Wait until every event of reviews is acknowledged."""
     for _ in range(9000):
         info = await stack.admin.jetstream().consumer_info("REVIEWS", "orchestrator-reviews")
@@ -79,7 +79,7 @@ async def test_a_decision_is_signed_and_told_once(stack: Stack) -> None:
         await decided(stack, "r1")
         await released(stack, "r1")
         await decided(stack, "r1", text="Something else.")
-        await _read(stack)
+        await all_read(stack)
         (told,) = await released(stack, "r1")
 
     claims = verify(load_release_keys(stack.server.state_dir), told.release, request_id="r1", trace_id=TRACE, tenant="acme")
@@ -155,7 +155,7 @@ async def test_no_decision_is_lost_or_doubled_when_the_process_is_killed(stack: 
         await running.wait()
     async with stack.orchestrator():
         told = [await released(stack, name) for name in names]
-        await _read(stack)
+        await all_read(stack)
 
     assert [len(messages) for messages in told] == [1] * len(names)
     records = [record.record_id for record in await stack.all_audits()]

@@ -12,7 +12,7 @@ from strata.audit.v1.audit_events_pb2 import ErasedRequest, ErasureOrdered, Step
 from strata.gateway.v1.gateway_events_pb2 import Caller, ChatMessage, RequestAdmitted
 
 from .conftest import Stack
-from .test_decisions import decided, released
+from .test_decisions import all_read, decided, released
 
 
 async def order(stack: Stack, *names: str, erasure: str = "erasure/e1", open_seconds: float = 0) -> None:
@@ -59,6 +59,8 @@ async def _leave_behind(stack: Stack, name: str, word: str) -> None:
     await stack.answer(name)
     await decided(stack, name, text=f"Come in with {word}.")
     await released(stack, name)
+    # Whoever removes the review before that is done erases, and the decision is taken back.
+    await all_read(stack)
     js = stack.admin.jetstream()
     await (await js.key_value("REVIEWS")).purge(f"acme.{name}")
     body = json.dumps({"result": {"text": word}, "kept_at": time.time(), "request_id": name, "trace_id": ""})
