@@ -206,7 +206,7 @@ def test_a_document_is_cut_as_its_collection_declares(library: Library, index: L
 
 def test_a_version_of_the_future_supersedes_when_its_moment_comes(library: Library, ledger: Ledger, tmp_path: Any) -> None:
     """The event is noted once, at that moment and not before, also by a process that was started in between."""
-    moment = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+    moment = dt.datetime.now(dt.UTC) + dt.timedelta(days=1)
     _put(library, _rule("1", FIRST))
     put = _put(library, _rule("2", moment, "Refunds take five days.")).change
     assert put is not None
@@ -256,7 +256,7 @@ class _Stuck:
     def encode(self, texts: Sequence[str]) -> Vectors:
         """Wait, then encode."""
         self.asked.set()
-        assert self.may.wait(120)
+        assert self.may.wait(600)
         return self._encoder.encode(texts)
 
 
@@ -271,12 +271,12 @@ def test_deletions_and_change_events_do_not_wait_for_an_encoder(library: Library
     with ThreadPoolExecutor(2) as threads:
         putting = threads.submit(slow.put, [relabelled, _notice("The door is new.", document_id="door")])
         try:
-            assert stuck.asked.wait(60)
-            assert threads.submit(slow.remove, Kind.FLUID, "notices", "lift").result(60)
-            assert threads.submit(slow.apply, [], {stairs.key: stairs.position + 2**62}).result(60).removed == [stairs.key]
+            assert stuck.asked.wait(180)
+            assert threads.submit(slow.remove, Kind.FLUID, "notices", "lift").result(180)
+            assert threads.submit(slow.apply, [], {stairs.key: stairs.position + 2**62}).result(180).removed == [stairs.key]
             assert index.lexical("lift stairs door", visible, 5) == []
         finally:
             stuck.may.set()
-        assert [outcome.refusal for outcome in putting.result(60)] == [None, None]
+        assert [outcome.refusal for outcome in putting.result(180)] == [None, None]
     assert sorted(hit.chunk.document_id for hit in index.lexical("lift stairs door", visible, 5)) == ["door", "lift"]
     assert index.without_vector(Kind.FLUID, 5) == []

@@ -85,7 +85,7 @@ async def test_uploads_become_versions_and_bad_ones_leave_nothing(settings: Sett
         stub = KnowledgeServiceStub(channel)
 
         async def upload(pieces: Any) -> pb.UploadDocumentResponse:
-            return await rpc.send(stub.UploadDocument, _stream(pieces), timeout=30)
+            return await rpc.send(stub.UploadDocument, _stream(pieces), timeout=180)
 
         async def code(pieces: Any) -> str:
             with pytest.raises(ServiceError) as caught:
@@ -114,9 +114,9 @@ async def test_uploads_become_versions_and_bad_ones_leave_nothing(settings: Sett
         }
         assert index.holdings()["rules"].documents == 2
 
-        due_now = await rpc.call(stub.ListDueReviews, pb.ListDueReviewsRequest(on="2030-01-02"), timeout=30)
+        due_now = await rpc.call(stub.ListDueReviews, pb.ListDueReviewsRequest(on="2030-01-02"), timeout=180)
         with pytest.raises(ServiceError, match="must be a date"):
-            await rpc.call(stub.ListDueReviews, pb.ListDueReviewsRequest(on="soon"), timeout=30)
+            await rpc.call(stub.ListDueReviews, pb.ListDueReviewsRequest(on="soon"), timeout=180)
     assert [(entry.collection, entry.document_id, entry.tenant, entry.days_over) for entry in due_now.due] == [
         ("notices", "", "", 1),
         ("rules", "", "", 1),
@@ -135,7 +135,7 @@ async def test_a_due_review_is_told_once_a_day(bus: NatsServer, admin: Client, t
     for today in (dt.date(2029, 12, 31), dt.date(2030, 1, 1), dt.date(2030, 1, 1), dt.date(2030, 1, 2)):
         watch = ReviewWatch(connection, collections, index, tmp_path / "state" / "reviews.json")
         told.append(await watch.announce(today))
-    events = [decode(REVIEW_DUE, (await subscription.next_msg(timeout=30)).data) for _ in range(4)]
+    events = [decode(REVIEW_DUE, (await subscription.next_msg(timeout=180)).data) for _ in range(4)]
     await connection.drain()
     assert told == [0, 2, 0, 2]
     assert {(event.collection, event.owner, event.review_date) for event in events} == {

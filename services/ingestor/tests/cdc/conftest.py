@@ -30,7 +30,9 @@ from knowledge.lance import LanceIndex
 from knowledge.schema import Chunk, Kind
 from testkit.nats import NatsServer
 
-SETTINGS = FeedSettings(group_seconds=0.1, idle_seconds=0.05, sweep_seconds=0.2, compare_seconds=30, verify_seconds=30, retry_seconds=0.05)
+SETTINGS = FeedSettings(
+    group_seconds=0.1, idle_seconds=0.05, sweep_seconds=0.2, compare_seconds=3600, verify_seconds=3600, retry_seconds=0.05
+)
 STOCK: dict[str, Any] = {
     "key": ["store_id", "sku"],
     "columns": {"price": "decimal(2)"},

@@ -36,7 +36,7 @@ def _snapshot(phase: str, lsn: int) -> bytes:
 
 async def _fill(rig: Rig, feed: Feed, count: int = 6, first: int = 1) -> None:
     await rig.send(SUBJECT, *(envelope("c", n, product(n)) for n in range(first, first + count)))
-    await feed.settled(90)
+    await feed.settled(300)
 
 
 def _labels(index: LanceIndex) -> dict[str, str]:
@@ -85,7 +85,7 @@ async def test_an_index_altered_by_hand_is_mended_without_embedding(rig: Rig, ta
             "products/999": [replace(chunks[keys[4]][0], document_key="products/999", chunk_id="products/999@#0", position=5_000_000)],
         })  # fmt: skip
         found = await feed.reconcile("shop")
-        await feed.settled(90)
+        await feed.settled(300)
         assert (found.missing, found.stale, found.surplus, found.repaired) == (2, 2, 1, 5)
         # The vectors of what was deleted are gone with it; nothing else is embedded.
         assert sorted(rig.encoder.texts) == sorted(str(before[key][0]["search_text"]) for key in keys[:2])
@@ -107,7 +107,7 @@ async def test_a_source_that_can_be_read_mends_the_ledger(rig: Rig, tables: Tabl
         rows[2] = product(2, "A lamp that changed unseen.")
         rows[8] = product(8)
         found = await feed.reconcile("shop")
-        await feed.settled(90)
+        await feed.settled(300)
         assert (found.missing, found.surplus, found.stale) == (1, 1, 1)
         assert texts(rig.index, "products") == {str(n): row["body"] for n, row in rows.items()}
         # What was mended holds since it was read, what was known since it was committed.
@@ -124,7 +124,7 @@ async def test_a_lost_ledger_is_made_again_while_the_index_is_served(rig: Rig, t
     await rig.send("cdc.shop.strata.snapshot", _snapshot("end", 1))
     async with rig.feed(declared_tables) as feed:
         await rig.send(SUBJECT, *(envelope("u", 10 + n, product(n, f"A changed lamp {n}.")) for n in range(1, 11)))
-        await feed.settled(90)
+        await feed.settled(300)
     for name in ("ledger.db", "ledger.db-wal", "ledger.db-shm"):
         (rig.folder / name).unlink(missing_ok=True)
     rig.encoder.texts.clear()
@@ -136,7 +136,7 @@ async def test_a_lost_ledger_is_made_again_while_the_index_is_served(rig: Rig, t
             if seen[-1] == 35 and feed.status()[0].drift.surplus:
                 break
             await asyncio.sleep(0.01)
-        await feed.settled(90)
+        await feed.settled(300)
         assert (await feed.reconcile()).repaired == 0
     expected = {str(n): f"A changed lamp {n}." if n < 11 else product(n)["body"] for n in range(6, 41)}
     assert texts(rig.index, "products") == expected
@@ -153,13 +153,13 @@ async def test_a_stream_that_lost_events_asks_for_a_snapshot(rig: Rig, tables: T
     await rig.send(SUBJECT, envelope("d", 10, product(1)), envelope("c", 11, product(7)))
     await rig.admin.jetstream().purge_stream("CDC", seq=5)
     async with rig.feed(declared_tables) as feed:
-        await feed.settled(90)
+        await feed.settled(300)
         assert rig.asked == [("shop", "the stream lost its messages 4 to 4")]
         assert feed.status()[0].state == "lost"
         await rig.send("cdc.shop.strata.snapshot", _snapshot("begin", 20))
         await rig.send(SUBJECT, *(envelope("r", 20, product(n)) for n in (2, 3, 7)))
         await rig.send("cdc.shop.strata.snapshot", _snapshot("end", 20))
-        await feed.settled(90)
+        await feed.settled(300)
         assert set(texts(rig.index, "products")) == {"2", "3", "7"}
         assert feed.status()[0].problem == ""
 
@@ -171,7 +171,7 @@ async def test_a_changed_mapping_makes_its_documents_anew(rig: Rig, tables: Tabl
     rig.encoder.texts.clear()
     changed = {**PRODUCTS["document"], "labels": "staff", "id": "lamp-{{ id }}"}
     async with rig.feed(_shop(tables, document=changed)) as feed:
-        await feed.settled(90)
+        await feed.settled(300)
         assert _labels(rig.index) == {f"products/lamp-{n}": "staff" for n in (1, 2, 3)}
         assert rig.encoder.texts == []
         assert (await feed.reconcile()).repaired == 0
@@ -183,10 +183,10 @@ async def test_a_table_that_is_mapped_later_is_read_from_the_stream(rig: Rig, ta
         await rig.send("cdc.shop.public.chairs", envelope("c", 1, product(1)))
         await _fill(rig, feed, 2, first=2)
         await rig.send(SUBJECT, envelope("d", 9, product(2)))
-        await feed.settled(90)
+        await feed.settled(300)
     both = tables({"shop": {"public.products": PRODUCTS, "public.chairs": {**PRODUCTS, "collection": "chairs"}}})
     async with rig.feed(both) as feed:
-        await feed.settled(90)
+        await feed.settled(300)
         assert (set(texts(rig.index, "chairs")), set(texts(rig.index, "products"))) == ({"1"}, {"3"})
 
 
@@ -241,7 +241,7 @@ async def test_kills_lose_nothing_and_double_nothing(rig: Rig, tmp_path: Path) -
         await killing
     index = LanceIndex.create(tmp_path / "knowledge", rig.index.encoder)
     async with rig.feed(tables) as feed:
-        await feed.settled(90)
+        await feed.settled(300)
         assert (await feed.reconcile()).repaired == 0
     assert texts(index, "products") == {str(n): row["body"] for n, row in rows.items()}
     assert _labels(index) == {f"products/{n}": row["audience"] for n, row in rows.items()}

@@ -84,7 +84,7 @@ class Stream:
         found = []
         subscription = await js.subscribe("cdc.>", stream=CDC_STREAM, ordered_consumer=True)
         for _ in range(state.messages):
-            message = await subscription.next_msg(timeout=30)
+            message = await subscription.next_msg(timeout=180)
             found.append((message.subject, (message.headers or {}).get("Nats-Msg-Id", ""), json.loads(message.data)))
         await subscription.unsubscribe()
         return found
