@@ -4,6 +4,7 @@ import io
 import zipfile
 
 import docx
+from docx.oxml import parse_xml
 
 
 def pdf(lines: list[tuple[float, str]], *, pages: int = 1, title: str = "", encrypt: bool = False) -> bytes:
@@ -87,3 +88,27 @@ PAGE = b"""<!DOCTYPE html>
 
     refund()</code></pre><div onclick="x()">Last <a href="javascript:y()">words</a>.</div>
 </main><footer>Imprint</footer></body></html>"""
+
+
+def reviewed() -> bytes:
+    """Return a Word document as offices make them: a box of text, tracked changes, hidden text, a table within content controls."""
+    document, names = docx.Document(), "http://schemas.openxmlformats.org"
+    spaces = f'xmlns:w="{names}/wordprocessingml/2006/main" xmlns:mc="{names}/markup-compatibility/2006"'
+
+    def said(text: str) -> str:
+        return f"<w:r><w:t>{text}</w:t></w:r>"
+
+    box = f"<w:txbxContent><w:p>{said('In a box.')}</w:p></w:txbxContent>"
+    cell = f"<w:tc><w:p>{said('five')}</w:p></w:tc>"
+    for inner in (
+        f"<w:p>{said('Before.')}<mc:AlternateContent><mc:Choice>{box}</mc:Choice><mc:Fallback>{box}</mc:Fallback></mc:AlternateContent></w:p>",
+        f"<w:p><w:moveFrom>{said('Moved.')}</w:moveFrom><w:del><w:r><w:delText>Gone.</w:delText></w:r></w:del><w:ins>{said('New.')}</w:ins></w:p>",
+        f"<w:p><w:moveTo>{said('Moved.')}</w:moveTo><w:r><w:rPr><w:vanish/></w:rPr><w:t>Hidden.</w:t></w:r></w:p>",
+        f"<w:tbl><w:tr><w:tc><w:p>{said('Days')}</w:p></w:tc></w:tr><w:sdt><w:sdtContent><w:tr>{cell}</w:tr></w:sdtContent></w:sdt></w:tbl>",
+        f"<w:customXml><w:p>{said('Wrapped.')}</w:p></w:customXml>",
+    ):
+        body = parse_xml(f"<w:body {spaces}>{inner}</w:body>")
+        document.element.body.insert(len(document.element.body) - 1, body[0])
+    out = io.BytesIO()
+    document.save(out)
+    return out.getvalue()

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 
 import pytest
-from files import PAGE, bomb, pdf, word
+from files import PAGE, bomb, pdf, reviewed, word
 
 from ingestor.parsing.isolated import DocumentError, DocumentParser
 from ingestor.parsing.parsed import Format, Limits
@@ -82,6 +82,12 @@ def test_a_word_document_keeps_its_structure(parser: DocumentParser) -> None:
         "# Refund rules\n\nRefunds take five days.\n\n- Keep the receipt\n- Bring a card\n\n| Kind | Days |\n| --- | --- |\n"
         "| Card \\| cash | 5 |\n\n## Appendix\n\n```\nif late:\n    refund()\n```"
     )
+
+
+def test_a_word_document_is_what_a_reader_sees(parser: DocumentParser) -> None:
+    """What moved is where it moved to, a box is there once, what wraps a row or a paragraph hides nothing, and hidden text is not there."""
+    text = parser.parse(reviewed(), "reviewed.docx").text
+    assert text == "Before.In a box.\n\nNew.\n\nMoved.\n\n| Days |\n| --- |\n| five |\n\nWrapped."
 
 
 def test_text_in_another_encoding_is_found_out(parser: DocumentParser) -> None:

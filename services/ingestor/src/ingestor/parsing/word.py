@@ -17,6 +17,10 @@ from ingestor.parsing.tables import table
 
 _MOST_PARTS = 5000
 _BREAKS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
+_WRAPPERS = frozenset({qn("w:sdt"), qn("w:sdtContent"), qn("w:customXml"), qn("w:ins"), qn("w:moveTo")})
+_UNSEEN = frozenset({
+    qn("w:pPr"), qn("w:rPr"), qn("w:del"), qn("w:moveFrom"), "{http://schemas.openxmlformats.org/markup-compatibility/2006}Fallback",
+})  # fmt: skip
 _HEADING = re.compile(r"heading (\d)")
 
 
@@ -56,7 +60,7 @@ def _blocks(body: Any, styles: dict[str, str]) -> Iterator[str]:
     """Yield the blocks in order; items of a list, and lines of code, that follow each other are one."""
     pending: list[str] = []
     kind = ""
-    for element in _content(body):
+    for element in _within(body, qn("w:p"), qn("w:tbl")):
         style = _style(element, styles)
         now, text = _kind(element, style), _block(element, style)
         if pending and now != kind:
@@ -73,14 +77,13 @@ def _blocks(body: Any, styles: dict[str, str]) -> Iterator[str]:
         yield _joined(pending, kind)
 
 
-def _content(body: Any) -> Iterator[Any]:
-    """Yield the paragraphs and tables of a body, also those inside of content controls."""
-    for element in body:
-        if element.tag in {qn("w:p"), qn("w:tbl")}:
-            yield element
-        elif element.tag == qn("w:sdt"):
-            for inner in element.iterfind(qn("w:sdtContent")):
-                yield from _content(inner)
+def _within(element: Any, *wanted: str) -> Iterator[Any]:
+    """Yield the children of these kinds, also those inside of content controls and what else wraps them."""
+    for child in element:
+        if child.tag in wanted:
+            yield child
+        elif child.tag in _WRAPPERS:
+            yield from _within(child, *wanted)
 
 
 def _joined(lines: list[str], kind: str) -> str:
@@ -104,8 +107,7 @@ def _kind(element: Any, style: str) -> str:
 
 def _block(element: Any, style: str) -> str:
     if element.tag == qn("w:tbl"):
-        rows = element.iterfind(qn("w:tr"))
-        return table([" ".join(_text(part) for part in cell.iter(qn("w:p"))) for cell in row.iterfind(qn("w:tc"))] for row in rows)
+        return table([_text(cell) for cell in _within(row, qn("w:tc"))] for row in _within(element, qn("w:tr")))
     text = _text(element)
     if _kind(element, style) == "code":
         return text
@@ -120,9 +122,27 @@ def _block(element: Any, style: str) -> str:
     return text
 
 
-def _text(paragraph: Any) -> str:
-    runs = paragraph.iter(qn("w:t"), *_BREAKS)
-    return "".join((run.text or "") if run.tag == qn("w:t") else _BREAKS[run.tag] for run in runs)
+def _text(element: Any) -> str:
+    return "".join(_visible(element))
+
+
+def _visible(element: Any) -> Iterator[str]:
+    """Yield what a reader sees of an element: not what was deleted or moved away, nor a second form of what is there."""
+    for child in element:
+        if child.tag == qn("w:t"):
+            yield child.text or ""
+        elif child.tag in _BREAKS:
+            yield _BREAKS[child.tag]
+        elif child.tag == qn("w:p"):
+            yield from _visible(child)
+            yield "\n"
+        elif child.tag not in _UNSEEN and not _is_hidden(child):
+            yield from _visible(child)
+
+
+def _is_hidden(run: Any) -> bool:
+    found = run.find(f"{qn('w:rPr')}/{qn('w:vanish')}") if run.tag == qn("w:r") else None
+    return found is not None and found.get(qn("w:val"), "1") not in {"0", "false", "off"}
 
 
 def _metadata(properties: Any) -> dict[str, str]:
