@@ -99,6 +99,7 @@ async def test_a_document_is_put_superseded_and_withdrawn(desk: Any) -> None:
         body = {"id": "refunds", "title": "Refunds", "text": "Refunds take one day.", "version": "b", "effective_from": "2025-01-01"}
         second = await http.post(_RULES, json=body)
         conflict = await http.post(_RULES, json={**body, "text": "Another text."})
+        named = await http.post(_RULES, json={**body, "id": "gifts", "version": "", "effective_from": "2026-01-01"})
         listed = await http.get(_HOME)
         no_reason = await http.delete(f"{_RULES}/refunds", params={"version": "b"})
         gone = await http.delete(f"{_RULES}/refunds", params={"version": "b", "reason": "published by mistake"})
@@ -110,6 +111,7 @@ async def test_a_document_is_put_superseded_and_withdrawn(desk: Any) -> None:
     }  # fmt: skip
     assert (again.status_code, again.json()["changed"]) == (200, False)
     assert (second.status_code, second.json()["supersedes"]) == (201, "2024-01-01")
+    assert (named.status_code, named.json()["version"]) == (201, "2026-01-01")
     assert _code(conflict) == (409, "version_conflict")
     assert "another text" in conflict.json()["error"]["message"]
     assert listed.json()["data"][0] == {
@@ -128,13 +130,14 @@ async def test_a_document_is_put_superseded_and_withdrawn(desk: Any) -> None:
         ("put", "succeeded", ""),
         ("put", "succeeded", ""),
         ("put", "rejected", "version_conflict"),
+        ("put", "succeeded", ""),
         ("withdraw", "rejected", "invalid_request"),
         ("withdraw", "succeeded", ""),
         ("withdraw", "rejected", "not_found"),
     ]
     assert {(record.tenant, record.details["role"]) for record in records} == {("acme", "knowledge_editor")}
     assert records[0].details["content_sha256"] == records[1].details["content_sha256"]
-    assert records[5].details["reason"] == "published by mistake"
+    assert records[6].details["reason"] == "published by mistake"
 
 
 async def test_who_may_write_what(desk: Any) -> None:
@@ -212,6 +215,12 @@ _BAD: list[tuple[dict[str, Any], int, str]] = [
     ({"data": _DATE}, 400, "invalid_request"),
     ({"json": {"id": "a", "title": "a"}}, 400, "invalid_request"),
     ({"json": ["a"]}, 400, "invalid_request"),
+    ({"json": {"id": "../a", "title": "a", "text": "x"}}, 400, "invalid_request"),
+    (
+        {"content": b'{"id": "a", "title": "a", "text": "x\\ud800"}', "headers": {"content-type": "application/json"}},
+        400,
+        "invalid_request",
+    ),
     ({"json": {"id": "a", "title": "a", "text": "x", "expires_at": "9999-12-31T23:59:59-05:00"}}, 400, "invalid_request"),
     ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "invalid_json"),
     ({"content": b"--b\r\n", "headers": {"content-type": "multipart/form-data; boundary=b"}}, 400, "invalid_request"),

@@ -35,7 +35,8 @@ class DocumentBody(BaseModel):
 
     id: Name = ""
     title: Annotated[str, Field(max_length=2000)] = ""
-    text: str = ""
+    # A bound also has pydantic refuse half a character, which JSON can write and no other encoding has.
+    text: Annotated[str, Field(max_length=2**31)] = ""
     version: Name = ""
     effective_from: Moment | None = None
     expires_at: Moment | None = None

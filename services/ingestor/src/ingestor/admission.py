@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Container, Iterable
+from pathlib import PurePosixPath
 
 from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from contracts.subjects import InvalidTokenError, token
@@ -21,6 +22,12 @@ def check_by_hand(collection: str, fed: Container[str]) -> None:
         raise FailedPreconditionError(
             f"a table feeds collection {collection!r}, and its next change would undo this; change the row", code="fed_collection"
         )
+
+
+def check_sent(document: Document) -> None:
+    """Raise InvalidArgumentError for a document that somebody sends under a name that leads out of its collection."""
+    if ".." in PurePosixPath(document.document_id).parts:
+        raise InvalidArgumentError(f"field 'id' must be a name, got {document.document_id[:80]!r}")
 
 
 def check(document: Document, longest_text_bytes: int) -> None:

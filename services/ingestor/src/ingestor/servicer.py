@@ -43,6 +43,7 @@ class KnowledgeServicer(KnowledgeServiceServicer):
     async def PutDocument(self, request: pb.PutDocumentRequest, context: Context) -> pb.PutDocumentResponse:  # noqa: ARG002, N802 - the name in the contract
         """Store one version; it is searchable when this returns."""
         document = wire.to_document(self._to_change(request.collection), request.document)
+        admission.check_sent(document)
         (outcome,) = await asyncio.to_thread(self._library.put, [document])
         if outcome.refusal is not None:
             raise outcome.refusal

@@ -152,8 +152,7 @@ def to_document(collection: Collection, given: pb.Document, name: str, parsed: P
     document = page(collection, name, parsed, {**row, "tenant": given.tenant})
     if isinstance(document, ServiceError):
         raise document
-    if ".." in PurePosixPath(document.document_id).parts:
-        raise InvalidArgumentError(f"field 'id' must be a name, got {document.document_id[:80]!r}")
+    admission.check_sent(document)
     return document
 
 

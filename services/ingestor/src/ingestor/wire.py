@@ -4,6 +4,7 @@ import datetime as dt
 
 from chassis.errors import InvalidArgumentError
 from chassis.rpc import to_time
+from ingestor import versions
 from ingestor.catalogue import Collection
 from ingestor.library import Outcome
 from ingestor.reviews import Due
@@ -34,7 +35,12 @@ def to_document(collection: Collection, message: pb.Document) -> Document:
 
 def to_put_response(outcome: Outcome) -> pb.PutDocumentResponse:
     """Return what a put answers."""
-    return pb.PutDocumentResponse(changed=outcome.change is not None, chunks=outcome.chunks, supersedes=outcome.supersedes)
+    return pb.PutDocumentResponse(
+        changed=outcome.change is not None,
+        chunks=outcome.chunks,
+        supersedes=outcome.supersedes,
+        version=versions.normalised(outcome.document).version,
+    )
 
 
 def to_status(collection: Collection, holding: Holding) -> pb.CollectionStatus:

@@ -102,7 +102,7 @@ class Knowledge:
         stored: pb.PutDocumentResponse = await rpc.call(self._ingestor.PutDocument, request, timeout=settings.upload_seconds)
         return {
             "id": body.id,
-            "version": body.version,
+            "version": stored.version,
             "changed": stored.changed,
             "chunks": stored.chunks,
             "supersedes": stored.supersedes,

@@ -146,22 +146,26 @@ class PutDocumentResponse(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     CHUNKS_FIELD_NUMBER: _builtins.int
     SUPERSEDES_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
     """Whether anything changed; the same content again changes nothing."""
     chunks: _builtins.int
     """Number of chunks it was cut into."""
     supersedes: _builtins.str
     """Version that it superseded; empty for the first."""
+    version: _builtins.str
+    """Version that it is stored as; an anchored document's own, or its date."""
     def __init__(
         self,
         *,
         changed: _builtins.bool = ...,
         chunks: _builtins.int = ...,
         supersedes: _builtins.str = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "chunks", b"chunks", "supersedes", b"supersedes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "chunks", b"chunks", "supersedes", b"supersedes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
