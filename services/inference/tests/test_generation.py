@@ -1,6 +1,7 @@
 """Timeouts, failover, overload and accounting, against servers that misbehave on purpose."""
 
 import asyncio
+import itertools
 import json
 from typing import Any
 
@@ -188,22 +189,16 @@ async def test_the_callers_deadline_stops_the_engine(serve: Serve) -> None:
 async def test_places_are_bounded_and_so_is_the_queue(serve: Serve) -> None:
     """Beyond the places callers wait, beyond the queue they are told at once."""
     go_on = asyncio.Event()
-
-    async def held(seen: Upstream, writer: asyncio.StreamWriter, body: dict[str, Any]) -> None:
-        await go_on.wait()
-        await says("x")(seen, writer, body)
-
-    async with upstream(held) as server, serve(_one(server, max_concurrency=2, max_queue=1)) as stub:
+    async with upstream(says("x", after=go_on)) as server, serve(_one(server, max_concurrency=2, max_queue=1)) as stub:
         asked = [asyncio.create_task(generate(stub, ask())) for _ in range(6)]
-        async with asyncio.timeout(180):
-            while sum(task.done() for task in asked) < 3:  # noqa: ASYNC110 - three tasks are waited for, whichever they are
-                await asyncio.sleep(0.02)
+        for first in itertools.islice(asyncio.as_completed(asked, timeout=180), 3):
+            with pytest.raises(ServiceError):
+                await first
         go_on.set()
         results = await asyncio.gather(*asked, return_exceptions=True)
 
     refused = [result for result in results if isinstance(result, ServiceError)]
-    assert server.most_running == 2
-    assert len(server.bodies) == 3
+    assert (server.most_running, len(server.bodies)) == (2, 3)
     assert [(type(error), error.code) for error in refused] == [(ResourceExhaustedError, "engine_overloaded")] * 3
 
 
@@ -389,20 +384,17 @@ async def test_models_are_listed_with_what_is_ready_now(serve: Serve) -> None:
     async with upstream(says("x")) as server, serve({**_one(server, kind="vllm"), "adapters": adapters}) as stub:
         server.models = ["base", "have@v1"]
 
-        async def ready() -> dict[str, bool]:
-            return {entry.name: entry.ready for entry in (await stub.ListModels(ListModelsRequest(), timeout=180)).models}
-
-        async def until(expected: dict[str, bool]) -> None:
-            for _ in range(9000):
-                if expected.items() <= (await ready()).items():
-                    return
-                await asyncio.sleep(0.02)
-            raise TimeoutError(await ready())
+        async def until(expected: dict[str, bool]) -> Any:
+            async with asyncio.timeout(180):
+                while True:
+                    listed = await stub.ListModels(ListModelsRequest())
+                    if expected.items() <= {entry.name: entry.ready for entry in listed.models}.items():
+                        return listed
+                    await asyncio.sleep(0.02)
 
         await until({"small": True, "have@v1": True, "lack@v1": False})
         server.healthy = False
-        await until({"small": False, "have@v1": False})
-        listed = await stub.ListModels(ListModelsRequest(), timeout=180)
+        listed = await until({"small": False, "have@v1": False})
 
     assert [list(entry.tenants) for entry in listed.models if entry.name == "have@v1"] == [["acme"]]
     assert {"patient-answer@v1", "chat@v1"} <= {entry.name for entry in listed.prompts}

@@ -43,10 +43,12 @@ def event(text: str = "", *, finish: str | None = None, usage: bool = False) -> 
     return b"data: " + json.dumps(chunk).encode() + b"\n\n"
 
 
-def says(*texts: str, pause: float = 0.0) -> Script:
-    """Return a script that streams these pieces and ends well."""
+def says(*texts: str, pause: float = 0.0, after: asyncio.Event | None = None) -> Script:
+    """Return a script that streams these pieces, after something has happened where that is said, and ends well."""
 
     async def script(_: Upstream, writer: asyncio.StreamWriter, __: dict[str, Any]) -> None:
+        if after is not None:
+            await after.wait()
         writer.write(head())
         for text in texts:
             writer.write(event(text))
