@@ -387,7 +387,7 @@ async def test_models_are_listed_with_what_is_ready_now(serve: Serve) -> None:
         async def until(expected: dict[str, bool]) -> Any:
             async with asyncio.timeout(180):
                 while True:
-                    listed = await stub.ListModels(ListModelsRequest())
+                    listed = await stub.ListModels(ListModelsRequest(), timeout=180)
                     if expected.items() <= {entry.name: entry.ready for entry in listed.models}.items():
                         return listed
                     await asyncio.sleep(0.02)
