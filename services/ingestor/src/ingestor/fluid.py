@@ -20,9 +20,13 @@ def past(chunks: Iterable[Chunk]) -> list[Chunk]:
     return [chunk for chunk in chunks if chunk.closed_position is not None]
 
 
-def place(chunks: Iterable[Chunk]) -> int:
-    """Return the place of the last change that is stored; -1 where nothing is."""
-    return max((chunk.position for chunk in chunks if chunk.closed_position is None), default=-1)
+def place(chunks: Iterable[Chunk], source: str | None = None) -> int:
+    """Return the place of the last change that is stored, of a `source` where one is given; -1 where nothing is.
+
+    Places of two sources say nothing about each other.
+    """
+    present = (chunk for chunk in chunks if chunk.closed_position is None)
+    return max((chunk.position for chunk in present if source is None or chunk.source == source), default=-1)
 
 
 def same_hashes(stored: Sequence[Chunk], fresh: Sequence[Chunk]) -> bool:

@@ -280,7 +280,7 @@ class Library:
         document, key = upsert.document, upsert.document.key
         admission.check(document, self._longest)
         now = fluid.present(stored)
-        if fluid.place(stored) > document.position and not restore:
+        if fluid.place(stored, document.source) > document.position and not restore:
             return []
         fresh = cut(document, self._index.encoder, upsert.at)
         result.held[key] = (len(fresh), _hash_of(fresh[0]))

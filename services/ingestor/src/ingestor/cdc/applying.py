@@ -328,6 +328,9 @@ class Applier:
             group.incomplete.add(row.source)
         except MappingError as error:
             self._refuse(key, error, group)
+            if error.code == "mapping_column_missing" and self._last != _ANY_KEY:
+                # The mapping asks for a column that the table did not have when the row came.
+                group.incomplete.add(row.source)
         before = self._rows.get(*key)
         try:
             same = table.access(before.content) == table.access(row.content)

@@ -20,6 +20,7 @@ from ingestor.cdc import drift
 from ingestor.cdc.applying import Applier
 from ingestor.cdc.comparing import Comparison
 from ingestor.cdc.declaration import FeedSettings
+from ingestor.cdc.declared import adopt, forget_undeclared
 from ingestor.cdc.drift import Drift, Mender
 from ingestor.cdc.embedding import EmbeddingLane
 from ingestor.cdc.freshness import CHANGES, DEAD, FRAGMENTS, POSITION
@@ -154,6 +155,7 @@ class Feed:
             except UnavailableError as error:
                 log.warning("stream_unavailable", error=str(error))
                 await asyncio.sleep(self._settings.retry_seconds)
+        await self._on_worker(partial(forget_undeclared, self._rows, self._tables))
         known = await self._on_worker(lambda: self._rows.stream(CDC_STREAM))
         before = max(info.first - 1, 0)
         if known is None:
@@ -161,7 +163,8 @@ class Feed:
             filled = [table for table in self._tables if table.collection.name in holdings]
             # The index is served as it is while the ledger is made again from the stream.
             self._state = StreamState(info.created, before, info.last if filled else 0)
-            await self._on_worker(lambda: self._adopt([table for table in self._tables if table not in filled]))
+            empty = [table for table in self._tables if table not in filled]
+            await self._on_worker(partial(adopt, self._rows, CDC_STREAM, self._state, empty))
             if filled and (before or not info.last):
                 await self._lost("the ledger is new and the stream does not hold everything that the index does")
         elif known.created != info.created or known.sequence > info.last:
@@ -174,13 +177,6 @@ class Feed:
             self._state = replace(known, sequence=before) if new else known
             self._applied_before = known.sequence
         self._progress = await self._on_worker(lambda: {name: self._rows.progress(name) for name in self._noted})
-
-    def _adopt(self, empty: Sequence[Table]) -> None:
-        """Note how far the stream was read, and of which collections the index holds nothing that is not in the ledger."""
-        with self._rows.transaction():
-            self._rows.set_stream(CDC_STREAM, self._state)
-            for table in empty:
-                self._rows.set_table_state(table.source.name, table.name, complete=1)
 
     async def _remap(self) -> None:
         """Make documents anew where their mapping has changed."""

@@ -237,6 +237,17 @@ class Rows:
         self._store.execute("INSERT OR IGNORE INTO cdc_tables (source, tbl) VALUES (?, ?)", (source, table))
         self._store.execute("UPDATE cdc_tables SET mapping = ? WHERE source = ? AND tbl = ?", (fingerprint, source, table))
 
+    def known_tables(self) -> list[tuple[str, str]]:
+        """Return source and name of every table that was ever mapped."""
+        return self._store.execute("SELECT source, tbl FROM cdc_tables ORDER BY source, tbl").fetchall()
+
+    def forget_rows(self, source: str, table: str, collection: str) -> None:
+        """Drop the rows of a table that are behind documents of a collection; deletions are remembered for good."""
+        where, values = "WHERE source = ? AND tbl = ? AND collection = ?", (source, table, collection)
+        gone = self._store.execute(f"SELECT document_key, changed_ms FROM cdc_rows {where} AND deleted = 1", values)  # noqa: S608 - our own
+        deletion_record.record(self._store, [(name, at_ms) for name, at_ms in gone.fetchall() if name])
+        self._store.execute(f"DELETE FROM cdc_rows {where}", values)  # noqa: S608 - our own columns
+
     def page(self, source: str, table: str, after: str, limit: int) -> list[Row]:
         """Return living rows of a table behind a key, in the order of keys."""
         return self._rows("WHERE source = ? AND tbl = ? AND key > ? AND deleted = 0 ORDER BY key LIMIT ?", source, table, after, limit)
