@@ -72,6 +72,31 @@ async def test_a_process_that_dies_is_started_again(small: Place) -> None:
     assert {path.stat().st_mode & 0o077 for path in (small.state_dir, *small.state_dir.rglob("*"))} == {0}
 
 
+async def test_a_stack_whose_engine_nobody_starts_says_so(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --no-engine and none elsewhere, all but inference is there; that is told in one line and written where `up` waits for it."""
+    port = 8080 + place.port_offset
+    no_engine = _SERVER.replace(
+        "http.server.SimpleHTTPRequestHandler", "type('H',(http.server.BaseHTTPRequestHandler,),{'do_GET':lambda s:s.send_error(503)})"
+    )
+    two = [
+        ProcessSpec("nats", nats_command(place), NATS_PORT + place.port_offset, ""),
+        ProcessSpec("inference", (sys.executable, "-c", no_engine, str(port)), port, "/readyz", ("nats",)),
+    ]
+    monkeypatch.setattr("cli.supervisor.specs", lambda *_, **__: two)
+    events: list[tuple[str, str]] = []
+    supervisor = Supervisor(place, engine=False, report=lambda name, event: events.append((name, event)))
+    running = asyncio.create_task(supervisor.run())
+
+    told = await _until(place, lambda s: s["without_engine"])
+    supervisor.stop()
+    await in_time(180, running)
+
+    assert not told["ready"]
+    assert [event for _, event in events if "no engine answers" in event] == [
+        "no engine answers, and --no-engine starts none; what needs no model works"
+    ]
+
+
 async def test_a_taken_port_is_named_with_who_needs_it(place: Place) -> None:
     """The message says which port and which process, before anything is started."""
     with socket.socket() as listener:

@@ -15,6 +15,7 @@ from chassis.messaging import to_json
 from cli import bundling, outside
 from cli.auditing import audit_app
 from cli.connection import settings
+from cli.leaving import require_writable
 from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import at
 from strata.audit.v1 import audit_service_pb2 as pb
@@ -71,6 +72,7 @@ def receipt(
     cose: Annotated[bool, typer.Option("--cose", help="Write COSE_Sign1 instead of JSON.")] = False,
 ) -> None:
     """Write the receipt of an answer, which `verify-receipt` checks offline."""
+    require_writable(out_file)
     found = _call(state, lambda stub: stub.GetReceipt, pb.GetReceiptRequest(caller=operator(), request_id=request))
     out_file.touch(mode=0o600)
     out_file.write_bytes(found.cose if cose else found.receipt_json + b"\n")
@@ -80,6 +82,7 @@ def receipt(
 @audit_app.command()
 def bundle(request: Request, out_file: Out, state: State = DEFAULT_STATE, *, as_json: AsJson = False) -> None:
     """Write all that an outsider needs to check what happened to a request; `verify-bundle` checks it offline."""
+    require_writable(out_file)
     manifest = _run(bundling.bundle(settings(at(state)), operator(), request, out_file))
     _tell(manifest, f"{out_file}: {len(manifest['files'])} files about {request}", as_json=as_json)
 

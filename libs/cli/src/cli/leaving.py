@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -28,6 +29,14 @@ class NotRunningError(UnavailableError):
     """No stack runs here."""
 
     default_code = "not_running"
+
+
+def require_writable(file: Path) -> None:
+    """Raise InputError where a file cannot be written, before anything is fetched for it that goes on record."""
+    if file.is_dir():
+        raise InputError(f"{file} is a folder")
+    if not file.parent.is_dir():
+        raise InputError(f"{file.parent} is no folder; make it first")
 
 
 def leave(code: str, message: str, exit_code: int) -> typer.Exit:

@@ -42,7 +42,7 @@ def up(
     place = at(state, offset)
     running = place.stack()
     if running and is_running(running["supervisor"]):
-        if detach and running["ready"]:
+        if detach and (running["ready"] or running.get("without_engine")):
             err.print(f"already running, supervisor pid {running['supervisor']}")
             return
         raise StartError(f"a stack already runs under {place.state_dir} (supervisor pid {running['supervisor']}); `strata down` stops it")
@@ -93,6 +93,9 @@ def _detach(place: Place, *, engine: bool, timeout: float) -> None:
         stack = place.stack()
         if stack and stack["supervisor"] == child.pid and stack["ready"]:
             err.print(f"ready: gateway {place.gateway_url}", highlight=False)
+            return
+        if stack and stack["supervisor"] == child.pid and stack["without_engine"]:
+            err.print(f"ready without a model: gateway {place.gateway_url}", highlight=False)
             return
         if child.poll() is not None:
             _copy(log, position)

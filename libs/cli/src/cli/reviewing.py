@@ -19,6 +19,7 @@ from chassis import rpc
 from chassis.messaging import to_json
 from chassis.provisioning import write_private
 from cli.connection import ask_gateway, settings
+from cli.leaving import require_writable
 from cli.options import DEFAULT_STATE, AsJson, State, print_json
 from cli.place import Place, at
 from strata.gateway.v1.gateway_events_pb2 import Caller
@@ -147,6 +148,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write reviewed answers as JSONL in TRL's columns: supervised, preferences, and where each comes from."""
+    require_writable(to)
     written = write(to, asyncio.run(_fetch(at(state), tenant, consent or ["training"])))
     if as_json:
         print_json(written)

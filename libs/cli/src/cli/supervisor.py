@@ -27,6 +27,9 @@ _RESTART_DELAYS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
 _STABLE_SECONDS = 30.0
 _LOG_BYTES = 64 * 1024 * 1024
 _PR_SET_PDEATHSIG = 1
+# Looks in a row that find nothing missing but an engine; the first question to one that runs elsewhere takes a moment.
+_LOOKS = 7
+_READY, _NOT_READY = 200, 503
 
 
 class StartError(FailedPreconditionError):
@@ -76,6 +79,7 @@ class Supervisor:
         self._children = {spec.name: _Child(spec) for spec in specs(place, engine=engine)}
         self._engine = engine
         self._report = report
+        self._looks_without_engine = 0
         self._stopping = asyncio.Event()
         self._logs: dict[str, BinaryIO] = {}
 
@@ -157,14 +161,24 @@ class Supervisor:
             if ready != child.ready:
                 self._report(child.spec.name, f"ready after {time.monotonic() - child.started_at:.1f} s" if ready else "not ready")
             child.ready = ready
+        self._looks_without_engine = self._looks_without_engine + 1 if await self._waits_for_engine() else 0
+        if self._looks_without_engine == _LOOKS:
+            self._report("inference", "no engine answers, and --no-engine starts none; what needs no model works")
         self._write()
+
+    async def _waits_for_engine(self) -> bool:
+        """Return whether all is ready but inference, which answers that it has no engine, where nobody here starts one."""
+        waiting = [child.spec for child in self._children.values() if not child.ready]
+        if self._engine or [spec.name for spec in waiting] != ["inference"]:
+            return False
+        return await _http_status(waiting[0].port, waiting[0].ready_path) == _NOT_READY
 
     async def _is_ready(self, child: _Child) -> bool:
         if child.pid is None:
             return False
         if not child.spec.ready_path:
             return child.ready or await self._bus_is_ready()
-        return await _http_ok(child.spec.port, child.spec.ready_path)
+        return await _http_status(child.spec.port, child.spec.ready_path) == _READY
 
     async def _bus_is_ready(self) -> bool:
         """Return whether the bus answers; its streams are declared then."""
@@ -183,6 +197,7 @@ class Supervisor:
             "supervisor": os.getpid(),
             "port_offset": self._place.port_offset,
             "ready": all(c.ready for c in self._children.values()),
+            "without_engine": self._looks_without_engine >= _LOOKS,
         }
         write_private(self._place.stack_file, json.dumps({**content, "processes": rows}, indent=1).encode())
 
@@ -219,8 +234,8 @@ def _end_group(leader: int) -> None:
         os.killpg(leader, signal.SIGKILL)
 
 
-async def _http_ok(port: int, path: str) -> bool:
-    """Return whether a GET answers 200 within a second."""
+async def _http_status(port: int, path: str) -> int:
+    """Return how a GET is answered within a second; 0 without an answer."""
     try:
         async with asyncio.timeout(1):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -228,5 +243,6 @@ async def _http_ok(port: int, path: str) -> bool:
             line = await reader.readline()
             writer.close()
     except (OSError, TimeoutError):
-        return False
-    return b" 200 " in line
+        return 0
+    status = line.split(b" ")[1:2]
+    return int(status[0]) if status and status[0].isdigit() else 0
