@@ -67,6 +67,20 @@ async def test_personal_data_is_replaced_and_comes_back_only_for_who_may_read_it
     assert shown.release.text == "Dear Angela Whitfield, we will call 212-555-0147. <PERSON_9> is not ours."
 
 
+async def test_what_a_reviewer_wrote_is_kept_without_the_person(stub: GuardrailServiceStub) -> None:
+    """What leaves has the name; what is kept to learn from has the request's pseudonym, and new ones for what the request did not hold."""
+    vault = (await check_input(stub, PERSONAL)).vault
+    name = (await check_output(stub, "<PERSON_1>", vault=vault, caller=NURSE)).release.text
+    text = f"{name}, please call 212-555-0199."
+
+    kept = await check_output(stub, text, vault=vault, origin=pb.ORIGIN_REVIEWED, keep=True)
+
+    assert kept.release.text.startswith(name)
+    assert kept.kept_text.startswith("<PERSON_1>, please call <PHONE_2>")
+    assert "212" not in kept.kept_text
+    assert not (await check_output(stub, text, vault=vault, origin=pb.ORIGIN_REVIEWED)).kept_text
+
+
 async def test_a_vault_opens_for_its_own_request_only(stub: GuardrailServiceStub) -> None:
     """Another request's vault, or an altered one, is refused."""
     vault = (await check_input(stub, PERSONAL)).vault

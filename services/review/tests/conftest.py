@@ -52,7 +52,8 @@ class _Guardrail(GuardrailServiceServicer):
             check = guard.CheckResult(name="safety", flagged=True, reason="not allowed")
             return guard.CheckOutputResponse(verdict=guard.Verdict(decision=guard.DECISION_BLOCK, code="unsafe", checks=[check]))
         claims = guard.ReleaseClaims(request_id=request.request_id, reviewed=True)
-        return guard.CheckOutputResponse(release=sign(self._key, self._key_id, claims, request.text))
+        kept = request.text.replace("Pat Roe", "<PERSON_1>") if request.keep else ""
+        return guard.CheckOutputResponse(release=sign(self._key, self._key_id, claims, request.text), kept_text=kept)
 
 
 class _Audit(AuditServiceServicer):

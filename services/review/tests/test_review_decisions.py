@@ -65,7 +65,7 @@ async def test_two_reviewers_do_not_see_each_other_and_a_third_settles_it(stack:
         nameless = Caller(tenant="acme", role="nurse", key_id="k", permissions=["review:decide"])
         with pytest.raises(PermissionDeniedError):
             await Desk(stub, nameless).claim("r1")
-        await ruth.settle("r1", "correct", text="Call the nurse.", comment="dose")
+        await ruth.settle("r1", "correct", text="Pat Roe, call the nurse.", comment="dose")
         blind = (await tom.get("r1")).item
         own = (await ruth.get("r1")).item
         open_still = await tom.settle("r1", "reject")
@@ -75,13 +75,14 @@ async def test_two_reviewers_do_not_see_each_other_and_a_third_settles_it(stack:
     assert (list(blind.judgements), [j.reviewer for j in own.judgements]) == ([], ["ruth"])
     assert (open_still.status, open_still.reviewers, [j.reviewer for j in open_still.judgements]) == ("open", 3, ["tom"])
     assert all("decision" not in record.details for record in early)
-    assert (done.decision, done.text, round(done.agreement, 2)) == ("correct", "Call the nurse.", 0.67)
+    assert (done.decision, done.text, round(done.agreement, 2)) == ("correct", "Pat Roe, call the nurse.", 0.67)
+    assert not any(judgement.kept_text for judgement in done.judgements)
     (decided,) = [r for r in await stack.published(AUDIT) if r.details["action"] == "decided"]
     spoken = [dict(judgement) for judgement in decided.details["judgements"]]
     digests = [hashlib.sha256(canonical_json({**j, "labels": list(j["labels"])})).hexdigest() for j in spoken]
     assert digests[:2] == [record.details["commitment_sha256"] for record in early]
     (example,) = await stack.published(FEEDBACK)
-    assert (example.chosen, example.rejected, example.reviewers) == ("Call the nurse.", "Take two <PERSON_1>.", 3)
+    assert (example.chosen, example.rejected, example.reviewers) == ("<PERSON_1>, call the nurse.", "Take two <PERSON_1>.", 3)
 
 
 async def test_people_who_cannot_agree_leave_it_to_the_most_careful(stack: Stack) -> None:

@@ -7,7 +7,7 @@ from chassis.rpc import Context
 from chassis.stops import Stops
 from guardrail import wire
 from guardrail.canaries import Canaries
-from guardrail.checks.base import Decision
+from guardrail.checks.base import Conversation, Decision, Piece
 from guardrail.clearance import Clearances
 from guardrail.escalation import Rules, Subject, announce
 from guardrail.moderation import Moderator, Order
@@ -83,7 +83,12 @@ class GuardrailServicer(GuardrailServiceServicer):
         # What a check would hand to a person, a person has decided; what must not pass at all does not pass for a person either.
         decided = request.origin == pb.ORIGIN_REVIEWED and judged.finding.decision is not Decision.BLOCK
         release = self._signer.sign(wire.to_claims(request, judged.finding.decision), judged) if judged.passes or decided else None
-        return wire.to_output_response(judged, release)
+        response = wire.to_output_response(judged, release)
+        if request.keep and release is not None:
+            # People write names that no model knew; what is learned from holds none.
+            screened = (await self._screener.screen(Conversation((Piece("user", request.text),)))).with_known(values)
+            response.kept_text = "".join(screened.texts)
+        return response
 
     async def EvaluateRules(self, request: pb.EvaluateRulesRequest, context: Context) -> pb.EvaluateRulesResponse:  # type: ignore[override]  # noqa: N802
         """Decide by the domain's hard rules; an escalation is on the bus before the answer leaves."""

@@ -5,7 +5,7 @@ import binascii
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -127,7 +127,7 @@ class Desk:
             return shown(item, caller)
         check(item, caller, said, datetime.now(UTC))
         if text := item.draft.text if said.decision == "approve" else said.text:
-            await self._may_leave(item, text)
+            said = replace(said, kept_text=await self._may_leave(item, text))
         wanted = item.reviewers
         item = await self._change(item, caller, lambda newest: judge(newest, caller, said, datetime.now(UTC), self._settings))
         if said.decision != "label" and item.status == "decided":
@@ -155,8 +155,8 @@ class Desk:
             log.warning("facts_kept_for_later", request_id=item.request_id, error=str(error))
         return shown(item, caller)
 
-    async def _may_leave(self, item: ReviewItem, text: str) -> None:
-        """Raise InvalidArgumentError for a text that guardrail will not sign."""
+    async def _may_leave(self, item: ReviewItem, text: str) -> str:
+        """Return a text as it may be kept where consent allows that; raise InvalidArgumentError for one that guardrail will not sign."""
         request = CheckOutputRequest(
             request_id=item.request_id,
             trace_id=item.trace_id,
@@ -166,11 +166,13 @@ class Desk:
             origin=Origin.ORIGIN_REVIEWED,
             vault=item.vault,
             status="completed",
+            keep=item.consent in facts.CONSENTED,
         )
         found: CheckOutputResponse = await rpc.call(self._peers.check_output, request, timeout=self._settings.rpc_timeout_seconds)
         if not found.HasField("release"):
             reasons = [f"{result.name}: {result.reason}" for result in found.verdict.checks if result.flagged]
             raise InvalidArgumentError("; ".join(reasons) or found.verdict.code, code="review_text_refused")
+        return found.kept_text
 
     async def _record(
         self, caller: Caller, access_id: str, action: str, details: Mapping[str, Any], item: ReviewItem | None = None, code: str = ""
@@ -203,6 +205,8 @@ def shown(item: ReviewItem, caller: Caller) -> ReviewItem:
         own = [judgement for judgement in view.judgements if judgement.reviewer == name_of(caller)]
         del view.judgements[:]
         view.judgements.extend(own)
+    for judgement in view.judgements:
+        judgement.ClearField("kept_text")
     return view
 
 

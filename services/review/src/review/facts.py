@@ -12,6 +12,8 @@ from strata.gateway.v1.gateway_events_pb2 import Caller
 from strata.review.v1.review_events_pb2 import ExampleCollected, Fact, Judgement, ReviewDecided, ReviewItem
 
 STEP = "review"
+# Classes of consent that allow an example.
+CONSENTED = frozenset({"internal", "training"})
 
 
 def step_record(
@@ -86,8 +88,14 @@ def add_event(item: ReviewItem, decision: str, now: datetime, labels: list[str])
 def add_example(item: ReviewItem) -> None:
     """Add the example to learn from, where consent allows one and there is something to learn."""
     draft = item.draft.text
-    if item.consent not in {"internal", "training"} or not item.messages or not (item.text or draft):
+    if item.consent not in CONSENTED or not item.messages or not (item.text or draft):
         return
+    chosen = item.text
+    if item.decision == "correct":
+        chosen = next((b.kept_text for b in votes(item) if (b.decision, b.text) == ("correct", item.text)), "")
+        if not chosen:
+            # Nobody could tell what of it is personal.
+            return
     example = ExampleCollected(
         request_id=item.request_id,
         trace_id=item.trace_id,
@@ -96,7 +104,7 @@ def add_example(item: ReviewItem) -> None:
         workflow=item.workflow,
         consent=item.consent,
         messages=item.messages,
-        chosen=item.text,
+        chosen=chosen,
         rejected="" if item.decision == "approve" else draft,
         decision=item.decision,
         labels=labels_of(item),

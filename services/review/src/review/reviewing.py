@@ -29,6 +29,8 @@ class Statement:
     labels: tuple[str, ...] = ()
     comment: str = ""
     nonce: str = field(default_factory=lambda: secrets.token_hex(16))
+    # The text without personal data.
+    kept_text: str = ""
 
 
 def claim(item: ReviewItem, caller: Caller, now: datetime, settings: Settings) -> None:
@@ -88,6 +90,7 @@ def judge(item: ReviewItem, caller: Caller, said: Statement, now: datetime, sett
         labels=said.labels,
         comment=said.comment,
         nonce=said.nonce,
+        kept_text=said.kept_text,
     )
     judgement.decided_at.FromDatetime(now)
     item.judgements.append(judgement)

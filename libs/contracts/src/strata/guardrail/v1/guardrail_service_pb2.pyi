@@ -785,6 +785,7 @@ class CheckOutputRequest(_message.Message):
     COMPLETION_FIELD_NUMBER: _builtins.int
     LANGUAGE_FIELD_NUMBER: _builtins.int
     LANGUAGE_DECISION_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Request it answers."""
     trace_id: _builtins.str
@@ -813,6 +814,8 @@ class CheckOutputRequest(_message.Message):
     """Language that the text must have, such as en; empty for any."""
     language_decision: Global___Decision.ValueType
     """What follows where the text has another language; unset only reports it."""
+    keep: _builtins.bool
+    """Also return the text as it may be kept, for whoever learns from it."""
     @_builtins.property
     def caller(self) -> _gateway_events_pb2.Caller:
         """Who will read it."""
@@ -845,10 +848,11 @@ class CheckOutputRequest(_message.Message):
         completion: _builtins.bytes = ...,
         language: _builtins.str = ...,
         language_decision: Global___Decision.ValueType = ...,
+        keep: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "completion", b"completion", "final", b"final", "language", b"language", "language_decision", b"language_decision", "origin", b"origin", "passages", b"passages", "released_text", b"released_text", "request_id", b"request_id", "require_grounding", b"require_grounding", "schema_json", b"schema_json", "sequence", b"sequence", "status", b"status", "text", b"text", "tool_calls", b"tool_calls", "trace_id", b"trace_id", "vault", b"vault"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "completion", b"completion", "final", b"final", "keep", b"keep", "language", b"language", "language_decision", b"language_decision", "origin", b"origin", "passages", b"passages", "released_text", b"released_text", "request_id", b"request_id", "require_grounding", b"require_grounding", "schema_json", b"schema_json", "sequence", b"sequence", "status", b"status", "text", b"text", "tool_calls", b"tool_calls", "trace_id", b"trace_id", "vault", b"vault"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1015,6 +1019,9 @@ class CheckOutputResponse(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     RELEASE_FIELD_NUMBER: _builtins.int
     SENTENCES_FIELD_NUMBER: _builtins.int
+    KEPT_TEXT_FIELD_NUMBER: _builtins.int
+    kept_text: _builtins.str
+    """Text with the request's pseudonyms, and new ones, in the place of personal data; empty unless asked for, or where nobody can tell."""
     @_builtins.property
     def verdict(self) -> Global___Verdict:
         """Outcome of the checks."""
@@ -1033,10 +1040,11 @@ class CheckOutputResponse(_message.Message):
         verdict: Global___Verdict | None = ...,
         release: Global___Release | None = ...,
         sentences: _abc.Iterable[Global___SentenceSupport] | None = ...,
+        kept_text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["release", b"release", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["release", b"release", "sentences", b"sentences", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_text", b"kept_text", "release", b"release", "sentences", b"sentences", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

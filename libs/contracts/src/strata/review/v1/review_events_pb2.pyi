@@ -68,6 +68,7 @@ class Judgement(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     DECIDED_AT_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
+    KEPT_TEXT_FIELD_NUMBER: _builtins.int
     reviewer: _builtins.str
     """Who says so."""
     role: _builtins.str
@@ -80,6 +81,8 @@ class Judgement(_message.Message):
     """Why, for the record."""
     nonce: _builtins.str
     """Random text that hides the judgement behind its digest until all reviewers have spoken."""
+    kept_text: _builtins.str
+    """The text with pseudonyms in the place of personal data, for an example; empty where consent allows none, or nobody could tell."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Labels of the reviewer, such as wrong_dose."""
@@ -99,10 +102,11 @@ class Judgement(_message.Message):
         comment: _builtins.str = ...,
         decided_at: _timestamp_pb2.Timestamp | None = ...,
         nonce: _builtins.str = ...,
+        kept_text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decided_at", b"decided_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decided_at", b"decided_at", "decision", b"decision", "labels", b"labels", "nonce", b"nonce", "reviewer", b"reviewer", "role", b"role", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comment", b"comment", "decided_at", b"decided_at", "decision", b"decision", "kept_text", b"kept_text", "labels", b"labels", "nonce", b"nonce", "reviewer", b"reviewer", "role", b"role", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
