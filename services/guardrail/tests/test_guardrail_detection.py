@@ -1,6 +1,7 @@
 """What is personal data and what is not, on the detector that serves."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,11 +34,56 @@ def detector() -> Detector:
         ("my insurance ID is ZY-678912", "ZY-678912", "HEALTH_PLAN"),
         ("call me at (555) 123-4567", "(555) 123-4567", "PHONE"),
         ("a patient, Lily A., came in", "Lily A.", "PERSON"),
+        ("it is 123 45 6789 as on the form", "123 45 6789", "SSN"),
+        ("Medicare ID 1EG4-TE5-MK72", "1EG4-TE5-MK72", "HEALTH_PLAN"),
+        ("jo.bloggs (at) mail (dot) example", "jo.bloggs (at) mail (dot) example", "EMAIL"),
+        ("for the sick note: AB123456C", "AB123456C", "SSN"),
+        ("send it to LS6 2AB", "LS6 2AB", "ADDRESS"),
+        ("ring me on 07700 900123", "07700 900123", "PHONE"),
+        ("mon numéro est le 06 12 34 56 78", "06 12 34 56 78", "PHONE"),
+        ("am besten 0171/2345678", "0171/2345678", "PHONE"),
+        ("mi DNI es 12345678Z", "12345678Z", "SSN"),
+        ("mon numéro 1 84 12 76 451 089 46", "1 84 12 76 451 089 46", "SSN"),
+        ("versichert unter A123456780", "A123456780", "HEALTH_PLAN"),
+        ("14 rue de la République, 69002 Lyon", "14 rue de la République, 69002 Lyon", "ADDRESS"),
+        ("Hauptstr. 5, 80331 München", "Hauptstr. 5, 80331 München", "ADDRESS"),
+        ("né le 5 mars 1972", "5 mars 1972", "BIRTH_DATE"),
+        ("ich heiße Jürgen Müller", "Jürgen Müller", "PERSON"),
     ],
 )
 def test_identifiers_are_found_with_their_type(detector: Detector, text: str, value: str, kind: str) -> None:
     """Each kind of identifier is found whole."""
     assert (value, kind) in {(text[m.start : m.end], m.type) for m in detector.detect(text)}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("write to jo\u200bhn@exa\u2060mple.com please", "jo\u200bhn@exa\u2060mple.com"),
+        ("SSN 460\u201189\u20119847", "460\u201189\u20119847"),
+        ("call\u00a0me at (555)\u00a0123\u00a04567", "(555)\u00a0123\u00a04567"),
+        ("\U0001f600\u200d\U0001f600 my MRN is \uff14\uff14\uff17\uff11-9921", "\uff14\uff14\uff17\uff11-9921"),
+    ],
+)
+def test_a_value_is_found_as_it_looks(detector: Detector, text: str, value: str) -> None:
+    """Invisible characters, odd blanks and hyphens hide nothing, and the place is that of the text as it came."""
+    assert [text[m.start : m.end] for m in detector.detect(text)] == [value]
+
+
+@pytest.mark.parametrize("text", ["My nan is 94 and fell", "he turned 91 last week", "my father, aged 93, lives alone", "I'm 101."])
+def test_ages_over_89_have_their_own_type(detector: Detector, text: str) -> None:
+    """However the age is said; below 90 and of things it is none."""
+    assert [m.type for m in detector.report(text) if m.type == "OLD_AGE"]
+    younger = re.sub(r"\d+", "59", text)
+    assert not [m.type for m in detector.report(younger) if m.type == "OLD_AGE"]
+    assert not [m.type for m in detector.report(re.sub(r"\d+", "95%", text)) if m.type == "OLD_AGE"]
+
+
+def test_an_address_ends_with_its_sentence(detector: Detector) -> None:
+    """What follows the address reaches the model."""
+    text = "She lives at 12 Acacia Avenue, Leeds. The wound looks infected."
+
+    assert [text[m.start : m.end] for m in detector.detect(text)] == ["12 Acacia Avenue, Leeds"]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +97,12 @@ def test_identifiers_are_found_with_their_type(detector: Detector, text: str, va
         "Can I take lisinopril 10 mg twice a day with ibuprofen 400 mg?",
         "Is the Boston store open on December 25?",
         "I have 2877 points, is that enough for a 20 dollar voucher?",
+        "Do you sell Dr Pepper on Sunday?",
+        "I need version 2.10.4.1 of the driver",
+        "Is the Galaxy S10 2GB dearer than the S8 4GB?",
+        "Is NDC 0002-7510-01 the inhaler of lot 0123 45678?",
+        "Product code AB123456C is out of stock",
+        "Guten Tag, bitte sagen Sie mir die Öffnungszeiten",
     ],
 )
 def test_harmless_texts_are_not_touched(detector: Detector, text: str) -> None:

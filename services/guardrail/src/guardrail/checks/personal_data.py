@@ -16,7 +16,7 @@ class PersonalDataCheck:
     """Demands redaction where a detector finds something; the detail holds the mentions of each piece."""
 
     name: ClassVar[str] = "personal_data"
-    version = "presidio-2.2/rules-2"
+    version = "presidio-2.2/rules-3"
     on_error: OnError = "block"
 
     def __init__(self, detector: Detector, budget_ms: float) -> None:

@@ -12,7 +12,7 @@ class PiiLeakCheck:
     """Demands redaction of what a model wrote on its own; the detail holds the mentions."""
 
     name: ClassVar[str] = "pii_leak"
-    version = "presidio-2.2/rules-2"
+    version = "presidio-2.2/rules-3"
     on_error: OnError = "block"
 
     def __init__(self, detector: Detector, types: Collection[str], budget_ms: float) -> None:

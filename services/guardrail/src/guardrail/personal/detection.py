@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from guardrail.personal.european import WORDS
+from guardrail.personal.plain import Plain, plainly
 from guardrail.personal.recognizers import MODEL_SCORE, analyzer
 
 Quasi = Literal["never", "linked", "always"]
@@ -52,8 +54,18 @@ _CASE = re.compile(
     r"|presenting|syndrome|disease|clinical|medications?|screening|vaccin\w+)\b",
     re.IGNORECASE,
 )
+# Goods that bear a title.
+_GOODS = re.compile(
+    r"(?:Dr\.?\s(?:Pepper|Martens?|Scholl|Oetker|Bronner|Teal)|Mr\.?\s(?:Clean|Coffee|Muscle|Kipling|Potato)|Mrs\.?\s(?:Dash|Butterworth))\b"
+)
 # Named by many and nobody's identifier.
 _NOBODY = frozenset({"God", "Allah", "Santa", "Mastercard", "Visa", "PayPal"})
+# Numbers of goods look like anything.
+_OF_GOODS = re.compile(
+    r"\b(?:version|firmware|build|release|v|product|part|item|model|lot|batch|sku|catalogue|ndc)\b[\s:.#]*(?:(?:code|number|no\.?)[\s:.#]*)?(?:is\s+)?$",
+    re.IGNORECASE,
+)
+_CONFUSED = frozenset({"IP", "SSN", "PHONE", "ADDRESS"})
 _PLACE_WORD = re.compile(r"\b(?:at|in|from|to|by|near|under|our|the)\s+$", re.IGNORECASE)
 
 
@@ -107,7 +119,12 @@ class Detector:
         return self.read(text).reported
 
     def read(self, text: str) -> "Reading":
-        """Return both; the text is analysed once."""
+        """Return both; the text is analysed once, as it looks."""
+        plain = plainly(text)
+        reading = self._read(plain.text)
+        return Reading(_placed(plain, reading.replaced), _placed(plain, reading.reported)) if plain.places else reading
+
+    def _read(self, text: str) -> "Reading":
         found = self._engine.analyze(text=text, language="en", score_threshold=self.policy.threshold)
         mentions = self._without_business(text, [m for r in found if (m := _mention(text, r)) is not None])
         replaced = self._replaced([m for m in mentions if m.type not in _BUSINESS], self.policy.quasi, text)
@@ -146,10 +163,18 @@ class Detector:
         ]
 
 
+def _placed(plain: Plain, mentions: Sequence[Mention]) -> list[Mention]:
+    return [Mention(*plain.original(m.start, m.end), m.type) for m in mentions]
+
+
 def _mention(text: str, result: Any) -> Mention | None:
     kind = _TYPES.get(result.entity_type, result.entity_type)
     start, end = _trimmed(text, result.start, result.end)
     if start >= end or kind not in _RANK:
+        return None
+    if kind in _CONFUSED and _OF_GOODS.search(text, max(0, start - 24), start):
+        return None
+    if kind == "PERSON" and _GOODS.match(text, start, end):
         return None
     # What a pattern found has its evidence beside it; what the model found needs some.
     if kind in _NAMED and result.score <= MODEL_SCORE and not _plausible_name(text, start, end):
@@ -170,7 +195,12 @@ def _plausible_name(text: str, start: int, end: int) -> bool:
     words = text[start:end].split()
     if "\n" in text[start:end].strip() or any(c.isdigit() for c in text[start:end]) or "@" in text[start:end]:
         return False
-    if words[0] in _NOBODY or _EPONYM.match(text, end) or any(_MEDICINE.fullmatch(w.strip(".,'’")) for w in words):
+    if (
+        words[0] in _NOBODY
+        or words[0].lower() in WORDS
+        or _EPONYM.match(text, end)
+        or any(_MEDICINE.fullmatch(w.strip(".,'’")) for w in words)
+    ):
         return False
     return any(w[:1].isupper() for w in words) and not (len(words) == 1 and words[0].isupper() and len(words[0]) <= 5)
 

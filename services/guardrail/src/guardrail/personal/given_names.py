@@ -21,6 +21,8 @@ _THING_AFTER = re.compile(
     r"|clinic|medical|health|university|college|school|library|museum|church|center|centre|institute|foundation|bank|inc\b|ltd\b|llc\b"
     r"|corp\b|company|group|store|brand|collection|edition|series|model|plan|award|prize|act\b|law\b|theorem|effect|bot\b|assistant)"
 )
+# Given to people too, and with a family name they are found.
+_DAYS = frozenset({"sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "easter"})
 _TITLE_WORDS, _TITLE_SHARE = 4, 0.6
 
 
@@ -44,6 +46,8 @@ def given_names(text: str, known: frozenset[str], barred: Sequence[tuple[int, in
         if _plain(match[0]) not in known or _PLACE_BEFORE.search(text, max(0, start - 20), start) or _THING_AFTER.match(text, end):
             continue
         family = _FAMILY.match(text, end)
+        if family is None and _plain(match[0]) in _DAYS:
+            continue
         if family is not None:
             if _THING_AFTER.match(text, family.end()):
                 continue

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from guardrail.personal import european
 from guardrail.personal.peoples import COUNTRIES, PEOPLES
 
 # No quantifier may run over the same characters from many places: whoever writes a text chooses how long it is.
@@ -21,6 +22,7 @@ DATE = (
 )
 _CODE = r"#?(?=[A-Z0-9-]{0,40}\d)[A-Z0-9]{1,40}(?:-[A-Z0-9]{1,40}){0,6}"
 _IS = r"(?:\s*+(?:number|no\.?|num\.?|nr\.?|id|code|policy|plan|#)(?![\w-])){0,4}\s*+(?:is|was|:|=|of)?\s*+:?\s*+"
+_MBI = "[AC-HJKMNP-RT-Y]"
 _STREET = (
     r"(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Drive|Dr|Lane|Ln|Court|Ct|Way|Place|Pl|Square|Sq|Terrace|Parkway|Pkwy"
     r"|Highway|Hwy|Circle|Crescent|Trail|Hill|Crossroad)"
@@ -29,6 +31,15 @@ _UNIT = r"(?:Apt\.?|Apartment|Suite|Ste\.?|Unit|Flat)\s*#?\d+[A-Za-z]?"
 _TAIL = rf"(?:,?\s+{_UNIT})?(?:,\s*{NAME}(?:\s{NAME}){{0,2}})?(?:,?\s+[A-Z]{{2}})?(?:,?\s+\d{{5}}(?:-\d{{4}})?)?"
 _EURO_STREET = r"(?:Rua|Rúa|Rue|Via|Avenida|Avenue|Calle|Camiño|ul\.|ulica|Boulevard)"
 _EURO_ENDING = r"(?:straat|laan|gade|vej|katu|tie|gatan|vägen|weg|strasse|straße|plein|gata|vei|veien|dreef|tér|u\.)"
+# Where the sentence goes on with something else, or another begins; what ends in a stop may be shortened.
+_ADDRESS_ENDS = (
+    r"\s+(?:after|in\s+case|because|when|while|since|but|is|was|has|takes?|and\s+(?:I|[a-z]+))\b|,\s+(?:s?he|I|they|we|it|but|so|who|which|please|and)\b"
+    r"|(?<!\b(?:St|Rd|Dr|Ln|Ct|Pl|Sq|Mt|ul|No))(?<!\b(?:Ave|Apt|Ste|Str|Hwy|str))(?<!\bBlvd)(?<!\b[A-Z])\.\s+[A-Z]|\.$"
+)
+_RELATIVE = (
+    r"(?:(?:grand|step)?(?:mother|father|ma|pa|mum|mom|dad)|gran(?:ny)?|nan(?:a|ny)?|aunt(?:ie)?|uncle"
+    r"|wife|husband|sister|brother|neighbou?r|woman|man)"
+)
 _FACILITY = (
     r"(?:Clinic|Hospital|Medical\s+C(?:en)?te?r|Med(?:ical)?(?:\s+Ct(?:e)?r)?|Health(?:\s+(?:Care|Center|System))?|Infirmary|General|Sinai"
     r"|Presbyterian|Memorial|Hospice|Care\s+Center|Healthcare|Cancer\s+Center|Institute|University\s+Hospital)"
@@ -90,6 +101,7 @@ def _rule(entity: str, pattern: str, *, score: float = 0.9, exact: bool = False,
 
 _CONTACTS = (
     _rule("EMAIL", r"(?<![\w.+%'-])[\w.+%'-]+@[\w-]+(?:\.[\w-]+)+", score=1.0),
+    _rule("EMAIL", r"[\w.+-]{1,64}\s?[(\[]\s?at\s?[)\]]\s?[\w-]{1,63}(?:(?:\s?[(\[]\s?dot\s?[)\]]\s?|\.)[\w-]{1,63}){1,5}"),
     _rule("CARD", r"(?<![\d.-])\d(?:[ -]?\d){11,18}(?![\d-])", score=0.95, valid=luhn_valid),
     _rule("CARD", r"\bcard(?:\s+(?:number|no\.?))?(?:\s+is|:)?\s+(?P<v>\d(?:[ -]?\d){11,18})(?!\d)", score=0.95),
     _rule("CARD", r"\bcard\b[^.?!\n]{0,40}?\b(?P<v>\d{4}(?:[ -]?\d{4}){2,3}(?:[ -]?\d{1,3})?)(?!\d)", score=0.9),
@@ -113,6 +125,7 @@ _CONTACTS = (
 
 _IDENTIFIERS = (
     _rule("SSN", r"(?<![\d-])\d{3}-\d{2}-\d{4}(?![\d-])", score=0.85, valid=ssn_valid),
+    _rule("SSN", r"(?<![\d-])(?<!\d )\d{3} \d{2} \d{4}(?![\d-]| \d)", score=0.85, valid=ssn_valid),
     _rule("SSN", rf"\b(?:ssn|social security)\b{_IS}(?P<v>\d{{3}}[- .]?\d{{2}}[- .]?\d{{4}})(?!\d)", score=1.0),
     _rule("NPI", rf"\b(?:NPI|national\s+provider)\b{_IS}(?P<v>[12]\d{{9}})(?!\d)", score=1.0, valid=npi_valid),
     _rule("DEA", r"(?<![\w-])[ABCDEFGHJKLMPRSTUX][A-Z9]\d{7}(?![\w-])", score=0.95, exact=True, valid=dea_valid),
@@ -128,6 +141,8 @@ _IDENTIFIERS = (
         rf"(?:'s)?\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]{{0,40}}\d{{3}}){_CODE})\b",
         score=0.95,
     ),
+    # A Medicare beneficiary identifier has letters between its digits.
+    _rule("HEALTH_PLAN", rf"(?<![\w-])[1-9]{_MBI}[\d{_MBI[1:]}\d-?{_MBI}[\d{_MBI[1:]}\d-?{_MBI}{{2}}\d{{2}}(?![\w-])", exact=True),
     _rule("ACCOUNT", rf"\b(?:account|acct)\b\W{{0,3}}{_IS}(?P<v>(?=[A-Z0-9#-]{{0,40}}\d{{4}}){_CODE})\b", score=0.9),
     _rule(
         "ACCOUNT",
@@ -139,6 +154,12 @@ _IDENTIFIERS = (
         "BIRTH_DATE",
         rf"\b(?:born(?:\s+on)?|d\.?o\.?b\.?|date\s+of\s+birth|birth\s?da(?:y|te))\W{{0,3}}(?:is\s+|was\s+|on\s+)?(?P<v>{DATE})",
         score=1.0,
+    ),
+    _rule(
+        "OLD_AGE",
+        rf"\b(?:I\s+am|I['’]m|(?:s?he|who|patient|pt|{_RELATIVE})(?:\s+is|['’]s)|turn(?:s|ed|ing)?|aged?:?)\s+(?P<v>9\d|1[01]\d)"
+        rf"(?=\s*(?:$|[.!?;,)](?!\d)|(?:years?|today|now|and|but|last|next|this|on|with|who|so|in\s+{MONTHS})\b))",
+        score=0.8,
     ),
     _rule("OLD_AGE", r"\b(?:9\d|1[01]\d)(?=[\s-]?(?:years?[\s-]old|year-old|yo\b|y/o))", score=0.8),
 )
@@ -166,7 +187,7 @@ _ADDRESSES = (
         "ADDRESS",
         r"(?i:\b(?:located\s+at|meet\s+(?:me|you)\s+at|(?:new\s+one|taxi|return|sent|ship(?:ped)?|deliver(?:ed)?|mail(?:ed)?)\s+(?:it\s+)?to"
         r"|address(?:\s+is|:|\?\s+it(?:\s+is|'s))|(?:lives?|living|reside[sd]?)\s+at)|following\?)\s+"
-        r"(?P<v>(?=[^?!]{0,60}\d)(?!Stores?\b|Shop\b|Branch\b|S-\d)(?=[\dA-ZÀ-Ž]|ul\.|apt\b)(?:(?!\s+(?:after|in\s+case|because|when|and\s+(?:I|my))\b|\.\s+[A-Z][a-z]+\s+(?:serve|am|I)\b|\.$)[^?!;]){5,110})",
+        rf"(?P<v>(?=[^?!]{{0,60}}\d)(?!Stores?\b|Shop\b|Branch\b|S-\d)(?=[\dA-ZÀ-Ž]|ul\.|apt\b)(?:(?!{_ADDRESS_ENDS})[^?!;]){{5,110}})",
         score=0.75,
         exact=True,
     ),
@@ -267,4 +288,13 @@ _QUASI = (
     _rule("LOYALTY", r"(?<![\w-])M-\d{6}\b", exact=True),
 )
 
-RULES: tuple[Rule, ...] = (*_CONTACTS, *_IDENTIFIERS, *_ADDRESSES, *_PEOPLE, *_QUASI)
+_EUROPEAN = (
+    *(_rule(entity, pattern, exact=True, valid=valid) for entity, pattern, valid in european.IDENTIFIERS),
+    *(_rule("PHONE", pattern, score=0.75, exact=True, valid=european.trunk_like) for pattern in european.PHONES),
+    *(_rule("ADDRESS", pattern, score=0.85, exact=True) for pattern in european.ADDRESSES),
+    _rule("BIRTH_DATE", european.BORN, score=1.0, exact=True),
+    _rule("PERSON", european.INTRODUCED, score=0.95, exact=True),
+    _rule("DATE", rf"(?<![\w-]){european.DATE}", score=0.8, exact=True),
+)
+
+RULES: tuple[Rule, ...] = (*_CONTACTS, *_IDENTIFIERS, *_ADDRESSES, *_PEOPLE, *_QUASI, *_EUROPEAN)
