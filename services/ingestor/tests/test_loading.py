@@ -1,5 +1,7 @@
 """Folders: what is loaded, what is left alone, what is refused."""
 
+import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from ingestor import catalogue
 from ingestor.ledger import Ledger
 from ingestor.library import Library
 from ingestor.loading import Loaded, Loader
+from ingestor.parsing.isolated import DocumentParser
+from ingestor.parsing.parsed import Limits
 from ingestor.sources import read
 from knowledge.lance import LanceIndex
 from knowledge.schema import Document, Kind
@@ -107,6 +111,40 @@ def test_a_row_that_no_program_can_keep_is_one_refusal(
     entries = [entry for entry in read(catalogue.Collection(**{**vars(collection), "path": documents})) if isinstance(entry, ServiceError)]
     codes = {str(entry).partition(":")[0]: entry.code for entry in entries if ".md" in str(entry)}
     assert codes == {"half.md": "unreadable_document", "late.md": "invalid_request", "strange\\udcff.md": "unreadable_document"}
+
+
+def test_a_picture_does_not_keep_what_has_left_a_folder(
+    tmp_path: Path, declare: Any, library: Library, ledger: Ledger, index: LanceIndex
+) -> None:
+    """A file of a kind that is not read is no form of a document that is gone; a page that cannot be read may be."""
+    declare({"notices": ("fluid", [])})
+    folder = tmp_path / "domains" / "desk" / "documents" / "pages"
+    folder.mkdir()
+    collection = replace(catalogue.load(tmp_path / "domains")["notices"], path=folder)
+    loader = Loader(library, ledger, batch_documents=2)
+    for name in ("lift", "door"):
+        (folder / f"{name}.md").write_text(f"The {name} is broken.")
+    (folder / "map.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    assert loader.load(collection, indexed=True).changed == 2
+    (folder / "lift.md").unlink()
+    (folder / "door.md").write_bytes(b"\xff\xfe\x00")
+    assert loader.load(collection, indexed=True).removed == 0
+    (folder / "door.md").write_text("The door is broken.")
+    result = loader.load(collection, indexed=True)
+    assert (result.removed, [refusal.error.code for refusal in result.refusals]) == (1, ["unsupported_document"])
+    assert (_texts(index, "lift"), _texts(index, "door")) == ([], ["The door is broken."])
+
+
+def test_an_endless_line_is_not_read_whole(tmp_path: Path, declare: Any) -> None:
+    """What a few bytes unpack to may be larger than the memory."""
+    declare({"notices": ("fluid", [])})
+    collection = catalogue.load(tmp_path / "domains")["notices"]
+    file = collection.path.with_name("bomb.jsonl.gz")
+    file.write_bytes(gzip.compress(b"a" * 20_000))
+    parser = DocumentParser(Limits(text_characters=1000))
+    (error,) = read(replace(collection, path=file), parser)
+    assert isinstance(error, ServiceError)
+    assert (error.code, str(error)) == ("document_too_large", "bomb.jsonl.gz:1: has more than 8000 characters")
 
 
 def test_pages_with_front_matter(tmp_path: Path, declare: Any) -> None:

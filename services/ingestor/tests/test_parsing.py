@@ -41,6 +41,26 @@ def test_markdown_keeps_its_text_and_its_front_matter(parser: DocumentParser) ->
     assert parsed.fields == {"effective_from": "2025-03-01", "labels": ["staff"]}
 
 
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("Some words.\n\n## The rule ##\n", "The rule"),
+        ("# About C#\n", "About C#"),
+        ("#hashtag\n```\n# a comment\n```\n# Rule\n", "Rule"),
+        ("# \n\nNo heading.", "page"),
+    ],
+)
+def test_the_first_heading_is_the_title(parser: DocumentParser, page: str, title: str) -> None:
+    """Wherever it stands, but not within code."""
+    assert parser.parse(page.encode(), "page.md").title == title
+
+
+def test_numbers_of_a_front_matter_stay_as_they_are_written(parser: DocumentParser) -> None:
+    """Version 1.10 is not 1.1, nor is 010 eight."""
+    fields = parser.parse(b"---\nversion: 1.10\nmetadata: {floor: 010, open: 7:30, new: true}\n---\nText.", "a.md").fields
+    assert fields == {"version": "1.10", "metadata": {"floor": "010", "open": "7:30", "new": True}}
+
+
 def test_a_title_stays_short(parser: DocumentParser) -> None:
     """It stands before each piece of its text, so that a first line as long as the file must not become it."""
     line = "# " + "refunds " * 10_000

@@ -53,7 +53,9 @@ class Loader:
         for group in _groups(self._new(collection, known, seen, result), self._batch):
             self._put(collection, group, result)
             after_group()
-        if collection.kind is Kind.FLUID and not result.refusals:
+        # What was refused may be the new form of a document that is there; a picture is none.
+        unsure = [refusal for refusal in result.refusals if refusal.error.code != "unsupported_document"]
+        if collection.kind is Kind.FLUID and not unsure:
             self._remove(collection, {key for key, _ in known} - seen, result)
         seconds = round(time.perf_counter() - started, 2)
         log.info("collection_loaded", collection=collection.name, read=result.read, changed=result.changed,

@@ -7,6 +7,7 @@ import re
 import zlib
 from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -27,6 +28,8 @@ _FIELDS = frozenset({
     "id", "title", "version", "effective_from", "expires_at", "labels", "metadata", "tenant", "url", "source", "licence", "review_date",
 })  # fmt: skip
 _GIT_SECONDS = 300.0
+# JSON writes a character in up to twelve, and there are other fields.
+_LINE_FACTOR = 8
 
 
 class SourceError(InvalidArgumentError):
@@ -60,7 +63,7 @@ def _files(collection: Collection, parser: DocumentParser) -> Iterator[Document 
         elif not file.resolve().is_relative_to(home):
             yield SourceError(f"{name}: leads out of the folder of the collection")
         elif name.endswith(_LINES):
-            yield from _lines(collection, file)
+            yield from _lines(collection, file, parser.limits.text_characters)
         elif name.endswith(_SIDECAR):
             if not file.with_name(file.name.removesuffix(_SIDECAR)).is_file():
                 yield SourceError(f"{name}: there is no file {file.name.removesuffix(_SIDECAR)!r} that it could describe")
@@ -152,11 +155,15 @@ def _revision(collection: Collection, revision: Revision, data: bytes | None, pa
     return page(collection, where, parsed, row)
 
 
-def _lines(collection: Collection, file: Path) -> Iterator[Document | SourceError]:
-    opener = gzip.open if file.suffix == ".gz" else open
+def _lines(collection: Collection, file: Path, characters: int) -> Iterator[Document | SourceError]:
+    opener, longest = gzip.open if file.suffix == ".gz" else open, _LINE_FACTOR * characters
     try:
         with opener(file, "rt", encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
+            for number, line in enumerate(iter(partial(lines.readline, longest + 1), ""), start=1):
+                if len(line) > longest:
+                    # What a few bytes unpack to may be larger than the memory; where the next line begins is not looked for.
+                    yield SourceError(f"{file.name}:{number}: has more than {longest} characters", code="document_too_large")
+                    return
                 if line.strip():
                     yield _line(collection, f"{file.name}:{number}", line)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:

@@ -8,15 +8,22 @@ import yaml
 from ingestor.parsing.parsed import unreadable
 
 _LONGEST = 64 * 1024
+_NUMBERS = frozenset({"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"})
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses aliases, with which a few lines stand for gigabytes."""
+    """Refuses aliases, with which a few lines stand for gigabytes, and leaves numbers as they are written: version 1.10 is not 1.1."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases are not allowed")
         return super().compose_node(parent, index)
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def fields(text: str) -> dict[str, Any]:
