@@ -89,7 +89,9 @@ class Applier:
                 if before.deleted or before.content != change.row:
                     self._fold(change, None, group)
                     heard = self._row(before.source, before.table, before.key) != before
-                    missing, stale = missing + (heard and before.deleted), stale + (heard and not before.deleted)
+                    # A column that no document is made of may come and go.
+                    differs = any(before.content.get(name) != change.row.get(name) for name in change.table.columns)
+                    missing, stale = missing + (heard and before.deleted), stale + (heard and differs and not before.deleted)
             self._settle(group, into_index=True)
             reporter.report(group, f"source/{time.time_ns()}", 0)
         return group, missing, stale
