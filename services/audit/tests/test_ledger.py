@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 import rfc8785
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audit import checkpoints, leaves
 from audit.keys import DataKey
 from audit.ledger import Ledger
+from audit.proving import Prover
 from audit.segments import lines, list_segments
 from audit.verification import verify
 from chassis.errors import FailedPreconditionError
+from tlog.notes import Signer, open_checkpoint
 from tlog.tiles import TILES
 
 from .conftest import received
@@ -281,3 +285,40 @@ def test_a_fenced_writer_writes_nothing_more(folder: Path, open_ledger: Open) ->
     with pytest.raises(OSError, match="another writes"):
         ledger.append([received(2)])
     assert list_segments(folder)[0].read_bytes() == before
+
+
+def test_a_log_goes_on_under_a_new_key(folder: Path, open_ledger: Open) -> None:
+    """After the signing key is exchanged, earlier checkpoints count as before, and the log is one."""
+    ledger = open_ledger()
+    ledger.append([received(1)])
+    ledger.close()
+    keys, private = folder.parent / "credentials" / "audit_log.vkey", folder.parent / "credentials" / "audit" / "log.pem"
+    fresh = Signer(ledger.head.origin, Ed25519PrivateKey.generate())
+    keys.write_text(f"{keys.read_text()}{fresh.verifier}\n")
+    private.write_bytes(fresh.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    ledger = open_ledger()
+    ledger.append([received(2)])
+    ledger.close()
+
+    found = verify(folder)
+    assert (found.intact, found.size) == (True, 2), found.problem
+    proof = Prover(folder).consistency(1, 2)
+    assert proof["verifier_key"] == str(fresh.verifier)
+    assert [open_checkpoint(proof[name], fresh.verifier)[0].size for name in ("old_checkpoint", "new_checkpoint")] == [1, 2]
+
+
+def test_missing_numbers_of_a_producer_are_named(folder: Path, open_ledger: Open) -> None:
+    """A record that never reached the log leaves a hole in its producer's numbers; order and repeats do not matter."""
+    ledger = open_ledger()
+    numbers = {"gateway/a": [2, 1, 3, 7, 5, 6], "router/b": [1, 2], "guardrail/c": [4]}
+    sequence = 0
+    for producer, found in numbers.items():
+        for number in found:
+            sequence += 1
+            ledger.append([received(sequence, producer=producer, producer_sequence=number)])
+
+    found_ = verify(folder)
+
+    assert found_.intact
+    assert found_.gaps == ("gateway/a: 4-4", "guardrail/c: 1-3")
