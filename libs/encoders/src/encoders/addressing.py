@@ -2,6 +2,8 @@
 
 import re
 
+from encoders.addressing_abroad import speaks_to_a_machine_abroad
+
 _WHO = (
     r"(?:AI|LLMs?|language (?:models?|assistants?)|chatbots?|(?:AI |virtual |helpful )?assistants?|AI (?:systems?|agents?|models?|tools?))"
 )
@@ -95,7 +97,8 @@ _TURN = re.compile(
 
 def speaks_to_a_machine(sentence: str) -> bool:
     """Return whether a sentence of a document or tool result gives an order to an assistant or model."""
-    return any(pattern.search(sentence) for pattern in (_ADDRESSED, _READS, _MUST, _FOR, _OVERRIDES, _GOAL, _TURN, *_MADE))
+    own = (_ADDRESSED, _READS, _MUST, _FOR, _OVERRIDES, _GOAL, _TURN, *_MADE)
+    return any(pattern.search(sentence) for pattern in own) or speaks_to_a_machine_abroad(sentence)
 
 
 def forges_a_turn(text: str) -> bool:

@@ -16,7 +16,7 @@ class AddressingCheck:
     name: ClassVar[str] = "addressing"
     roles: ClassVar[frozenset[str]] = frozenset({"tool", "document"})
     cheap: ClassVar[bool] = True
-    version = "2"
+    version = "3"
     threshold = 1.0
     budget_ms = 1000.0
     on_error: OnError = "block"
