@@ -80,6 +80,17 @@ def test_a_page_is_what_a_reader_sees(parser: DocumentParser) -> None:
     )
 
 
+def test_cells_stay_under_their_columns(parser: DocumentParser) -> None:
+    """A cell that spans rows stands in each of them, one that spans columns leaves the others empty; lists within lists are read once."""
+    page = b"<table><tr><th rowspan=2>City</th><th colspan=2>Fee</th></tr><tr><th>Day</th><th>Night</th></tr>"
+    page += b"<tr><td rowspan='2'>Bonn</td><td>1</td><td>2</td></tr><tr><td>3</td></tr></table>"
+    page += b"<dl><div><dt>Card</dt><dd>Five days.<dl><dt>Late</dt><dd>Ten.</dd></dl></dd></div></dl>" + b"<dl><dd>" * 60 + b"end"
+    text = parser.parse(page, "a.html").text
+    assert text.split("\n\n")[0] == ("| City | Fee |  |\n| --- | --- | --- |\n| City | Day | Night |\n| Bonn | 1 | 2 |\n| Bonn | 3 |  |")
+    assert "- Card: Five days. - Late: Ten." in text
+    assert text.count("end") == text.count("Late") == 1
+
+
 def test_a_pdf_has_headings_by_size_and_no_page_numbers(parser: DocumentParser) -> None:
     """Lines are joined, also over a hyphen; what stands on every page alike is dropped."""
     parsed = parser.parse(pdf(LINES, title="Rules of refunds"), "rules.pdf")

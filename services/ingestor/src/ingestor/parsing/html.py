@@ -1,7 +1,7 @@
 """HTML pages: what a reader sees, as Markdown; scripts, styles and hidden parts are dropped."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -26,6 +26,7 @@ _CHARSET = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECA
 _DECLARATION = re.compile(r"\s*<\?xml[^>]*\?>")
 _DATES = ("article:published_time", "article:modified_time", "dcterms.date", "dc.date", "date")
 _DEEPEST = 120
+_WIDEST = 100
 
 
 def html(data: bytes, name: str, limits: Limits) -> Parsed:  # noqa: ARG001 - all parsers are called alike
@@ -42,7 +43,7 @@ def html(data: bytes, name: str, limits: Limits) -> Parsed:  # noqa: ARG001 - al
     written = "\n\n".join(_blocks(_main(root), 0))
     if not written.strip():
         raise without_text("the page has no text that a reader would see")
-    title = " ".join((root.findtext(".//title") or "").split()) or _first_heading(written) or PurePosixPath(name).stem
+    title = " ".join((root.findtext(".//head/title") or "").split()) or _first_heading(written) or PurePosixPath(name).stem
     return Parsed(Format.HTML, title, written, metadata=_metadata(root))
 
 
@@ -182,7 +183,10 @@ def _items(element: Any, depth: int) -> Iterator[str]:
 
 def _terms(element: Any, depth: int) -> Iterator[str]:
     term = ""
-    for child in element.iter("dt", "dd"):
+    # A list within a list is read with its own part; some pages group the parts.
+    for child in (part for group in element for part in (group if group.tag == "div" else [group])):
+        if child.tag not in {"dt", "dd"} or _is_hidden(child):
+            continue
         text = " ".join(" ".join(_blocks(child, depth + 1)).split())
         if child.tag == "dt":
             term = text
@@ -192,9 +196,36 @@ def _terms(element: Any, depth: int) -> Iterator[str]:
 
 def _table(element: Any, depth: int) -> Iterator[str]:
     rows = [row for row in element.iter("tr") if next(row.iterancestors("table")) is element and not _is_hidden(row)]
-    cells = [[" ".join(_blocks(cell, depth + 1)) for cell in row if cell.tag in {"td", "th"} and not _is_hidden(cell)] for row in rows]
+    cells = list(_cells(rows, depth))
     caption = element.find("caption")
     if caption is not None and (text := _line(caption, depth)):
         yield text
     if written := table(cells):
         yield written
+
+
+def _cells(rows: Sequence[Any], depth: int) -> Iterator[list[str]]:
+    """Yield the texts of each row under their columns; a cell that spans rows is in each of them, one that spans columns in its first."""
+    reaching: dict[int, tuple[int, str]] = {}
+    for row in rows:
+        line, further, last = list[str](), dict[int, tuple[int, str]](), max(reaching, default=-1)
+        cells = iter([cell for cell in row if cell.tag in {"td", "th"} and not _is_hidden(cell)])
+        cell = next(cells, None)
+        while cell is not None or len(line) <= last:
+            left, shown = 1, [""]
+            if len(line) in reaching:
+                left, text = reaching[len(line)]
+                shown = [text]
+            elif cell is not None:
+                left, width = _span(cell, "rowspan"), _span(cell, "colspan") if len(line) < _WIDEST else 1
+                shown = [" ".join(_blocks(cell, depth + 1)), *[""] * (width - 1)]
+                cell = next(cells, None)
+            further |= {len(line) + place: (left - 1, text) for place, text in enumerate(shown) if left > 1}
+            line += shown
+        reaching = further
+        yield line
+
+
+def _span(cell: Any, name: str) -> int:
+    value = str(cell.get(name) or "1").strip()
+    return min(max(int(value), 1), _WIDEST) if value.isascii() and value.isdigit() and len(value) < 6 else 1

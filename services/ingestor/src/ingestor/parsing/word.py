@@ -15,7 +15,7 @@ from docx.oxml.ns import qn
 from ingestor.parsing.parsed import Format, Limits, Parsed, UnparsableError, too_large, unreadable, without_text
 from ingestor.parsing.tables import table
 
-_MOST_PARTS = 5000
+_MOST_PARTS, _WIDEST = 5000, 100
 _BREAKS = {qn("w:tab"): "\t", qn("w:br"): "\n", qn("w:cr"): "\n", qn("w:noBreakHyphen"): "-"}
 _WRAPPERS = frozenset({qn("w:sdt"), qn("w:sdtContent"), qn("w:customXml"), qn("w:ins"), qn("w:moveTo")})
 _UNSEEN = frozenset({
@@ -107,7 +107,7 @@ def _kind(element: Any, style: str) -> str:
 
 def _block(element: Any, style: str) -> str:
     if element.tag == qn("w:tbl"):
-        return table([_text(cell) for cell in _within(row, qn("w:tc"))] for row in _within(element, qn("w:tr")))
+        return table(list(_cells(row)) for row in _within(element, qn("w:tr")))
     text = _text(element)
     if _kind(element, style) == "code":
         return text
@@ -120,6 +120,15 @@ def _block(element: Any, style: str) -> str:
         indent = "  " * min(int(depth.get(qn("w:val"))), 8) if depth is not None else ""
         return f"{indent}{'1.' if 'number' in style else '-'} {text}"
     return text
+
+
+def _cells(row: Any) -> Iterator[str]:
+    """Yield the texts of a row under their columns; one that spans several is in the first."""
+    for cell in _within(row, qn("w:tc")):
+        yield _text(cell)
+        span = cell.find(f"{qn('w:tcPr')}/{qn('w:gridSpan')}")
+        width = span.get(qn("w:val"), "1") if span is not None else "1"
+        yield from [""] * (min(int(width), _WIDEST) - 1 if width.isascii() and width.isdigit() and len(width) < 6 else 0)
 
 
 def _text(element: Any) -> str:
