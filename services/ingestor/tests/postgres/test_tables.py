@@ -4,7 +4,7 @@ from typing import Any
 
 from source_rig import Database, Running, Start, Stream, declaration, until
 
-from ingestor.postgres import SlotLost
+from ingestor.postgres import SlotLagging, SlotLost
 
 _PARTITIONED = """
 create table moves (id int, day date, note text, primary key (id, day)) partition by range (day);
@@ -34,6 +34,16 @@ async def test_a_table_that_is_made_anew_is_read_anew(shop: Database, start: Sta
     assert await _read_again(running, stream) == [{"id": 7, "title": "new"}]
     shop.run("insert into shop.policy values (8, 'later')")
     assert (await stream.has(3))[-1]["after"] == {"id": 8, "title": "later"}
+
+
+async def test_a_blocked_source_holds_back_no_more_than_it_may(shop: Database, start: Start) -> None:
+    """While somebody has to change something the slot's bound holds, and giving it up is told."""
+    running = await start(declaration(shop, slot_lag_bound_bytes=2_000_000))
+    shop.run("drop table shop.policy")
+    await until(lambda: running.source.status().error_code == "source_table_missing")
+    shop.run("create table filler as select repeat('x', 1000) from generate_series(1, 5000)")
+    await until(lambda: any(isinstance(signal, SlotLagging) for signal in running.signals))
+    await until(lambda: shop.run("select 1 from pg_replication_slots where slot_name = %s", f"s_{shop.name}") == [])
 
 
 async def test_a_publication_that_changed_is_mended(shop: Database, start: Start, stream: Stream) -> None:
