@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import ClassVar
 from urllib.parse import SplitResult, urlsplit
 
-from guardrail.checks.base import CLEAR, Answer, Decision, Finding, OnError
+from guardrail.checks.base import CLEAR, Answer, Decision, Finding, OnError, Origin
 
 # A stream is judged in windows: an address that began in the last one counts.
 _TAIL = 400
@@ -47,7 +47,9 @@ _ACTIVE = re.compile(
 )
 # What nobody should paste into a shell because an assistant wrote it.
 _COMMAND = re.compile(
-    r"\brm\s+-(?=[a-z]{0,20}r)[a-z]{1,40}\s+(?:--no-preserve-root\s+)?[/~](?:\s|$|\*)"
+    r"\brm\s+(?=(?:-\S{1,40}\s+){0,5}(?:-[a-z]{0,20}r|--recursive))(?:-\S{1,40}\s+){1,6}"
+    r"['\"]?(?:~/?|\$HOME/?|/(?:(?:home|etc|usr|var|bin|boot|root|lib|opt)/?)?)\*?(?=[\s'\"`;]|$)"
+    r"|\b(?:iwr|irm|invoke-webrequest|invoke-restmethod)\b[^\n|;]{0,400}\|\s*(?:iex|invoke-expression)\b"
     r"|\b(?:curl|wget)\b[^\n|;]{0,400}\|\s*(?:sudo\s+)?(?:ba|z|da)?sh\b"
     r"|:\(\)\s*\{\s*:\|:&\s*\};:|\bmkfs\.\w+\s+/dev/|\bdd\s+if=\S+\s+of=/dev/[a-z]"
     r"|\bdrop\s+(?:table|database)\s+\w+\s*;\s*--|\bpowershell\b[^\n]{0,400}-enc(?:odedcommand)?\s",
@@ -61,7 +63,7 @@ class LinksCheck:
 
     name: ClassVar[str] = "links"
     cheap: ClassVar[bool] = True
-    version = "2"
+    version = "3"
     threshold = 1.0
     budget_ms = 1000.0
     on_error: OnError = "block"
@@ -71,14 +73,21 @@ class LinksCheck:
         self._allowed = tuple(host.lower().lstrip(".") for host in allowed_hosts)
 
     def run(self, subject: Answer, /) -> Finding:
-        """Judge what a model wrote; an address without data to an unknown host is only reported."""
-        if not subject.by_model:
+        """Judge what a model wrote; an address without data to an unknown host is only reported.
+
+        People choose the addresses that they write; what runs or loads by itself where their text is shown does not pass for them either.
+        """
+        reviewed = subject.origin is Origin.REVIEWED
+        if not (subject.by_model or reviewed):
             return CLEAR
         text = subject.released[-_TAIL:] + subject.text
         known = "\n".join(source.text for source in subject.sources)
         tags = [match.group() for match in _TAG.finditer(text)]
         if _active(text, tags):
             return _blocked("active content")
+        if reviewed:
+            loads = not all(self._passes(address, known) for address in _loaded(text, tags))
+            return _blocked("what loads by itself from outside of the sources") if loads else CLEAR
         if (found := _COMMAND.search(text)) and found.group() not in known:
             return Finding(1.0, Decision.BLOCK, "unsafe_code", "a destructive command")
         return self._addresses(text, tags, known)
