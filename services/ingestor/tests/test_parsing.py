@@ -126,6 +126,15 @@ def test_text_in_another_encoding_is_found_out(parser: DocumentParser) -> None:
     sentence = "Rückgaben dauern fünf Tage, Gebühren fallen keine an. " * 5
     assert parser.parse(sentence.encode("cp1252"), "a.txt").text == sentence
     assert parser.parse(sentence.encode("utf-16"), "a.txt").text == sentence
+    for western in ("café", "Größe", "£5 fee", "Übergröße äöü", "Prix : 5 €, déjà payé", "smörgåsbord", "“naïve” – señor’s"):  # noqa: RUF001
+        assert parser.parse(western.encode("cp1252"), "a.txt").text == western
+    for encoding, other in (
+        ("cp1251", "Возврат занимает пять дней. "),
+        ("shift_jis", "返金には五日かかります。テスト"),
+        ("cp1253", "Τα χρήματα "),  # noqa: RUF001
+    ):
+        assert parser.parse((other * 20).encode(encoding), "a.txt").text == other * 20
+    assert parser.parse(b"end of one\x0cpage", "a.txt").text == "end of one\npage"
 
 
 @pytest.mark.parametrize(
