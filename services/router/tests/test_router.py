@@ -45,7 +45,7 @@ async def route(stub: RouterServiceStub, text: str, domain: str = "", role: str 
     request = RouteRequest(request_id="r1", caller=Caller(tenant="clinic", role=role), text=text, domain=domain, **fields)
     if context:
         request.context.update(context)
-    response: RouteResponse = await call(stub.Route, request, timeout=30)
+    response: RouteResponse = await call(stub.Route, request, timeout=180)
     return response
 
 
@@ -135,7 +135,7 @@ def test_a_bad_policy_file_ends_the_start_with_one_line(tmp_path: Path) -> None:
         env={"STRATA_HOME": str(tmp_path), "PATH": ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 1
