@@ -19,7 +19,7 @@ _PATTERNS = tuple(
     for pattern in (
         (
             rf"\b(?:hinweise?|anweisung(?:en)?|nachricht|achtung|wichtig|notiz|note|instructions?|consignes?|message|attention|avis|important|nota|aviso"
-            rf"|instrucci(?:ón|ones)|mensaje|atención|importante)\s*:?\s*\b(?:an|für|à|au|aux|pour|al|para|a(?=\s(?:la|las|los|tod[ao]s)\b))\s+"
+            rf"|instrucci(?:ón|ones)|mensaje|atención|importante)\s*+:?\s*+\b(?:an|für|à|au|aux|pour|al|para|a(?=\s(?:la|las|los|tod[ao]s)\b))\s+"
             rf"(?:(?:die|das|den|alle|jede|la|les?|el|los|une?|una|tou(?:te)?s\sles|tod[ao]s\sl[ao]s)\s+|l['’]\s?)?{_WHO}\b"
         ),
         rf"(?:^|[<>!\-*#(\"'\[{{.;:]\s*)(?:{_WHO}|assistente?n?|asistente)\s*[:,!]\s*{_DO}\b",
