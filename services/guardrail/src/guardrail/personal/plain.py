@@ -8,7 +8,7 @@ _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u20
 _BLANKS = "\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 _HYPHENS = "\u2010\u2011\u2012\u2212"
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_SAME = {**dict.fromkeys(map(ord, _BLANKS), " "), **dict.fromkeys(map(ord, _HYPHENS), "-"), **_WIDE}
+_SAME: dict[int, str | int] = {**dict.fromkeys(map(ord, _BLANKS), " "), **dict.fromkeys(map(ord, _HYPHENS), "-"), **_WIDE}
 _RANGE = re.compile(r"(?<=\d)\u2013(?=\d)")
 
 
