@@ -50,10 +50,10 @@ def normalise(text: str) -> NormalisedText:
     decoded.extend(found for match in _ENCODED.finditer(plain) if (found := _from_base64(match[0])))
     decoded.extend(found for match in _HEX.finditer(plain) if (found := _readable(bytes.fromhex(match[0]))))
     decoded.extend(found for found in readings(plain) if found.strip())
-    found = list(dict.fromkeys(decoded))
+    hidden = list(dict.fromkeys(decoded))
     # Whoever hides one text among many has it read with the others.
-    found[_MOST_DECODED:] = ["\n".join(found[_MOST_DECODED:])] if found[_MOST_DECODED:] else []
-    return NormalisedText(plain, tuple(found), invisible)
+    rest = ["\n".join(hidden[_MOST_DECODED:])] if len(hidden) > _MOST_DECODED else []
+    return NormalisedText(plain, (*hidden[:_MOST_DECODED], *rest), invisible)
 
 
 def _without_invisible(text: str) -> tuple[str, str, int]:
