@@ -21,7 +21,7 @@ from encoders.grounding import FEATURES, WEIGHTS_FILE, SupportScorer
 from encoders.metrics import auroc, balanced_accuracy, bootstrap_interval, calibration_error
 
 HERE = Path(__file__).parent
-VERSION = "support@v5"
+VERSION = "support@v6"
 _OVERLAP = FEATURES.index("all_coverage")
 _CG2C_EVERY = 3
 

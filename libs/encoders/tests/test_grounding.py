@@ -8,7 +8,7 @@ import pytest
 
 from encoders import Encoder
 from encoders.alignment import Aligner
-from encoders.claims import Reading, longest_copy, without_citations
+from encoders.claims import Reading, denies, longest_copy, without_citations
 from encoders.entailment import EntailmentModel
 from encoders.grounding import Cascade, SupportFileError, SupportScorer
 
@@ -77,6 +77,27 @@ def test_a_paraphrase_gains_from_being_read(scorer: SupportScorer, claim: str, p
 
     assert read.supported
     assert read.probability > words.probability + 0.1
+
+
+@pytest.mark.parametrize(
+    ("claim", "passage", "denied"),
+    [
+        (
+            "Adults can take one tablet every six hours.",
+            "Adults may take one tablet every 6 hours, but no more than 4 tablets in 24 hours.",
+            False,
+        ),
+        ("The drug works in adults.", "The drug works in adults but not in children.", False),
+        ("The drug works in children.", "The drug works in adults but not in children.", True),
+        ("The drug helps in adults.", "The drug does not help in adults.", True),
+        ("Do not take more than 8 tablets.", "Take no more than 8 tablets.", False),
+        ("It is no longer allowed to return them.", "It is allowed to return them.", True),
+        ("Refunds are possible.", "Refunds are no longer possible.", True),
+    ],
+)
+def test_a_negation_counts_where_it_denies_what_is_said(claim: str, passage: str, *, denied: bool) -> None:
+    """What a passage denies beside the claim, and bounds of figures, contradict nothing."""
+    assert denies(Reading(passage), Reading(claim)) == denied
 
 
 def test_the_best_sentence_is_the_evidence(scorer: SupportScorer) -> None:

@@ -19,6 +19,10 @@ _NEGATIONS = frozenset(
         "denied unlikely absent avoid stop"
     ).split()
 )
+# "No more than 8" bounds a figure and "not only" adds something; neither denies.
+_BOUNDS = frozenset("more less fewer later earlier longer higher lower further".split())
+# What a negation denies stands among the next words that mean something, where none follow in the one before.
+_DENIED, _SEARCHED = 3, 8
 _STOPWORDS = frozenset(
     (
         "a an the and or but of to in on at by for with from as is are was were be been being it its this that these "
@@ -116,12 +120,40 @@ class Reading:
     @cached_property
     def negated(self) -> bool:
         """Return whether any word negates."""
-        return any(token in _NEGATIONS or token.endswith("n't") for token in self.tokens)
+        return any(_negates(token) for token in self.tokens)
+
+    @cached_property
+    def denied(self) -> tuple[frozenset[str], ...]:
+        """Return for each negation the stems of what it may deny; nothing for one that denies what is not said."""
+        return tuple(self._denied(place) for place, token in enumerate(self.tokens) if _negates(token) and not self._bounds(place))
+
+    def _bounds(self, place: int) -> bool:
+        following = self.tokens[place + 1 : place + 3]
+        return following[:1] == ("only",) or (len(following) == 2 and following[0] in _BOUNDS and following[1] == "than")
+
+    def _denied(self, place: int) -> frozenset[str]:
+        after = [stem(t) for t in self.tokens[place + 1 : place + 1 + _SEARCHED] if _means(t) and t != "longer"]
+        return frozenset(after[:_DENIED] or [stem(t) for t in self.tokens[:place] if _means(t)][-1:])
 
     @cached_property
     def opposites(self) -> frozenset[str]:
         """Return the words that would contradict this text."""
         return frozenset(word for token in self.tokens for word in _OPPOSITE_OF.get(token, ()))
+
+
+def _negates(token: str) -> bool:
+    return token in _NEGATIONS or token.endswith("n't")
+
+
+def _means(token: str) -> bool:
+    return token not in _STOPWORDS and not _negates(token)
+
+
+def denies(passage: Reading, claim: Reading) -> bool:
+    """Return whether one of the two denies what the other says; a passage may deny something that the claim leaves out."""
+    if claim.denied:
+        return not passage.negated
+    return any(not denied or denied & claim.content for denied in passage.denied)
 
 
 @lru_cache(maxsize=512)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encoders.alignment import ALIGNMENT, Aligner
-from encoders.claims import Reading, coverage, longest_copy, read, without_citations
+from encoders.claims import Reading, coverage, denies, longest_copy, read, without_citations
 from encoders.encoder import Encoder, EncoderUnavailableError
 from encoders.entailment import EntailmentModel
 from encoders.evidence import WINDOW_WORDS, Line, choose, read_lines
@@ -104,7 +104,7 @@ def word_features(evidence: Evidence) -> Numbers:
     claim, everything, best = evidence.claim, evidence.everything, evidence.best
     pair = best.content.union(*(line.reading.content for line in evidence.sentences[:2]))
     first = coverage(claim.content, best.content)
-    negation = float(claim.negated != best.negated)
+    negation = float(denies(best, claim))
     opposite = float(bool(claim.opposites & frozenset(best.tokens) - frozenset(claim.tokens)))
     lost_here = 1.0 - coverage(claim.numbers, best.numbers)
     bigrams = len(claim.bigrams & everything.bigrams) / max(1, len(claim.bigrams))
@@ -301,7 +301,7 @@ def turned_round(evidence: Evidence) -> bool:
     claim, best = evidence.claim, evidence.best
     if coverage(claim.content, best.content) < _NEAR_COPY or len(claim.tokens) < _WHOLE * len(best.tokens):
         return False
-    return claim.negated != best.negated or bool(claim.opposites & frozenset(best.tokens) - frozenset(claim.tokens))
+    return denies(best, claim) or bool(claim.opposites & frozenset(best.tokens) - frozenset(claim.tokens))
 
 
 def _objections(evidence: Evidence, gaps: Sequence[Quantity]) -> tuple[str, ...]:
@@ -311,7 +311,7 @@ def _objections(evidence: Evidence, gaps: Sequence[Quantity]) -> tuple[str, ...]
     reasons = [f"the {kinds.get(gap.kind, gap.kind)} {gap.text.strip()} is in no passage" for gap in gaps]
     reasons += [f"the name {name!r} is in no passage" for name in sorted(claim.names - frozenset(everything.tokens))]
     if coverage(claim.content, best.content) >= 0.6:
-        if claim.negated != best.negated:
+        if denies(best, claim):
             reasons.append("one of claim and passage is negated, the other is not")
         if words := sorted(claim.opposites & frozenset(best.tokens) - frozenset(claim.tokens)):
             reasons.append(f"the passage says {words[0]!r} where the claim says the opposite")
