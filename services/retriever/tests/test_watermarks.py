@@ -55,6 +55,9 @@ async def test_a_demand_that_is_not_met_is_refused_or_answered_with_its_age(stub
     assert answer.passages
     assert answer.watermarks["notices"] == 100
     assert answer.stale_seconds["notices"] >= 0
+    with pytest.raises(UnavailableError, match="no known place") as unknown:
+        await rpc.call(stub.Retrieve, _request(at_least={"notices": 1, "letters": 1}, accept_stale=True), timeout=180)
+    assert unknown.value.code == "knowledge_behind"
 
 
 async def test_a_query_waits_until_the_index_has_come_far_enough(stub: Any, put: Put, admin: Client) -> None:

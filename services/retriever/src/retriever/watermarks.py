@@ -45,7 +45,8 @@ class Watermarks:
         """Wait until the index has come as far as `wanted`, at most `seconds`.
 
         Return the seconds since the last change became searchable of each collection that is still behind; none when all
-        have arrived. Raise UnavailableError with code `knowledge_behind` for those unless `accept_stale`.
+        have arrived. Raise UnavailableError with code `knowledge_behind` for those unless `accept_stale`, and also then
+        for one without a known place: nobody can say how old its answer is.
         """
         if not wanted:
             return {}
@@ -55,12 +56,14 @@ class Watermarks:
         except TimeoutError:
             pass
         behind = self._behind(wanted)
-        DEMANDS.labels(outcome="met" if not behind else "stale" if accept_stale else "refused").inc()
-        if behind and not accept_stale:
-            named = ", ".join(f"{name} is at {self.of([name]).get(name, 0)} and not at {wanted[name]}" for name in sorted(behind))
+        accepted = accept_stale and all(name in self._known for name in behind)
+        DEMANDS.labels(outcome="met" if not behind else "stale" if accepted else "refused").inc()
+        if behind and not accepted:
+            places = {name: f"at {self._known[name].position}" if name in self._known else "at no known place" for name in sorted(behind)}
+            named = ", ".join(f"{name} is {place} and not at {wanted[name]}" for name, place in places.items())
             raise UnavailableError(f"the index is behind: {named}", code="knowledge_behind")
         now = time.time()
-        return {name: now - self._known[name].at if name in self._known else now for name in behind}
+        return {name: now - self._known[name].at for name in behind}
 
     def _behind(self, wanted: Mapping[str, int]) -> list[str]:
         return [name for name, position in wanted.items() if name not in self._known or self._known[name].position < position]
