@@ -90,6 +90,7 @@ def test_a_stored_version_keeps_its_text(library: Library) -> None:
         (_rule("1", FIRST, "x" * 10_001), "the limit is 10000"),
         (_rule("1", FIRST, labels=("Not a label",)), "label 'Not a label'"),
         (_rule("1", FIRST, document_id=" "), "field 'id'"),
+        (_rule("1", SECOND, expires_at=FIRST), "would never be in force"),
     ],
 )
 def test_bad_documents_are_refused_by_field(library: Library, document: Document, message: str) -> None:

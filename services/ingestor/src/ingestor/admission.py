@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from chassis.errors import FailedPreconditionError, InvalidArgumentError
 from contracts.subjects import InvalidTokenError, token
-from knowledge.schema import Document
+from knowledge.schema import Document, Kind
 
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -41,6 +41,9 @@ def check(document: Document, longest_text_bytes: int) -> None:
         raise InvalidArgumentError(f"{name!r}: field 'text' is empty")
     if "\x00" in document.text:
         raise InvalidArgumentError(f"{name!r}: field 'text' holds binary data")
+    start, end = document.effective_from, document.expires_at
+    if document.kind is Kind.ANCHORED and start and end and end < start:
+        raise InvalidArgumentError(f"{name!r}: field 'expires_at' ({end}) is before 'effective_from' ({start}): it would never be in force")
     check_characters(document)
     _check_names(document)
     if (size := len(document.text.encode())) > longest_text_bytes:
