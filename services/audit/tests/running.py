@@ -72,9 +72,11 @@ async def until_status(admin: Client, *, writable: bool) -> dict[str, object]:
 
 async def until_acknowledged(admin: Client) -> None:
     """Wait until no record of the stream is unread or unacknowledged."""
+    js = admin.jetstream()
     for _ in range(3600):
-        consumer = await admin.jetstream().consumer_info("AUDIT", "audit-writer")
-        if not consumer.num_pending and not consumer.num_ack_pending:
+        # A consumer hears of a record a moment after the stream has it; what is acknowledged leaves the stream.
+        stream, consumer = await js.stream_info("AUDIT"), await js.consumer_info("AUDIT", "audit-writer")
+        if not stream.state.messages and not consumer.num_pending and not consumer.num_ack_pending:
             return
         await asyncio.sleep(0.05)
     raise TimeoutError(consumer)
