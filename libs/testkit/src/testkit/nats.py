@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -24,7 +24,7 @@ from testkit.ports import is_free, lock
 
 # No two ports of a stack differ by a multiple of it, so that stacks at different offsets never meet.
 _STRIDE = 38
-_held: dict[int, IO[str]] = {}
+_held: dict[int, BinaryIO] = {}
 # How long a test waits for what a loaded machine does late, before it takes it for something that hangs.
 _PATIENCE_SECONDS = 120
 

@@ -1,28 +1,23 @@
 """Ports that a test gives to a server which it starts."""
 
-import fcntl
 import random
 import socket
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
+
+from chassis.file_locks import try_lock
 
 LOCKS = Path(tempfile.gettempdir()) / "strata-ports"
 # Below every port of a stack at any offset and of outgoing connections, so that none of them takes it before the server does.
 _LOWEST, _HIGHEST = 1_100, 5_100
-_held: list[IO[str]] = []
+_held: list[BinaryIO] = []
 
 
-def lock(name: int | str) -> IO[str] | None:
+def lock(name: int | str) -> BinaryIO | None:
     """Return the open lock of a port or of an offset, or None while another process of tests has it."""
     LOCKS.mkdir(exist_ok=True)
-    file = (LOCKS / str(name)).open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    return try_lock(LOCKS / str(name))
 
 
 def is_free(port: int) -> bool:

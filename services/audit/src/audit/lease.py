@@ -17,6 +17,7 @@ from nats.js.errors import KeyNotFoundError, KeyWrongLastSequenceError
 from nats.js.kv import KeyValue
 
 from audit import checkpoints, segments
+from chassis.file_locks import try_lock
 from chassis.logging import get_logger
 
 log = get_logger("lease")
@@ -46,7 +47,7 @@ class Lease:
         """Try once; True when the lease is ours. Raises NATS errors while the bus is away."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         revision, held = await self._read()
-        lock = _try_lock(self._folder / _LOCK_FILE)
+        lock = try_lock(self._folder / _LOCK_FILE)
         # Who held the lease on this machine held the lock too, and a lock ends with its process.
         is_gone = not held.get("holder") or (lock is not None and held.get("host") == self._host) or self._is_stale(revision)
         if not is_gone or not await self._take(revision, max(int(held.get("epoch", 0)), self._written_epoch()) + 1):
@@ -160,17 +161,6 @@ class Lease:
             with suppress(KeyWrongLastSequenceError):
                 await self._bucket.update(_KEY, json.dumps({"epoch": self.epoch}).encode(), last=revision)
                 return
-
-
-def _try_lock(path: Path) -> BinaryIO | None:
-    """Return the open lock, or None while another process on this machine holds it."""
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
 
 
 def _new_lock(path: Path) -> BinaryIO:

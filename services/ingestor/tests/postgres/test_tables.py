@@ -44,6 +44,7 @@ async def test_a_blocked_source_holds_back_no_more_than_it_may(shop: Database, s
     shop.run("create table filler as select repeat('x', 1000) from generate_series(1, 5000)")
     await until(lambda: any(isinstance(signal, SlotLagging) for signal in running.signals))
     await until(lambda: shop.run("select 1 from pg_replication_slots where slot_name = %s", f"s_{shop.name}") == [])
+    assert running.source.status().error_code == "source_table_missing"
 
 
 async def test_a_publication_that_changed_is_mended(shop: Database, start: Start, stream: Stream) -> None:
