@@ -65,9 +65,12 @@ async def released(stack: Stack, name: str, *, within: float = 180) -> list[Deci
 
 async def all_read(stack: Stack) -> None:
     """Wait until every event of reviews is acknowledged."""
+    js = stack.admin.jetstream()
     for _ in range(9000):
-        info = await stack.admin.jetstream().consumer_info("REVIEWS", "orchestrator-reviews")
-        if not info.num_pending and not info.num_ack_pending:
+        # A consumer hears of an event a moment after the stream has it.
+        state, info = (await js.stream_info("REVIEWS")).state, await js.consumer_info("REVIEWS", "orchestrator-reviews")
+        heard = not state.messages or bool(info.delivered and info.delivered.stream_seq >= state.last_seq)
+        if heard and not info.num_pending and not info.num_ack_pending:
             return
         await asyncio.sleep(0.02)
     raise TimeoutError
